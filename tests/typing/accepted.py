@@ -1,0 +1,152 @@
+"""User code that mypy --strict and pyright strict must accept, with the types that they must infer.
+
+Never executed: ``test_typing.py`` runs the checkers over it.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, assert_type
+from uuid import UUID
+
+import varve
+
+
+@varve.event
+class OrderPlaced:
+    order_id: varve.u64
+    product: str
+    quantity: varve.u32
+    amount: varve.u64
+    note: str | None = None
+
+
+@varve.event(name="order-shipped")
+class OrderShipped:
+    order_id: varve.u64
+    weights: list[varve.f32]
+
+
+class NotAnEvent:
+    pass
+
+
+OrderEvent = OrderPlaced | OrderShipped
+
+
+def events_are_dataclasses() -> None:
+    positional = OrderPlaced(12345, "Laptop", 1, 99900)
+    keyword = OrderPlaced(order_id=1, product="Mouse", quantity=2, amount=100, note="gift")
+    assert_type(positional, OrderPlaced)
+    assert_type(keyword.order_id, int)
+    assert_type(keyword.product, str)
+    assert_type(keyword.note, str | None)
+    assert_type(OrderShipped(1, [0.5]).order_id, int)
+    assert_type(varve.owned(positional), OrderPlaced)
+
+
+def streams_know_their_events(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    either = db.stream("orders", OrderPlaced | OrderShipped)
+    by_alias = db.stream("orders", OrderEvent)
+    assert_type(orders, varve.Stream[OrderPlaced])
+    assert_type(either, varve.Stream[OrderPlaced | OrderShipped])
+    assert_type(by_alias, varve.Stream[OrderPlaced | OrderShipped])
+
+
+def appends_give_positions(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    event = OrderPlaced(1, "Laptop", 1, 99900)
+    position = orders.append(1, event)
+    assert_type(position, varve.Position)
+    assert_type(position.stream_sequence, int)
+    assert_type(position.global_sequence, int)
+    assert_type(position.replayed, bool)
+    stream_sequence, global_sequence = position
+    assert_type(stream_sequence, int)
+    assert_type(global_sequence, int)
+
+    span = orders.append_batch("two", [event, event], expected=varve.NO_STREAM, idempotency_key="batch-1")
+    assert_type(span, varve.Span)
+    assert_type(span[0], varve.Position)
+    assert_type(list(span), list[varve.Position])
+    assert_type(len(span), int)
+    assert_type(span.replayed, bool)
+
+    assert_type(orders.append_many([(1, event), ("two", event), (UUID(int=3), event)]), varve.Span)
+    orders.append(1, event, expected=2, metadata={"user": "ann"}, idempotency_key=UUID(int=4))
+    orders.append(1, event, expected=varve.STREAM_EXISTS, idempotency_key=b"key")
+    orders.append(1, event, expected=varve.ANY)
+
+
+def readers_give_the_declared_events(db: varve.Varve) -> None:
+    reader = db.stream("orders", OrderPlaced).reader()
+    assert_type(reader, varve.StreamReader[OrderPlaced])
+    assert_type(reader.get(1, 0), OrderPlaced | None)
+    assert_type(reader.get_bytes(1, 0), memoryview | None)
+    assert_type(reader.length(1), int)
+    for stream_id in reader.stream_ids():
+        assert_type(stream_id, int | str | UUID)
+
+    for recorded in reader.iter_stream(1, start=0, stop=10, reverse=True):
+        assert_type(recorded, varve.Recorded[OrderPlaced])
+        assert_type(recorded.event, OrderPlaced)
+        assert_type(recorded.event.amount, int)
+        assert_type(recorded.type, type[OrderPlaced])
+        assert_type(recorded.stream, str)
+        assert_type(recorded.stream_id, int | str | UUID)
+        assert_type(recorded.stream_sequence, int)
+        assert_type(recorded.global_sequence, int)
+        assert_type(recorded.commit_sequence, int)
+        assert_type(recorded.recorded_at, datetime)
+        assert_type(recorded.time_ns, int)
+        assert_type(recorded.raw, memoryview)
+
+
+def unions_narrow_in_match(db: varve.Varve) -> None:
+    either = db.stream("orders", OrderPlaced | OrderShipped)
+    everything: Iterator[varve.Recorded[OrderPlaced | OrderShipped]] = either.reader().iter_all()
+    for recorded in everything:
+        match recorded.event:
+            case OrderPlaced(product=product):
+                assert_type(product, str)
+            case OrderShipped() as shipped:
+                assert_type(shipped, OrderShipped)
+    either.append(1, OrderPlaced(1, "Laptop", 1, 99900))
+    either.append_batch(1, [OrderPlaced(1, "Laptop", 1, 99900), OrderShipped(1, [])])
+
+
+def replays_are_of_any_event(db: varve.Varve) -> None:
+    replay = db.global_reader()
+    assert_type(replay, varve.GlobalReader)
+    assert_type(db.next_global_sequence, int)
+    assert_type(db.sequence_at(datetime.now(UTC)), int)
+    first: varve.Recorded[Any] | None = replay.get(0)
+    assert first is not None
+    for recorded in replay.iter_from(0, stop=5, streams=["orders"], types=[OrderPlaced, "order-shipped"]):
+        print(recorded.event)
+    for raw in replay.iter_bytes(0):
+        assert_type(raw, memoryview)
+
+
+def snapshots_and_transactions(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    with db.snapshot() as snap:
+        assert_type(snap.reader(orders).get(1, 0), OrderPlaced | None)
+        assert_type(snap.global_reader(), varve.GlobalReader)
+    with db.snapshot(at=3) as past:
+        assert_type(past.reader(orders), varve.StreamReader[OrderPlaced])
+    with db.transaction() as tx:
+        tx.append(orders, 1, OrderPlaced(1, "Laptop", 1, 99900), expected=1)
+        tx.append_batch(orders, "p-77", [OrderPlaced(1, "Laptop", 1, 99900)], expected=varve.NO_STREAM)
+    for written in tx.positions:
+        if isinstance(written, varve.Span):
+            assert_type(written[0], varve.Position)
+        else:
+            assert_type(written, varve.Position)
+
+
+def opening_is_a_context() -> None:
+    with varve.open("./data") as db:
+        assert_type(db, varve.Varve)
+    with varve.open("./data", readonly=True) as reader:
+        assert_type(reader, varve.Varve)

@@ -1,0 +1,57 @@
+"""User code that mypy --strict and pyright strict must refuse, line by line.
+
+Every wrong line carries the code of the error that it deserves, for either checker. Both report an ignore that was not
+needed, so a line that would be accepted fails ``test_typing.py``. Never executed.
+"""
+
+import varve
+from accepted import NotAnEvent, OrderPlaced, OrderShipped
+
+PLACED = OrderPlaced(1, "Laptop", 1, 99900)
+SHIPPED = OrderShipped(1, [0.5])
+
+
+def constructors_are_checked() -> None:
+    OrderPlaced(1, "Laptop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    OrderPlaced("1", "Laptop", 1, 99900)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    OrderPlaced(1, "Laptop", 1, 99900, colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def events_are_frozen() -> None:
+    PLACED.amount = 0  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def streams_take_their_own_events(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    orders.append(1, SHIPPED)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    orders.append(1, NotAnEvent())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    orders.append_batch(1, [PLACED, SHIPPED])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    orders.append_many([(1, SHIPPED)])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+
+
+def transactions_take_the_events_of_the_stream(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    with db.transaction() as tx:
+        tx.append(orders, 1, SHIPPED)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        tx.append_batch(orders, 1, [SHIPPED])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+
+
+def unions_take_their_members_only(db: varve.Varve) -> None:
+    either = db.stream("orders", OrderPlaced | OrderShipped)
+    either.append(1, NotAnEvent())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def stream_ids_are_of_three_kinds(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    orders.append(1.5, PLACED)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    orders.reader().get(None, 0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def what_get_returns_may_be_none(db: varve.Varve) -> None:
+    order = db.stream("orders", OrderPlaced).reader().get(1, 0)
+    print(order.amount)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def expected_is_an_int_or_a_sentinel(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    orders.append(1, PLACED, expected="none")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

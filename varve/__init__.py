@@ -1,0 +1,67 @@
+"""Varve: an embedded, append-only event store.
+
+The map of the package; imports point downwards only, tests/test_layering.py holds it::
+
+    store.py         open, Varve, Snapshot, statistics               what a user holds
+    transaction.py   one commit over several streams
+    stream.py        typed appends             reader.py  typed reads, replays
+    appends.py       input checked and encoded  replay.py  the walk over blocks
+    bindings.py      which class an event comes as
+    record.py        Position, Span, Recorded
+    engine/          the only room with LMDB: environment, snapshots and pins, commits
+    codec/           events <-> FlatBuffers (no I/O)      layout/  what the bytes mean (no I/O)
+    ops/             rebuild, and what else is done to a whole store
+    testing/         for users' own tests
+    schema.py        schemas as text
+    types.py  expected.py  limits.py  errors.py
+"""
+
+from varve.codec import event, from_json, owned, struct, to_dict, to_json
+from varve.errors import *  # noqa: F403 - the whole tree is public
+from varve.errors import __all__ as _errors
+from varve.expected import ANY, NO_STREAM, STREAM_EXISTS, Expected
+from varve.reader import GlobalReader, StreamReader
+from varve.record import Position, Recorded, Span
+from varve.store import Snapshot, SnapshotStats, StoreStats, Varve, open  # noqa: A004 - used as varve.open
+from varve.stream import Stream
+from varve.transaction import Transaction, WriteTransaction
+from varve.types import f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
+
+__version__ = "0.1.0"
+
+__all__ = [  # noqa: PLE0604 - the errors' own list
+    "ANY",
+    "NO_STREAM",
+    "STREAM_EXISTS",
+    "Expected",
+    "GlobalReader",
+    "Position",
+    "Recorded",
+    "Snapshot",
+    "SnapshotStats",
+    "Span",
+    "StoreStats",
+    "Stream",
+    "StreamReader",
+    "Transaction",
+    "Varve",
+    "WriteTransaction",
+    "event",
+    "f32",
+    "f64",
+    "from_json",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "open",
+    "owned",
+    "struct",
+    "to_dict",
+    "to_json",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    *_errors,
+]

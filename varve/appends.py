@@ -1,0 +1,265 @@
+"""From what a user appends to what the engine commits: ids, events, metadata and keys checked, events encoded.
+
+Everything that can be refused without looking at the store is refused here, before anything is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+from varve import limits
+from varve.codec import EventType
+from varve.engine.request import AppendRequest, CommitRequest, Part
+from varve.errors import EventTooLarge, EventTypeError, InvalidInput, InvalidMetadata
+from varve.expected import ANY, Expected, ExpectedVersion
+from varve.layout.keys import IdempotencyKey, StreamId, encode_idempotency_key, encode_stream_id
+
+Metadata = Mapping[str, Any]
+
+_JSON_DEPTH_MAX = 64
+
+
+class StreamTypes:
+    """The event types of one stream, by class."""
+
+    __slots__ = ("_by_class", "by_name", "stream")
+
+    def __init__(self, stream: str, types: list[EventType]) -> None:
+        self.stream = stream
+        self.by_name = {event_type.name: event_type for event_type in types}
+        self._by_class: dict[type, EventType] = {event_type.cls: event_type for event_type in types}
+
+    def of(self, event: object) -> EventType:
+        """The type of an event (an instance or a view). Raises ``EventTypeError``."""
+        cls = type(event)
+        found = self._by_class.get(cls)
+        if found is None:
+            for known in self.by_name.values():
+                if isinstance(event, known.cls):
+                    found = self._by_class[cls] = known
+                    break
+            else:
+                raise EventTypeError(
+                    f"stream {self.stream!r} takes {' | '.join(self.by_name)}, not {_spelled(event)}; declare it in db.stream(...)",
+                    stream=self.stream,
+                    got=cls,
+                )
+        return found
+
+    def encode(self, event: object) -> tuple[EventType, bytes]:
+        """An event's type and FlatBuffer. Raises ``EventTypeError``, ``EventEncodingError``, ``EventTooLarge``."""
+        event_type = self._by_class.get(type(event)) or self.of(event)
+        buffer = event_type.pack(event)
+        if len(buffer) > limits.EVENT_BYTES_MAX:
+            raise _too_large(event_type.name, len(buffer))
+        return event_type, buffer
+
+    def encode_all(self, events: Iterable[object]) -> list[tuple[EventType, list[bytes]]]:
+        """Events as runs of one type each. Raises as ``encode`` does; the message tells which event of the batch it was."""
+        batch = events if isinstance(events, list | tuple) else list(events)
+        if not batch:
+            return []
+        first = self.of(batch[0])
+        cls = type(batch[0])
+        try:
+            if len(set(map(type, batch))) == 1:
+                pack = first.pack
+                runs = [(first, [pack(event) for event in batch])]
+            else:
+                runs = []
+                current: EventType | None = None
+                for event in batch:
+                    event_type = self._by_class.get(type(event)) or self.of(event)
+                    if event_type is not current:
+                        current = event_type
+                        bufs: list[bytes] = []
+                        runs.append((event_type, bufs))
+                    bufs.append(event_type.pack(event))
+        except (EventTypeError, InvalidInput, ValueError) as exc:
+            del cls
+            _tell_which(exc, batch, self)
+            raise
+        for event_type, bufs in runs:
+            if max(map(len, bufs)) > limits.EVENT_BYTES_MAX:
+                raise _too_large(event_type.name, max(map(len, bufs)))
+        return runs
+
+
+def _tell_which(exc: BaseException, batch: list[object] | tuple[object, ...], types: StreamTypes) -> None:
+    """Add the index of the offending event to an error of a batch."""
+    for index, event in enumerate(batch):
+        try:
+            types.encode(event)
+        except Exception:  # noqa: BLE001 - the same failure again, to find where
+            exc.add_note(f"it was event {index} of a batch of {len(batch)}; nothing of the batch was written")
+            return
+
+
+def _too_large(name: str, size: int) -> EventTooLarge:
+    return EventTooLarge(
+        f"an event of type {name!r} takes {size} bytes; the limit is EVENT_BYTES_MAX = {limits.EVENT_BYTES_MAX}. Keep large objects "
+        "elsewhere and their address in the event",
+        type_name=name,
+        size_bytes=size,
+        limit_bytes=limits.EVENT_BYTES_MAX,
+    )
+
+
+def _spelled(event: object) -> str:
+    if isinstance(event, type):
+        return f"the class {event.__name__} itself (append an instance)"
+    return f"a {type(event).__name__}"
+
+
+# -- requests --------------------------------------------------------------------------------------------------------------
+
+
+def append_one(
+    types: StreamTypes,
+    stream_id: StreamId,
+    event: object,
+    expected: ExpectedVersion = ANY,
+    metadata: Metadata | None = None,
+) -> AppendRequest:
+    """One event to one stream."""
+    event_type, buffer = types.encode(event)
+    return AppendRequest(
+        types.stream,
+        stream_id,
+        [(encode_stream_id(stream_id), event_type, [buffer])],
+        None if metadata is None else encode_metadata(metadata),
+        expected if expected is ANY else check_expected(expected),
+    )
+
+
+def append_batch(
+    types: StreamTypes,
+    stream_id: StreamId,
+    events: Iterable[object],
+    expected: ExpectedVersion = ANY,
+    metadata: Metadata | None = None,
+) -> AppendRequest:
+    """Events to one stream; no parts for an empty batch."""
+    id_key = encode_stream_id(stream_id)
+    parts: list[Part] = [(id_key, event_type, bufs) for event_type, bufs in types.encode_all(events)]
+    return AppendRequest(
+        types.stream,
+        stream_id,
+        parts,
+        None if metadata is None else encode_metadata(metadata),
+        expected if expected is ANY else check_expected(expected),
+    )
+
+
+def append_many(
+    types: StreamTypes, items: Iterable[tuple[StreamId, object]], metadata: Metadata | None = None
+) -> AppendRequest:
+    """Events to streams of one name, interleaved."""
+    known: dict[tuple[type, StreamId], bytes] = {}
+    parts: list[Part] = []
+    last_key, last_type = b"", None
+    bufs: list[bytes] = []
+    by_class = types._by_class  # noqa: SLF001 - this file's own class
+    for index, item in enumerate(items):
+        try:
+            stream_id, event = item
+        except (TypeError, ValueError):
+            raise InvalidInput(f"append_many takes (stream id, event) pairs; item {index} is {item!r:.80}") from None
+        try:
+            id_key = known.get((type(stream_id), stream_id))
+            if id_key is None:
+                id_key = known[type(stream_id), stream_id] = encode_stream_id(stream_id)
+            event_type = by_class.get(type(event)) or types.of(event)
+            buffer = event_type.pack(event)
+        except (TypeError, ValueError) as exc:
+            if isinstance(exc, TypeError) and not isinstance(exc, EventTypeError):
+                encode_stream_id(stream_id)  # an unhashable id: say so
+            exc.add_note(f"it was item {index} of append_many; nothing of it was written")
+            raise
+        if len(buffer) > limits.EVENT_BYTES_MAX:
+            raise _too_large(event_type.name, len(buffer))
+        if event_type is last_type and id_key == last_key:
+            bufs.append(buffer)
+        else:
+            bufs = [buffer]
+            parts.append((id_key, event_type, bufs))
+            last_key, last_type = id_key, event_type
+    return AppendRequest(types.stream, None, parts, None if metadata is None else encode_metadata(metadata))
+
+
+def commit_request(appends: list[AppendRequest], key: IdempotencyKey | None, types: dict[str, StreamTypes]) -> CommitRequest:
+    """Append calls as one commit; the content digest where an idempotency key needs it."""
+    if key is None:
+        return CommitRequest(appends)
+    return CommitRequest(appends, encode_idempotency_key(key), key, content_digest(appends, types))
+
+
+def content_digest(appends: list[AppendRequest], types: dict[str, StreamTypes]) -> bytes:
+    """Streams, types, metadata and events by value: BLAKE2b-128 over each event's, framed by lengths.
+
+    By value: an event digests alike whether it is an instance or a view and after fields were appended to its class.
+    """
+    digest = blake2b(digest_size=16)
+    for append in appends:
+        metadata = b"" if append.metadata is None else json.dumps(json.loads(append.metadata), sort_keys=True).encode()
+        declared = types[append.stream].by_name
+        stream = append.stream.encode()
+        for id_key, declaration, bufs in append.parts:
+            event_type = declared[declaration.name]
+            for buffer in bufs:
+                event = event_type.digest(event_type.view(buffer))
+                for piece in (stream, id_key, declaration.name.encode(), metadata, event):
+                    digest.update(len(piece).to_bytes(8, "little"))
+                    digest.update(piece)
+    return digest.digest()
+
+
+def check_expected(expected: ExpectedVersion) -> ExpectedVersion:
+    """An ``expected=`` argument. Raises ``InvalidInput``."""
+    if isinstance(expected, Expected):
+        return expected
+    if isinstance(expected, bool) or not isinstance(expected, int) or expected < 0:
+        raise InvalidInput(
+            f"expected= is a number of events from 0 on, varve.ANY, varve.NO_STREAM or varve.STREAM_EXISTS, not {expected!r}"
+        )
+    return expected
+
+
+def encode_metadata(metadata: Metadata) -> bytes:
+    """Metadata as JSON. Raises ``InvalidMetadata``."""
+    if not isinstance(metadata, Mapping):
+        raise InvalidMetadata(f"metadata is a mapping with str keys, not {type(metadata).__name__}")
+    _check_json(metadata, "metadata", 0)
+    try:
+        raw = json.dumps(_plain(metadata), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (ValueError, TypeError) as exc:
+        raise InvalidMetadata(f"metadata cannot be written as JSON: {exc}") from None
+    if len(raw) > limits.METADATA_BYTES_MAX:
+        raise InvalidMetadata(
+            f"metadata of {len(raw)} bytes; the limit is METADATA_BYTES_MAX = {limits.METADATA_BYTES_MAX}. It is for correlation ids "
+            "and the like: put content into the event"
+        )
+    return raw
+
+
+def _check_json(value: object, path: str, depth: int) -> None:
+    """Refuse what JSON would change silently (keys that are no str, tuples stay: they read back as lists)."""
+    if depth > _JSON_DEPTH_MAX:
+        raise InvalidMetadata(f"{path} is nested deeper than {_JSON_DEPTH_MAX}")
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise InvalidMetadata(f"{path} has the key {key!r}; JSON's keys are str")
+            _check_json(inner, f"{path}[{key!r}]", depth + 1)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _check_json(inner, f"{path}[{index}]", depth + 1)
+    elif value is not None and not isinstance(value, str | int | float | bool):
+        raise InvalidMetadata(f"{path} is a {type(value).__name__}, which JSON cannot hold; use its str")
+
+
+def _plain(value: Any) -> Any:
+    return {key: _plain(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value

@@ -1,0 +1,34 @@
+"""Which class an event of the log comes as, where no typed stream says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from varve.codec import EventType, event_type_from_schema
+
+if TYPE_CHECKING:
+    from varve.engine.snapshot import Snapshot
+
+
+class Bindings:
+    """Event types that streams of this handle declare, by name; others are made from the schema in the log."""
+
+    def __init__(self) -> None:
+        self._bound: dict[str, EventType] = {}
+        self._views: dict[int, Any] = {}
+
+    def bind(self, types: dict[str, EventType]) -> None:
+        """From now on events of these names come as these classes."""
+        self._bound.update(types)
+        self._views = {}
+
+    def view_class(self, snapshot: Snapshot, type_number: int, _sequence: int = 0) -> Any:
+        """The class of views of a type number."""
+        view = self._views.get(type_number)
+        if view is None:
+            declared = snapshot.catalog.type(snapshot, type_number)
+            bound = self._bound.get(declared.name)
+            if bound is None:
+                bound = event_type_from_schema(declared.schema)
+            view = self._views[type_number] = bound.view_class
+        return view

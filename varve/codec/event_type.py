@@ -1,0 +1,344 @@
+"""EventType: an event class, compiled. What the store, the readers and the tools work with."""
+
+from __future__ import annotations
+
+import linecache
+import re
+import threading
+from collections.abc import Callable
+from hashlib import blake2b
+from struct import Struct
+from typing import Any, Final
+from uuid import UUID
+
+from varve import limits
+from varve.codec import pack, runtime, view
+from varve.codec.check import coerce_event, encoding_error
+from varve.codec.declare import Declaration, declaration
+from varve.codec.digest import digest_text
+from varve.codec.json import absent_object
+from varve.codec.plan import StructPlan, TablePlan, inline_shape, plan_struct, plan_table
+from varve.codec.schema import SCALARS, Kind, Schema
+from varve.codec.verify import verify_event
+from varve.errors import EventEncodingError, SchemaError
+
+__all__ = ["EventType", "event_type"]
+
+COMPILE_LOCK: Final = threading.RLock()
+
+
+class EventType:
+    """The compiled descriptor of an event class. Made once per class by ``event_type``."""
+
+    __slots__ = (
+        "body",
+        "cls",
+        "declaration",
+        "fingerprint",
+        "name",
+        "nested",
+        "pack",
+        "plan",
+        "schema",
+        "schema_bytes",
+        "source",
+        "view_class",
+    )
+
+    cls: Any
+    """The declared class."""
+    name: str
+    """The store-wide type name."""
+    schema_bytes: bytes
+    """Canonical text of the schema; ``event_type_from_schema`` makes a class of it."""
+    fingerprint: bytes
+    """16 bytes that tell schemas apart."""
+    body: Callable[[Any, int], bytes]
+    """An event as a table inside something else, at a nesting depth; raises ``runtime.Reject`` for what does not fit."""
+    nested: Callable[[Any, int], Any]
+    """A view of the table to which the uoffset at a position of a buffer points."""
+    pack: Callable[[Any], bytes]
+    """An event (an instance of ``cls`` or a view) as FlatBuffer bytes, a multiple of 8; the first byte belongs at a multiple of
+    8. Raises EventEncodingError."""
+    view_class: Any
+    """A subclass of ``cls``; the hot path is ``v = object.__new__(view_class); v._b = buffer; v._o = offset``."""
+    source: str
+    """The generated Python source of the packers and views."""
+
+    def __init__(self, declared: Declaration) -> None:
+        self.declaration = declared
+        self.cls = declared.cls
+        self.name = declared.name
+        self.schema: Schema = declared.schema()
+        self.schema_bytes = self.schema.to_bytes()
+        self.fingerprint = blake2b(self.schema_bytes, digest_size=16).digest()
+        self.plan: TablePlan = plan_table(self.schema.table, self._struct_plan, lambda name: self.schema.types[name].base)
+
+    def _struct_plan(self, name: str) -> StructPlan:
+        return plan_struct(self.schema.types[name], self._struct_plan, lambda enum: self.schema.types[enum].base)
+
+    def __repr__(self) -> str:
+        return f"<EventType {self.name} {self.fingerprint.hex()}>"
+
+    def view(self, buffer: bytes | memoryview, offset: int = 0) -> Any:
+        """A view of the event whose FlatBuffer starts at ``offset``, unchecked. It lives as long as the buffer does."""
+        out = object.__new__(self.view_class)
+        out._b = buffer
+        out._o = offset
+        return out
+
+    def digest(self, event: Any) -> bytes:
+        """Canonical text of the event by value: equal for an instance and its view, on every Python version, and after
+        fields were appended to the class. Raises EventEncodingError."""
+        return digest_text(self.declaration, coerce_event(self.declaration, event))
+
+    def verify(self, buffer: bytes | memoryview) -> None:
+        """Check bytes of any origin; raises MalformedEvent and nothing else. What passes reads without errors."""
+        verify_event(self, buffer)
+
+
+class StructType:
+    """A compiled struct class: an instance to bytes and back."""
+
+    __slots__ = ("pack", "plan", "read", "source")
+
+    pack: Callable[[Any], bytes]
+    read: Callable[[Any, int], Any]
+    source: str
+    plan: StructPlan
+
+
+class Build:
+    """One event class while its code is written: collects what the code refers to."""
+
+    def __init__(self, compiled: EventType) -> None:
+        self.compiled = compiled
+        self.declaration = compiled.declaration
+        self.fields = self.declaration.fields
+        self.plan = compiled.plan
+        self.optional = [index for index, f in enumerate(self.fields) if f.optional]
+        self.refs: dict[str, tuple[str, str, Kind | None]] = {}
+
+    def ref(self, what: str, name: str, item: Kind | None = None) -> str:
+        """An identifier for something of another type, bound when every type of the schema has its code."""
+        plain = re.sub(r"\W+", "_", f"{what}_{name}").strip("_")
+        entry = (what, name, item)
+        label, n = plain, 2
+        while self.refs.setdefault(label, entry) != entry:
+            label, n = f"{plain}_{n}", n + 1
+        return label
+
+    def where(self, f: Any) -> str:
+        return f"{self.declaration.name}.{f.name}"
+
+    def shape(self, kind: Kind) -> tuple[int, int, str]:
+        """Size, alignment and code of what stands in a slot or vector for this kind."""
+        return inline_shape(kind, lambda name: self.compiled_struct(name).plan, self.declaration.base_of)
+
+    def compiled_struct(self, name: str) -> StructType:
+        return compile_struct(self.declaration.declaration_of(name))
+
+    def compiled_table(self, name: str) -> EventType:
+        found: EventType = self.declaration.declaration_of(name).compiled
+        return found
+
+    def wide(self, kind: Kind) -> bool:
+        """Whether what a field points to holds 8-byte values."""
+        if kind.tag == "vector":
+            assert kind.item is not None
+            return self.shape(kind.item)[1] == 8 if kind.item.inline else self.wide(kind.item)  # noqa: PLR2004
+        names = kind.references() if kind.tag in {"table", "union"} else ()
+        return any(is_wide(self.declaration.declaration_of(name)) for name in names)
+
+    def resolve(self, what: str, name: str, item: Kind | None) -> Any:
+        bound = self.declaration.bound
+        if what == "enum":
+            return bound[name]
+        if what == "read_enum":
+            return view.reader(Kind("enum", name=name), self)
+        if what in {"pack_struct", "read_struct"}:
+            compiled = self.compiled_struct(name)
+            return compiled.pack if what == "pack_struct" else compiled.read
+        if what == "pack_vector":
+            assert item is not None
+            return pack.vector_packer(item, self)
+        if what == "read_vector":
+            return view.reader(Kind("vector", item=item), self)
+        table = self.compiled_table(name)
+        return table.plan.table_at - 4 if what == "table_at" else getattr(table, what)
+
+
+def is_wide(declared: Declaration) -> bool:
+    """Whether a table, or any table it can hold, has 8-byte values."""
+    for _, target in declared.reachable():
+        if not isinstance(target, Declaration) or target.what != "table":
+            continue
+        table = Build(target.compiled)
+        for f in table.fields:
+            kind = f.kind.item if f.kind.item is not None else f.kind
+            if kind.inline and table.shape(kind)[1] == 8:  # noqa: PLR2004
+                return True
+    return False
+
+
+def event_type(cls: Any) -> EventType:
+    """The EventType of a class decorated with ``@varve.event``; SchemaError for anything else."""
+    found = declaration(cls)
+    if found is None or found.what != "table":
+        kind = "a struct" if found is not None else "no event class"
+        spelled = cls.__name__ if isinstance(cls, type) else repr(cls)
+        raise SchemaError(f"{spelled} is {kind}; decorate the class with @varve.event")
+    ready = found.compiled
+    return ready if ready is not None and hasattr(ready, "pack") else compile_event(found)
+
+
+def compile_event(declared: Declaration) -> EventType:
+    """Compile a class and every class it needs: plans first, since they refer to one another, then code, then links."""
+    with COMPILE_LOCK:
+        tables = [t for _, t in declared.reachable() if isinstance(t, Declaration) and t.what == "table"]
+        fresh = [t for t in tables if t.compiled is None or not hasattr(t.compiled, "pack")]
+        depth_check(declared)
+        for table in fresh:
+            table.compiled = EventType(table)
+        written = [write_code(Build(table.compiled)) for table in fresh]
+        # ``pack`` is what makes an EventType visible as ready: it is set last of all.
+        for build, namespace in written:
+            namespace.update({label: build.resolve(*entry) for label, entry in build.refs.items()})
+        for build, namespace in written:
+            build.compiled.pack = namespace["pack"]
+        ready: EventType = declared.compiled
+        return ready
+
+
+def depth_check(declared: Declaration) -> None:
+    """Classes that cannot hold themselves have a fixed depth; one above the limit could never be written."""
+
+    def depth(d: Declaration, path: tuple[str, ...]) -> int:
+        if d.name in path or len(path) > limits.NESTING_DEPTH_MAX:
+            return len(path)
+        nested = [t for t in d.bound.values() if isinstance(t, Declaration) and t.what == "table"]
+        return max((depth(t, (*path, d.name)) for t in nested), default=len(path) + 1)
+
+    if depth(declared, ()) > limits.NESTING_DEPTH_MAX:
+        raise SchemaError(f"{declared.name} nests event classes deeper than {limits.NESTING_DEPTH_MAX}")
+
+
+def run_source(source: str, label: str, namespace: dict[str, Any]) -> None:
+    """Compile generated source so that tracebacks and debuggers show its lines."""
+    filename = f"<varve {label}>"
+    exec(compile(source, filename, "exec"), namespace)
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+
+
+def write_code(build: Build) -> tuple[Build, dict[str, Any]]:
+    compiled = build.compiled
+    source = f"# {build.declaration.name}: packers\n\n" + pack.pack_source(build)
+    source += f"\n# {build.declaration.name}: views\n\n" + view.view_source(build)
+    namespace = pack.pack_namespace(build) | view.view_namespace(build)
+    namespace |= {f"ABSENT_{f.name}": absent_object_of(build, f) for f in build.fields if not f.required}
+    namespace["pack_slow"] = slow_packer(build, namespace)
+    run_source(source, build.declaration.name, namespace)
+    compiled.source = source
+    compiled.body, compiled.nested = namespace["body"], namespace["nested"]
+    compiled.view_class, _ = view.make_view_classes(build, namespace)
+    return build, namespace
+
+
+def absent_object_of(build: Build, f: Any) -> Any:
+    return None if f.optional else absent_object(f.kind, f.default, build.declaration)
+
+
+def slow_packer(build: Build, namespace: dict[str, Any]) -> Callable[[Any], bytes]:
+    """Validate field by field, and pack what turned out to be fine in an unusual form."""
+    declared = build.declaration
+
+    def pack_slow(event: Any) -> bytes:
+        fit = coerce_event(declared, event)
+        try:
+            return namespace["pack_whole"](fit)  # type: ignore[no-any-return]
+        except EventEncodingError:
+            raise
+        except (runtime.Reject, ValueError, TypeError, ArithmeticError, AttributeError) as error:
+            raise encoding_error(declared.name, "", "cannot be encoded", event) from error
+
+    return pack_slow
+
+
+def compile_struct(declared: Declaration) -> StructType:
+    """Code for a struct class: its fields to one ``struct`` call and back."""
+    with COMPILE_LOCK:
+        if declared.compiled is not None:
+            return declared.compiled  # type: ignore[no-any-return]
+        out = StructType()
+        schema = declared.schema()
+
+        def struct_plan(name: str) -> StructPlan:
+            return compile_struct(declared.declaration_of(name)).plan
+
+        out.plan = plan_struct(schema.table, struct_plan, declared.base_of)
+        out.source, namespace = struct_code(declared, out.plan)
+        run_source(out.source, declared.name, namespace)
+        out.pack, out.read = namespace["pack_struct"], namespace["read_struct"]
+        declared.compiled = out
+        return out
+
+
+def struct_code(declared: Declaration, plan: StructPlan) -> tuple[str, dict[str, Any]]:
+    layout = Struct(plan.format)
+    namespace: dict[str, Any] = {
+        "CLS": declared.cls,
+        "NEW": object.__new__,
+        "PUT": object.__setattr__,
+        "PACK": layout.pack,
+        "UNPACK": layout.unpack_from,
+        "Reject": runtime.Reject,
+        "UUID": UUID,
+        "nanoseconds": runtime.nanoseconds,
+    }
+    src = pack.Source()
+    build = _StructBuild(declared, namespace)
+    src.put("def pack_struct(e):", "    if not isinstance(e, CLS):", "        raise Reject")
+    src.put(*(f"    v{i} = e.{f.name}" for i, f in enumerate(declared.fields)))
+    checks = [c for i, f in enumerate(declared.fields) if (c := pack.check_of(f.kind, f"v{i}", build))]  # type: ignore[arg-type]
+    if checks:
+        src.put(f"    if not ({' and '.join(checks)}):", "        raise Reject")
+    args = [pack.inline_value(f.kind, f"v{i}", build) for i, f in enumerate(declared.fields)]  # type: ignore[arg-type]
+    src.put(f"    return PACK({', '.join(args)})", "", "")
+    src.put("def read_struct(b, p):", "    e = NEW(CLS)")
+    names = ", ".join(f"v{i}" for i in range(len(declared.fields)))
+    src.put(f"    {names}{',' if len(declared.fields) == 1 else ''} = UNPACK(b, p)")
+    for i, (f, offset) in enumerate(zip(declared.fields, plan.offsets, strict=True)):
+        src.put(f"    PUT(e, {f.name!r}, {build.read(f.kind, f'v{i}', offset)})")
+    src.put("    return e")
+    return src.text(), namespace
+
+
+class _StructBuild:
+    """The part of Build that structs need; references bind at once, since structs cannot be recursive."""
+
+    def __init__(self, declared: Declaration, namespace: dict[str, Any]) -> None:
+        self.declaration = declared
+        self.namespace = namespace
+
+    def ref(self, what: str, name: str) -> str:
+        plain = re.sub(r"\W", "_", name)
+        label = f"{what}_{plain}" if plain == name else f"{what}_{plain}_{len(self.namespace)}"
+        target = self.declaration.bound[name]
+        self.namespace[label] = target if what == "enum" else getattr(compile_struct(target), what.partition("_")[0])
+        return label
+
+    def read(self, kind: Kind, raw: str, offset: int) -> str:
+        """An expression for a field's value; ``raw`` is what ``struct`` unpacked."""
+        if kind.tag == "struct":
+            return f"{self.ref('read_struct', kind.name)}(b, p + {offset})"
+        if kind.tag == "enum":
+            label = f"enum_reader_{kind.name}"
+            code = SCALARS[self.declaration.base_of(kind.name)].code
+            self.namespace[label] = runtime.enum_reader(self.declaration.enum_of(kind.name), code)
+            return f"{label}(b, p + {offset})"
+        if kind.tag == "uuid":
+            return f"UUID(bytes={raw})"
+        if kind.tag == "datetime":
+            self.namespace["datetime_of"] = runtime.datetime_of
+            return f"datetime_of({raw})"
+        return raw

@@ -1,0 +1,374 @@
+"""Generated packers: an event to FlatBuffer bytes.
+
+For each event class two functions are written out as source and compiled:
+
+- ``body(e, d)`` packs it as a table inside something else, anywhere; nested tables, vectors and unions compose from bodies,
+  since every offset in a FlatBuffer is relative.
+- ``pack(e)`` packs a whole event. Where a class holds nothing behind the table but a few strings, all of the event is one
+  ``struct.Struct`` per combination of string lengths (in steps of 4 bytes), kept in a bounded cache: one call per event.
+
+Both check only what ``struct`` itself would let pass (bools as ints, ints as floats) and leave everything unusual to the
+slow path, which validates field by field and names what is wrong.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from varve import limits
+from varve.codec import runtime
+from varve.codec.plan import Slot, TablePlan
+from varve.codec.schema import INT_RANGES, SCALARS, FieldDef, Kind
+
+if TYPE_CHECKING:
+    from varve.codec.event_type import Build
+
+__all__ = ["Layouts", "pack_namespace", "pack_source"]
+
+LAYOUT_STRINGS_MAX: Final = 4
+"""With more strings the combinations of their lengths are too many to keep layouts for."""
+
+LAYOUT_TEXT_BYTES_MAX: Final = 2**14
+"""Longer strings are packed without a layout: ``struct`` no longer is what costs time."""
+
+SHIFT: Final = 12
+"""Bits of a string's length (in units of 4) in a layout's key."""
+
+
+class Source:
+    """Lines of a module that is being written."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.depth = 0
+
+    def put(self, *lines: str) -> None:
+        self.lines += ["    " * self.depth + line if line else "" for line in lines]
+
+    def text(self) -> str:
+        return "\n".join(self.lines) + "\n"
+
+
+class Layouts(dict[int, Any]):
+    """Precompiled layouts of one class by key: bucketed lengths, and which optional fields are absent."""
+
+    def __init__(self, plan: TablePlan, optional: list[int], strings: int) -> None:
+        super().__init__()
+        self.plan = plan
+        self.optional = optional
+        self.strings = strings
+
+    def make(self, key: int, lengths: tuple[int, ...]) -> Any:
+        """The layout for a key, kept if there is room; None where packing without one is better."""
+        if len(self) >= limits.PACK_LAYOUTS_MAX or any(n >= LAYOUT_TEXT_BYTES_MAX for n in lengths):
+            return None
+        mask = key & ((1 << len(self.optional)) - 1)
+        plan = self.plan
+        at, offsets, tail = plan.end, [], []
+        for n, slot in zip(lengths, plan.inline, strict=False):
+            room = (n >> 2) * 4 + 4
+            offsets.append(at - slot.pos)
+            tail.append(f"I{room}s")
+            at += 4 + room
+        prefix = plan.prefix(absent_fields(self.optional, mask)) + struct.pack(f"<{len(offsets)}I", *offsets)
+        inline = inline_format(plan, plan.inline[self.strings :], len(prefix))
+        layout = struct.Struct(f"<{len(prefix)}s{inline}{''.join(tail)}{-at % 8}x")
+        self[key] = found = (layout.pack, prefix)
+        return found
+
+
+class Prefixes(dict[int, bytes]):
+    """The constant head of a body by mask of absent optional fields."""
+
+    def __init__(self, plan: TablePlan, optional: list[int]) -> None:
+        super().__init__()
+        self.plan = plan
+        self.optional = optional
+
+    def __missing__(self, mask: int) -> bytes:
+        prefix = self.plan.prefix(absent_fields(self.optional, mask))[4:]
+        if len(self) < limits.PACK_LAYOUTS_MAX:
+            self[mask] = prefix
+        return prefix
+
+
+def absent_fields(optional: list[int], mask: int) -> list[int]:
+    return [index for bit, index in enumerate(optional) if mask >> bit & 1]
+
+
+def inline_format(plan: TablePlan, slots: tuple[Slot, ...], at: int) -> str:
+    """``struct`` format of the inline fields from ``at`` to the end of the fixed part."""
+    out = []
+    for slot in slots:
+        out.append(f"{slot.pos - at}x" if slot.pos > at else "")
+        out.append(slot.code)
+        at = slot.pos + slot.size
+    return "".join(out) + (f"{plan.end - at}x" if plan.end > at else "")
+
+
+# -- what a field needs ----------------------------------------------------------------------------------------------
+
+
+def check_of(kind: Kind, v: str, build: Build) -> str:
+    """A condition under which the fast path takes the value; empty where packing itself refuses everything else."""
+    if kind.tag in INT_RANGES:
+        return f"type({v}) is int"
+    if kind.tag in {"f32", "f64"}:
+        return f"type({v}) is float"
+    if kind.tag == "bool":
+        return f"type({v}) is bool"
+    if kind.tag == "bytes":
+        return f"type({v}) is bytes"
+    if kind.tag == "uuid":
+        return f"type({v}) is UUID"
+    if kind.tag == "enum":
+        return f"(type({v}) is {build.ref('enum', kind.name)} or type({v}) is int)"
+    return ""
+
+
+def inline_value(kind: Kind, v: str, build: Build) -> str:
+    """The ``struct`` argument of an inline field."""
+    if kind.tag == "datetime":
+        return f"nanoseconds({v})"
+    if kind.tag == "uuid":
+        return f"{v}.bytes"
+    if kind.tag == "struct":
+        return f"{build.ref('pack_struct', kind.name)}({v})"
+    return v
+
+
+def text_bytes(kind: Kind, v: str) -> str:
+    """The bytes of a string-like field."""
+    return {"str": f"{v}.encode()", "decimal": f"decimal_text({v})", "bytes": v}[kind.tag]
+
+
+TEXT_TAGS: Final = frozenset({"str", "bytes", "decimal"})
+
+
+def zero_of(slot: Slot) -> str:
+    return f"Z{slot.size}" if slot.code.endswith("s") else "False" if slot.code == "?" else "0"
+
+
+# -- writing the functions -------------------------------------------------------------------------------------------
+
+
+def _read_fields(src: Source, fields: tuple[FieldDef, ...]) -> None:
+    src.put(*(f"v{i} = e.{f.name}" for i, f in enumerate(fields)))
+
+
+def _checks(src: Source, build: Build, otherwise: str) -> None:
+    """One chain of conditions over the required inline fields, one test per optional field, which also sets ``m``."""
+    fields, plan = build.fields, build.plan
+    conditions = [c for i, f in enumerate(fields) if not f.optional and (c := check_of(f.kind, f"v{i}", build))]
+    if conditions:
+        src.put(f"if not ({' and '.join(conditions)}):", f"    {otherwise}")
+    optional = build.optional
+    if not optional:
+        return
+    src.put("m = 0")
+    slots = {slot.field: slot for slot in plan.slots if not slot.tag}
+    for bit, i in enumerate(optional):
+        f = fields[i]
+        if not f.kind.inline:
+            src.put(f"if v{i} is None:", f"    m |= {1 << bit}")
+            continue
+        src.put(f"if v{i} is None:", f"    m |= {1 << bit}", f"    w{i} = {zero_of(slots[i])}")
+        check = check_of(f.kind, f"v{i}", build)
+        if check:
+            src.put(f"elif not {check}:", f"    {otherwise}")
+        src.put("else:", f"    w{i} = {inline_value(f.kind, f'v{i}', build)}")
+
+
+def _inline_args(build: Build, slots: tuple[Slot, ...]) -> list[str]:
+    out = []
+    for slot in slots:
+        f = build.fields[slot.field]
+        if slot.tag:
+            out.append(f"t{slot.field}")
+        elif not f.kind.inline:
+            out.append(f"r{slot.field}")
+        else:
+            out.append(f"w{slot.field}" if f.optional else inline_value(f.kind, f"v{slot.field}", build))
+    return out
+
+
+def _behind(src: Source, build: Build, slot: Slot) -> None:
+    """Lines that make what a field keeps behind the table: bytes ``x<i>``, uoffset ``r<i>``; ``at`` moves on."""
+    i = slot.field
+    kind, v, name = build.fields[i].kind, f"v{i}", f"x{i}"
+    pos = slot.pos - 4
+    if kind.tag in TEXT_TAGS:
+        pads = "PAD_BYTES" if kind.tag == "bytes" else "PAD_TEXT"
+        src.put(f"{name} = {text_bytes(kind, v)}", f"n = len({name})")
+        src.put(f"{name} = LENGTH(n) + {name} + {pads}[n & 3]", f"r{i} = at - {pos}")
+        src.put(f"at += len({name})")
+        return
+    wide = build.wide(kind)
+    lead = "z"
+    if wide:
+        src.put("z = b''", "if at & 4:", "    z = Z4", "    at += 4")
+    if kind.tag == "union":
+        for tag, member in enumerate(kind.names, 1):
+            body, cls, at = (build.ref(what, member) for what in ("body", "cls", "table_at"))
+            src.put(f"{'if' if tag == 1 else 'elif'} isinstance({v}, {cls}):")
+            src.put(f"    {name} = {body}({v}, d + 1)", f"    t{i} = {tag}", f"    r{i} = at + {at} - {pos}")
+        src.put("else:", "    raise Reject")
+    elif kind.tag == "table":
+        src.put(f"{name} = {build.ref('body', kind.name)}({v}, d + 1)")
+        src.put(f"r{i} = at + {build.ref('table_at', kind.name)} - {pos}")
+    else:
+        assert kind.item is not None
+        src.put(f"{name} = {vector_call(kind.item, v, build)}", f"r{i} = at - {pos}")
+    src.put(f"at += len({name})")
+    if wide:
+        src.put(f"{name} = {lead} + {name}")
+
+
+def vector_call(item: Kind, v: str, build: Build) -> str:
+    if item.tag == "table":
+        body, at = build.ref("body", item.name), build.ref("table_at", item.name)
+        return f"table_vector({v}, {body}, {at}, {build.wide(item)}, d + 1)"
+    return f"{build.ref('pack_vector', str(item), item)}({v})"
+
+
+def vector_packer(item: Kind, build: Build) -> Callable[[Any], bytes]:
+    """The packer of vectors of anything but tables."""
+    if item.tag in SCALARS:
+        return runtime.scalar_vector(item.tag)
+    if item.tag == "bytes":
+        return runtime.bytes_vector
+    if item.tag in TEXT_TAGS:
+        return runtime.text_vector(runtime.decimal_text if item.tag == "decimal" else runtime.encoded_str)
+    size, _, code = build.shape(item)
+    if item.tag == "datetime":
+        return runtime.converted_vector(code, size, runtime.nanoseconds)
+    if item.tag == "uuid":
+        return runtime.converted_vector(code, size, runtime.encoded_uuid)
+    if item.tag == "enum":
+        return runtime.converted_vector(code, size, runtime.enum_number(build.declaration.enum_of(item.name)))
+    return runtime.converted_vector(code, size, build.compiled_struct(item.name).pack)
+
+
+def _body(src: Source, build: Build) -> None:
+    plan, fields = build.plan, build.fields
+    src.put("def body(e, d):", '    """The event as a table: bytes from its vtable on, a multiple of 4."""')
+    src.depth += 1
+    src.put("if not isinstance(e, CLS) or d > DEPTH_MAX:", "    raise Reject")
+    _read_fields(src, fields)
+    _checks(src, build, "raise Reject")
+    behind = [slot for slot in plan.slots if not slot.tag and not fields[slot.field].kind.inline]
+    if behind:
+        src.put(f"at = {plan.end - 4}")
+    for slot in behind:
+        i = slot.field
+        if not fields[i].optional:
+            _behind(src, build, slot)
+            continue
+        src.put(f"if v{i} is None:", f"    x{i} = b''", f"    r{i} = 0")
+        if fields[i].kind.tag == "union":
+            src.put(f"    t{i} = 0")
+        src.put("else:")
+        src.depth += 1
+        _behind(src, build, slot)
+        src.depth -= 1
+    prefix = "PREFIXES[m]" if build.optional else "PREFIX"
+    args = ", ".join([prefix, *_inline_args(build, plan.inline)])
+    tails = [f"x{slot.field}" for slot in behind]
+    if len(tails) > 1:
+        src.put(f"return b''.join((FIXED({args}), {', '.join(tails)}))")
+    else:
+        src.put(" + ".join([f"return FIXED({args})", *tails]))
+    src.depth -= 1
+    src.put("", "")
+
+
+def _pack_whole(src: Source, build: Build) -> None:
+    src.put("def pack_whole(e):", '    """An event by way of its body."""')
+    src.put("    x = body(e, 1)", "    return ROOT + x if len(x) & 4 else ROOT + x + Z4", "", "")
+
+
+def uses_layouts(build: Build) -> bool:
+    """All behind the table is a few strings that are always there."""
+    behind = [f for f in build.fields if not f.kind.inline]
+    return len(behind) <= LAYOUT_STRINGS_MAX and all(f.kind.tag in TEXT_TAGS and not f.optional for f in behind)
+
+
+def _pack_by_layout(src: Source, build: Build) -> None:
+    plan, fields = build.plan, build.fields
+    strings = [slot for slot in plan.inline if not slot.tag and not fields[slot.field].kind.inline]
+    src.put("def pack(e):", '    """The event as a FlatBuffer; EventEncodingError when a value does not fit."""', "    try:")
+    src.depth += 2
+    _read_fields(src, fields)
+    _checks(src, build, "return pack_slow(e)")
+    for slot in strings:
+        i = slot.field
+        src.put(f"x{i} = {text_bytes(fields[i].kind, f'v{i}')}", f"n{i} = len(x{i})")
+    lengths = [f"n{slot.field}" for slot in strings]
+    bits = len(build.optional)
+    parts = [f"{n} >> 2" + (f" << {bits + k * SHIFT}" if bits + k else "") for k, n in enumerate(lengths)]
+    key = " | ".join([f"({p})" for p in parts] if len(parts) + bool(bits) > 1 else parts) or "0"
+    key = f"{key} | m" if bits and parts else "m" if bits else key
+    inline = _inline_args(build, plan.inline[len(strings) :])
+    texts = [a for n, slot in zip(lengths, strings, strict=True) for a in (n, f"x{slot.field}")]
+    if len(strings) > 1:
+        src.put(f"if {' | '.join(lengths)} >= {LAYOUT_TEXT_BYTES_MAX}:", "    return pack_whole(e)")
+    if not strings and not bits:
+        src.put(f"return LAYOUT({', '.join(['LAYOUT_PREFIX', *inline])})")
+    else:
+        src.put(f"key = {key}", "try:", "    layout, prefix = LAYOUTS[key]", "except KeyError:")
+        src.put(f"    found = make_layout(key, ({''.join(n + ', ' for n in lengths)}))", "    if found is None:")
+        src.put("        return pack_whole(e)", "    layout, prefix = found")
+        src.put(f"return layout({', '.join(['prefix', *inline, *texts])})")
+    src.depth -= 1
+    src.put("except FALLBACK:", "    return pack_slow(e)")
+    src.depth -= 1
+    src.put("", "")
+
+
+def pack_source(build: Build) -> str:
+    """The source of an event class's packers."""
+    src = Source()
+    _body(src, build)
+    _pack_whole(src, build)
+    if uses_layouts(build):
+        _pack_by_layout(src, build)
+    else:
+        src.put("def pack(e):", '    """The event as a FlatBuffer; EventEncodingError when a value does not fit."""')
+        src.put("    try:", "        x = body(e, 1)", "    except FALLBACK:", "        return pack_slow(e)")
+        src.put("    return ROOT + x if len(x) & 4 else ROOT + x + Z4", "", "")
+    return src.text()
+
+
+def pack_namespace(build: Build) -> dict[str, Any]:
+    """Names that the source needs, but for references to other types, which ``Build.ref`` collects."""
+    plan = build.plan
+    strings = sum(1 for f in build.fields if not f.kind.inline)
+    layouts = Layouts(plan, build.optional, strings)
+    prefix = plan.prefix()
+    out: dict[str, Any] = {
+        "CLS": build.declaration.cls,
+        "DEPTH_MAX": limits.NESTING_DEPTH_MAX,
+        "FALLBACK": Exception,
+        "FIXED": struct.Struct(f"<{len(prefix) - 4}s{inline_format(plan, plan.inline, len(prefix))}").pack,
+        "LAYOUTS": layouts,
+        "LENGTH": runtime.LENGTH,
+        "PAD_BYTES": runtime.PAD_BYTES,
+        "PAD_TEXT": runtime.PAD_TEXT,
+        "PREFIX": prefix[4:],
+        "PREFIXES": Prefixes(plan, build.optional),
+        "ROOT": prefix[:4],
+        "Reject": runtime.Reject,
+        "UUID": UUID,
+        "decimal_text": runtime.decimal_text,
+        "make_layout": layouts.make,
+        "nanoseconds": runtime.nanoseconds,
+        "table_vector": runtime.table_vector,
+    }
+    out |= {f"Z{slot.size}": bytes(slot.size) for slot in plan.slots if slot.code.endswith("s")}
+    out["Z4"] = runtime.Z4
+    if uses_layouts(build) and not strings and not build.optional:
+        out["LAYOUT"], out["LAYOUT_PREFIX"] = layouts.make(0, ())
+    return out

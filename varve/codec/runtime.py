@@ -1,0 +1,270 @@
+"""What generated packers and views call: the parts that would be the same in every one of them."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from varve.codec.check import datetime_of, nanoseconds
+from varve.codec.schema import INT_RANGES, SCALARS
+from varve.errors import MalformedEvent
+
+__all__ = ["PAD_BYTES", "PAD_TEXT", "Z4", "Reject", "datetime_of", "nanoseconds"]
+
+U2: Final = struct.Struct("<H").unpack_from
+U4: Final = struct.Struct("<I").unpack_from
+I4: Final = struct.Struct("<i").unpack_from
+LENGTH: Final = struct.Struct("<I").pack
+
+Z4: Final = bytes(4)
+PAD_TEXT: Final = (bytes(4), bytes(3), bytes(2), bytes(1))
+"""Zeros after a string, by length & 3: its terminator and up to the next multiple of 4."""
+
+PAD_BYTES: Final = (b"", bytes(3), bytes(2), bytes(1))
+"""Zeros after a vector, by length & 3."""
+
+LITTLE_ENDIAN: Final = sys.byteorder == "little"
+
+
+class Reject(Exception):
+    """A value that the fast path does not take; the slow path finds out which and why."""
+
+
+# -- packing ---------------------------------------------------------------------------------------------------------
+
+
+def decimal_text(value: Any) -> bytes:
+    if type(value) is not Decimal or not value.is_finite():
+        raise Reject
+    return str(value).encode()
+
+
+def scalar_vector(tag: str) -> Callable[[Any], bytes]:
+    """A packer of number vectors: count, items, padding."""
+    code, size = SCALARS[tag].code, SCALARS[tag].size
+    allowed = {int} if tag in INT_RANGES else {bool} if tag == "bool" else {float}
+
+    def pack_vector(values: Any) -> bytes:
+        count = len(values)
+        if type(values) is memoryview:
+            if values.format != code:
+                raise Reject
+            values = values.tolist()
+        elif not allowed.issuperset(map(type, values)):
+            raise Reject
+        return struct.pack(f"<I{count}{code}", count, *values) + PAD_BYTES[count * size & 3]
+
+    return pack_vector
+
+
+def converted_vector(code: str, size: int, convert: Callable[[Any], Any]) -> Callable[[Any], bytes]:
+    """A packer of vectors whose items become one ``struct`` argument each."""
+
+    def pack_vector(values: Any) -> bytes:
+        if type(values) is not tuple:
+            raise Reject
+        count = len(values)
+        return struct.pack("<I" + code * count, count, *map(convert, values)) + PAD_BYTES[count * size & 3]
+
+    return pack_vector
+
+
+def text_vector(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """A packer of vectors of strings: count, uoffsets, then the items."""
+
+    def pack_vector(values: Any) -> bytes:
+        if type(values) is not tuple:
+            raise Reject
+        count = len(values)
+        at = 4 * count
+        offsets: list[int] = []
+        parts: list[bytes] = []
+        for value in values:
+            data = encode(value)
+            size = len(data)
+            pad = PAD_TEXT[size & 3]
+            parts += (LENGTH(size), data, pad)
+            offsets.append(at)
+            at += size + len(pad)
+        return struct.pack(f"<{count + 1}I", count, *offsets) + b"".join(parts)
+
+    return pack_vector
+
+
+def bytes_vector(values: Any) -> bytes:
+    """A vector of byte strings. FlatBuffers has no vectors of vectors: each is a table of one field, and all share a vtable."""
+    if type(values) is not tuple:
+        raise Reject
+    count = len(values)
+    vtable_at = 6 + 4 * count
+    at = vtable_at + 6
+    offsets, parts = [], [BYTES_VTABLE]
+    for index, value in enumerate(values):
+        if type(value) is not bytes:
+            raise Reject
+        size = len(value)
+        pad = PAD_BYTES[size & 3]
+        offsets.append(at - 4 - 4 * index)
+        parts += (BYTES_HEAD(at - vtable_at, 4, size), value, pad)
+        at += 12 + size + len(pad)
+    return struct.pack(f"<{count + 1}I", count, *offsets) + b"".join(parts)
+
+
+BYTES_VTABLE: Final = struct.pack("<HHHH", 0, 6, 8, 4)
+"""Two bytes of padding and the vtable of the table that holds one item of a list[bytes]."""
+BYTES_HEAD: Final = struct.Struct("<iII").pack
+
+
+def table_vector(values: Any, body: Callable[[Any, int], bytes], table_at: int, wide: bool, depth: int) -> bytes:
+    """A vector of nested tables. ``wide`` tables hold 8-byte fields: they and the vector begin at multiples of 8 (counted as
+    the caller counts)."""
+    if type(values) is not tuple:
+        raise Reject
+    count = len(values)
+    at = 4 + 4 * count
+    slot = 4
+    offsets: list[int] = []
+    parts: list[bytes] = []
+    for value in values:
+        if wide and at & 4:
+            parts.append(Z4)
+            at += 4
+        part = body(value, depth)
+        parts.append(part)
+        offsets.append(at + table_at - slot)
+        at += len(part)
+        slot += 4
+    return struct.pack(f"<{count + 1}I", count, *offsets) + b"".join(parts)
+
+
+def encoded_str(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise Reject
+    return value.encode()
+
+
+def encoded_uuid(value: Any) -> bytes:
+    if not isinstance(value, UUID):
+        raise Reject
+    return value.bytes
+
+
+def enum_number(cls: Any) -> Callable[[Any], int]:
+    def number(value: Any) -> int:
+        if type(value) is not cls and type(value) is not int:
+            raise Reject
+        return int(value)
+
+    return number
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def absent(what: str) -> MalformedEvent:
+    """The error for a field that must be present and is not."""
+    return MalformedEvent(f"{what} is absent, and the class declares no default for it", offset=None)
+
+
+def unknown_member(what: str, tag: int) -> MalformedEvent:
+    return MalformedEvent(f"{what} holds member {tag} of the union, which this class does not know", offset=None)
+
+
+def slot(b: Any, table: int, entry: int) -> int:
+    """Position of a table's field by its entry's offset in the vtable; 0 when absent."""
+    vtable = table - I4(b, table)[0]
+    if entry >= U2(b, vtable)[0]:
+        return 0
+    offset: int = U2(b, vtable + entry)[0]
+    return table + offset if offset else 0
+
+
+def read_str(b: Any, p: int) -> str:
+    """The string whose uoffset stands at p."""
+    p += U4(b, p)[0]
+    return str(b[p + 4 : p + 4 + U4(b, p)[0]], "utf-8")
+
+
+def read_bytes(b: Any, p: int) -> bytes:
+    p += U4(b, p)[0]
+    return bytes(b[p + 4 : p + 4 + U4(b, p)[0]])
+
+
+def read_bytes_item(b: Any, p: int) -> bytes:
+    """One item of a list[bytes]: the table whose uoffset stands at p."""
+    p = slot(b, p + U4(b, p)[0], 4)
+    return read_bytes(b, p) if p else b""
+
+
+def read_decimal(b: Any, p: int) -> Decimal:
+    return Decimal(read_str(b, p))
+
+
+def read_uuid(b: Any, p: int) -> UUID:
+    return UUID(bytes=bytes(b[p : p + 16]))
+
+
+def read_datetime(b: Any, p: int) -> Any:
+    return datetime_of(_I8(b, p)[0])
+
+
+_I8: Final = struct.Struct("<q").unpack_from
+
+
+def scalar_reader(code: str) -> Callable[[Any, int], Any]:
+    unpack = struct.Struct("<" + code).unpack_from
+
+    def read(b: Any, p: int) -> Any:
+        return unpack(b, p)[0]
+
+    return read
+
+
+def enum_reader(cls: Any, code: str) -> Callable[[Any, int], Any]:
+    """Reads a member; a number that no member has (newer code wrote it) stays an int."""
+    unpack = struct.Struct("<" + code).unpack_from
+    known = cls._value2member_map_
+
+    def read(b: Any, p: int) -> Any:
+        number = unpack(b, p)[0]
+        found = known.get(number)
+        if found is None:
+            try:
+                return cls(number)
+            except ValueError:
+                return number
+        return found
+
+    return read
+
+
+def scalar_vector_reader(tag: str) -> Callable[[Any, int], Any]:
+    """Reads a vector of numbers as a typed read-only memoryview into the buffer."""
+    code: Any = SCALARS[tag].code
+    size = SCALARS[tag].size
+
+    def read(b: Any, p: int) -> Any:
+        p += U4(b, p)[0]
+        return memoryview(b).toreadonly()[p + 4 : p + 4 + U4(b, p)[0] * size].cast(code)
+
+    def read_swapped(b: Any, p: int) -> Any:
+        p += U4(b, p)[0]
+        return struct.unpack_from(f"<{U4(b, p)[0]}{code}", b, p + 4)
+
+    return read if LITTLE_ENDIAN else read_swapped
+
+
+def vector_reader(item: Callable[[Any, int], Any], stride: int) -> Callable[[Any, int], tuple[Any, ...]]:
+    """Reads a vector item by item."""
+
+    def read(b: Any, p: int) -> tuple[Any, ...]:
+        p += U4(b, p)[0]
+        start = p + 4
+        return tuple([item(b, at) for at in range(start, start + U4(b, p)[0] * stride, stride)])
+
+    return read
+

@@ -1,0 +1,189 @@
+"""Events as values: equality, hash, repr, pickle and copy, the same for instances and views.
+
+Two events are equal when their class and all their fields are. Vectors compare as tuples; NaN equals NaN, so that an event
+equals its own copy and its own view; 0.0 equals -0.0, as everywhere in Python.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from varve.codec.declare import Declaration
+    from varve.codec.schema import FieldDef
+
+__all__ = ["add_value_methods", "owned", "post_init"]
+
+SHOWN_ITEMS_MAX: Final = 16
+"""Items of a vector that a repr shows."""
+
+SHOWN_BYTES_MAX: Final = 64
+
+
+class _NaN:
+    def __repr__(self) -> str:
+        return "nan"
+
+
+NAN: Final = _NaN()
+
+
+def post_init(declaration: Declaration, users: Callable[[Any], None] | None) -> Callable[[Any], None]:
+    """A ``__post_init__`` that normalises the fields that need it, then runs the user's own."""
+    fixes: list[tuple[str, Callable[[Any], Any]]] | None = None
+    put = object.__setattr__
+
+    def __post_init__(self: Any) -> None:
+        nonlocal fixes
+        if fixes is None:
+            fixes = declaration.normalisers()
+        for name, fix in fixes:
+            value = getattr(self, name)
+            if value is not None:
+                put(self, name, fix(value))
+        if users is not None:
+            users(self)
+
+    return __post_init__
+
+
+def _key_item(f: FieldDef) -> str:
+    kind = f.kind
+    name = f"e.{f.name}"
+    if kind.tag in {"f32", "f64"}:
+        return f"(x if (x := {name}) == x else NAN)"
+    if kind.tag == "vector":
+        assert kind.item is not None
+        return f"{'floats' if kind.item.tag in {'f32', 'f64'} else 'items'}({name})"
+    return name
+
+
+def _items(value: Any) -> Any:
+    return tuple(value) if type(value) is memoryview else value
+
+
+def _floats(value: Any) -> Any:
+    if type(value) not in {memoryview, tuple}:
+        return value
+    return tuple(x if x == x else NAN for x in value)  # noqa: PLR0124  (only NaN differs from itself)
+
+
+def key_function(declaration: Declaration) -> Callable[[Any], tuple[Any, ...]]:
+    """What equality and hash look at: a tuple of the field values in comparable form."""
+    if declaration.key is None:
+        items = "".join(f"{_key_item(f)}, " for f in declaration.fields)
+        declaration.key = eval(f"lambda e: ({items})", {"NAN": NAN, "items": _items, "floats": _floats})
+    return declaration.key
+
+
+def shown(value: Any) -> str:
+    """A field's repr, cut where it would flood the screen."""
+    if type(value) is memoryview:
+        value = tuple(value[: SHOWN_ITEMS_MAX + 1]) + (None,) * max(0, len(value) - SHOWN_ITEMS_MAX - 1)
+    if type(value) is tuple and len(value) > SHOWN_ITEMS_MAX:
+        head = ", ".join(map(repr, value[:SHOWN_ITEMS_MAX]))
+        return f"({head}, ... {len(value) - SHOWN_ITEMS_MAX} more)"
+    if type(value) is bytes and len(value) > SHOWN_BYTES_MAX:
+        return f"{value[:SHOWN_BYTES_MAX]!r}... {len(value) - SHOWN_BYTES_MAX} more"
+    return repr(value)
+
+
+def add_value_methods(cls: Any, declaration: Declaration) -> None:
+    """Methods that the class does not define itself."""
+    own = cls.__dict__
+
+    def __eq__(self: Any, other: object) -> bool:
+        if not isinstance(other, cls):
+            return NotImplemented
+        key = declaration.key or key_function(declaration)
+        return key(self) == key(other)
+
+    def __hash__(self: Any) -> int:
+        return hash((declaration.key or key_function(declaration))(self))
+
+    def __repr__(self: Any) -> str:
+        inside = ", ".join(f"{f.name}={shown(getattr(self, f.name))}" for f in dataclasses.fields(cls) if f.repr)
+        return f"{cls.__qualname__}({inside})"
+
+    def _repr_html_(self: Any) -> str:
+        import html  # noqa: PLC0415  (only notebooks need it)
+
+        rows = "".join(
+            f"<tr><th>{f.name}</th><td>{html.escape(shown(getattr(self, f.name)))}</td></tr>"
+            for f in dataclasses.fields(cls)
+            if f.repr
+        )
+        return f"<table><caption>{html.escape(declaration.name)}</caption>{rows}</table>"
+
+    if "__eq__" not in own:
+        cls.__eq__ = __eq__
+    if own.get("__hash__") is None:
+        cls.__hash__ = __hash__
+    if "__repr__" not in own:
+        cls.__repr__ = __repr__
+    cls._repr_html_ = own.get("_repr_html_", _repr_html_)
+    cls.__reduce__ = _reduce(cls, declaration)
+
+
+def _reduce(cls: type, declaration: Declaration) -> Callable[[Any], tuple[Any, ...]]:
+    def __reduce__(self: Any) -> tuple[Any, ...]:
+        fields = tuple(owned_value(getattr(self, f.name)) for f in dataclasses.fields(cls))
+        if declaration.dynamic is not None:
+            from varve.codec.dynamic import rebuild_event  # noqa: PLC0415  (a cycle otherwise)
+
+            return rebuild_event, (declaration.dynamic, declaration.name, fields)
+        return rebuild, (cls, fields)
+
+    return __reduce__
+
+
+def rebuild(cls: Any, fields: tuple[Any, ...]) -> Any:
+    """An instance from field values that were normalised already: no ``__init__``, as with any pickled dataclass."""
+    out = object.__new__(cls)
+    put = object.__setattr__
+    for f, value in zip(dataclasses.fields(cls), fields, strict=True):
+        put(out, f.name, value)
+    return out
+
+
+def owned_value(value: Any) -> Any:
+    """A field's value that outlives the buffer a view looks into."""
+    if type(value) is memoryview:
+        return tuple(value)
+    if type(value) is tuple:
+        return tuple(map(owned_value, value)) if value and _is_event(value[0]) else value
+    return owned(value) if _is_event(value) else value
+
+
+def _is_event(value: Any) -> bool:
+    return hasattr(type(value), "__varve__")
+
+
+def owned(event: Any) -> Any:
+    """A plain instance of the event's declared class that holds no reference to a buffer, however deep.
+
+    An instance comes back as it is when nothing in it is a view. Raises TypeError for what is no event.
+    """
+    found = getattr(type(event), "__varve__", None)
+    if found is None:
+        raise TypeError(f"varve.owned takes an event, not {type(event).__name__}")
+    cls = found.cls
+    before = [getattr(event, f.name) for f in dataclasses.fields(cls)]
+    after = [owned_value(value) for value in before]
+    if type(event) is cls and all(a is b for a, b in zip(before, after, strict=True)):
+        return event
+    return rebuild(cls, tuple(after))
+
+
+def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
+    if not view.readonly or view.ndim != 1:
+        raise TypeError("cannot pickle 'memoryview' object")
+    return tuple, (view.tolist(),)
+
+
+# A view's vector is a read-only memoryview, which neither pickles nor copies, so that dataclasses.asdict(view) would fail:
+# it deep-copies what it does not know. Python offers no narrower hook; what failed before becomes a tuple.
+copyreg.pickle(memoryview, _reduce_memoryview)

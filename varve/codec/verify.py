@@ -1,0 +1,238 @@
+"""Checking bytes of any origin before anything reads them.
+
+Bounds, alignment, vtables, UTF-8, required fields, union tags, depth. All offsets of a FlatBuffer point forward, so there are
+no cycles; but tables may be shared, and sharing through many levels lets a few bytes stand for astronomically many values.
+Each place is therefore checked once, and what it expands to when read is counted: more tables or bytes than an honest buffer
+of that size could hold are refused.
+"""
+
+from __future__ import annotations
+
+import struct
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, Final
+
+from varve import limits
+from varve.codec.plan import plan_struct
+from varve.codec.schema import SCALARS, FieldDef, Kind, Schema
+from varve.errors import MalformedEvent
+
+if TYPE_CHECKING:
+    from varve.codec.event_type import EventType
+
+__all__ = ["verify_event"]
+
+U2: Final = struct.Struct("<H").unpack_from
+U4: Final = struct.Struct("<I").unpack_from
+I4: Final = struct.Struct("<i").unpack_from
+
+SHARED_TABLES_MAX: Final = 65_536
+"""Tables that a buffer may hold, when read, beyond what fits it without sharing."""
+
+SHARED_BYTES_MAX: Final = 2**24
+"""The same for the bytes of strings and vectors."""
+
+Cost = tuple[int, int, int]
+"""What a place expands to when read: depth, tables, bytes."""
+
+
+def verify_event(compiled: EventType, buffer: bytes | memoryview) -> None:
+    """MalformedEvent unless the buffer holds a valid event of the type. Its first byte counts as 8-aligned."""
+    data = bytes(buffer)
+    if len(data) > limits.EVENT_BYTES_MAX:
+        raise MalformedEvent(f"an event of {len(data)} bytes; at most {limits.EVENT_BYTES_MAX} are allowed", offset=None)
+    _Verifier(compiled.schema, data).root()
+
+
+class _Verifier:
+    def __init__(self, schema: Schema, data: bytes) -> None:
+        self.schema = schema
+        self.data = data
+        self.size = len(data)
+        self.done: dict[tuple[int, str], Cost] = {}
+        self.tables_max = self.size // 8 + SHARED_TABLES_MAX
+        self.bytes_max = self.size + SHARED_BYTES_MAX
+        self.visits = 0
+
+    def bad(self, reason: str, at: int) -> MalformedEvent:
+        return MalformedEvent(f"not a valid {self.schema.root}: {reason} at byte {at}", offset=at)
+
+    def need(self, at: int, size: int, align: int, what: str) -> None:
+        """``size`` bytes at ``at`` must be inside the buffer and aligned."""
+        if at < 0 or at > self.size or size > self.size - at:
+            raise self.bad(f"{what} reaches outside the buffer", at)
+        if at % align:
+            raise self.bad(f"{what} is not aligned to {align} bytes", at)
+
+    def root(self) -> None:
+        self.need(0, 4, 4, "the root offset")
+        self.table(self.target(0, "the root"), self.schema.root, 1)
+
+    def target(self, at: int, what: str) -> int:
+        """Where the uoffset at ``at`` points to; only forward, and 4-aligned."""
+        offset: int = U4(self.data, at)[0]
+        if offset < 4 or offset > self.size - at:  # noqa: PLR2004
+            raise self.bad(f"the offset of {what} points outside the buffer", at)
+        if (at + offset) % 4:
+            raise self.bad(f"{what} is not aligned to 4 bytes", at + offset)
+        return at + offset
+
+    def table(self, at: int, name: str, depth: int) -> Cost:
+        if depth > limits.NESTING_DEPTH_MAX:
+            raise self.bad(f"tables nested deeper than {limits.NESTING_DEPTH_MAX}", at)
+        known = self.done.get((at, name))
+        if known is None:
+            known = self.table_inside(at, name, depth)
+            self.done[at, name] = known
+        elif depth + known[0] - 1 > limits.NESTING_DEPTH_MAX:
+            raise self.bad(f"tables nested deeper than {limits.NESTING_DEPTH_MAX}", at)
+        return known
+
+    def table_inside(self, at: int, name: str, depth: int) -> Cost:
+        entries = self.table_head(at, name)
+        height, tables, size = 1, 1, entries[3]
+        entry = 4
+        for f in self.schema.types[name].fields:
+            what = f"{name}.{f.name}"
+            if f.kind.tag == "union":
+                cost = self.union(f, entries, entry, what, depth)
+                entry += 4
+            else:
+                cost = self.plain_field(f, entries, entry, what, depth)
+                entry += 2
+            height, tables, size = max(height, 1 + cost[0]), tables + cost[1], size + cost[2]
+        if tables > self.tables_max or size > self.bytes_max:
+            raise self.bad(f"{name} shares its parts so often that it would expand beyond measure", at)
+        return height, tables, size
+
+    def bytes_item(self, p: int, what: str, depth: int) -> Cost:
+        """An item of a list[bytes], which is a table of one field."""
+        at = self.target(p, what)
+        if depth >= limits.NESTING_DEPTH_MAX:
+            raise self.bad(f"tables nested deeper than {limits.NESTING_DEPTH_MAX}", at)
+        p = self.position(self.table_head(at, what), 4, 4, 4, what)
+        return (1, 1, self.text("bytes", self.target(p, what), what)[2]) if p else (1, 1, 0)
+
+    def table_head(self, at: int, name: str) -> tuple[int, int, int, int]:
+        """Position, vtable, vtable's size and table's size of a table, all inside the buffer."""
+        self.need(at, 4, 4, name)
+        vtable = at - I4(self.data, at)[0]
+        self.need(vtable, 4, 2, f"the vtable of {name}")
+        vtable_size, table_size = U2(self.data, vtable)[0], U2(self.data, vtable + 2)[0]
+        if vtable_size < 4 or vtable_size % 2:  # noqa: PLR2004
+            raise self.bad(f"the vtable of {name} has an impossible size", vtable)
+        self.need(vtable, vtable_size, 2, f"the vtable of {name}")
+        if table_size < 4:  # noqa: PLR2004
+            raise self.bad(f"{name} has an impossible size", vtable + 2)
+        self.need(at, table_size, 4, name)
+        return at, vtable, vtable_size, table_size
+
+    def position(self, entries: tuple[int, int, int, int], entry: int, size: int, align: int, what: str) -> int:
+        """Where a field stands; 0 when it is absent."""
+        at, vtable, vtable_size, table_size = entries
+        offset: int = U2(self.data, vtable + entry)[0] if entry < vtable_size else 0
+        if not offset:
+            return 0
+        if offset < 4 or offset + size > table_size:  # noqa: PLR2004
+            raise self.bad(f"{what} lies outside its table", at + offset)
+        self.need(at + offset, size, align, what)
+        return at + offset
+
+    def plain_field(self, f: FieldDef, entries: tuple[int, int, int, int], entry: int, what: str, depth: int) -> Cost:
+        size, align = self.shape(f.kind)
+        p = self.position(entries, entry, size, align, what)
+        if not p:
+            if f.required:
+                raise self.bad(f"{what} is absent", entries[0])
+            return 0, 0, 0
+        return self.value(f.kind, p, what, depth)
+
+    def union(self, f: FieldDef, entries: tuple[int, int, int, int], entry: int, what: str, depth: int) -> Cost:
+        tag_at = self.position(entries, entry, 1, 1, what)
+        value_at = self.position(entries, entry + 2, 4, 4, what)
+        tag = self.data[tag_at] if tag_at else 0
+        if bool(tag) != bool(value_at):
+            raise self.bad(f"{what} has a union's tag without its value, or the reverse", entries[0])
+        if not tag:
+            if f.required:
+                raise self.bad(f"{what} is absent", entries[0])
+            return 0, 0, 0
+        if tag > len(f.kind.names):
+            raise self.bad(f"{what} holds an unknown member of the union ({tag})", tag_at)
+        return self.table(self.target(value_at, what), f.kind.names[tag - 1], depth + 1)
+
+    def shape(self, kind: Kind) -> tuple[int, int]:
+        """Size and alignment in a slot or vector."""
+        if kind.tag == "struct":
+            plan = self.struct_plan(kind.name)
+            return plan.size, plan.align
+        if kind.tag == "uuid":
+            return 16, 1
+        tag = {"datetime": "i64", "enum": self.base(kind.name) if kind.tag == "enum" else ""}.get(kind.tag, kind.tag)
+        size = SCALARS[tag].size if tag in SCALARS else 4
+        return size, size
+
+    def base(self, name: str) -> str:
+        return self.schema.types[name].base
+
+    def struct_plan(self, name: str) -> Any:
+        return plan_struct(self.schema.types[name], self.struct_plan, self.base)
+
+    def value(self, kind: Kind, p: int, what: str, depth: int) -> Cost:
+        """What stands at a slot whose own bytes were checked."""
+        if kind.inline:
+            return 0, 0, 0
+        at = self.target(p, what)
+        if kind.tag == "table":
+            return self.table(at, kind.name, depth + 1)
+        if kind.tag == "vector":
+            assert kind.item is not None
+            return self.vector(kind.item, at, what, depth)
+        return self.text(kind.tag, at, what)
+
+    def text(self, tag: str, at: int, what: str) -> Cost:
+        known = self.done.get((at, ":" + tag))
+        if known is not None:
+            return known
+        self.need(at, 4, 4, what)
+        size: int = U4(self.data, at)[0]
+        self.need(at + 4, size + (tag != "bytes"), 1, what)
+        if tag != "bytes":
+            self.characters(tag, at, size, what)
+        self.done[at, ":" + tag] = cost = (0, 0, size)
+        return cost
+
+    def characters(self, tag: str, at: int, size: int, what: str) -> None:
+        if self.data[at + 4 + size]:
+            raise self.bad(f"{what} is not terminated", at)
+        try:
+            text = self.data[at + 4 : at + 4 + size].decode()
+            if tag == "decimal" and not Decimal(text).is_finite():
+                raise self.bad(f"{what} is not finite", at)
+        except UnicodeDecodeError:
+            raise self.bad(f"{what} is not UTF-8", at) from None
+        except InvalidOperation:
+            raise self.bad(f"{what} is not a decimal", at) from None
+
+    def vector(self, item: Kind, at: int, what: str, depth: int) -> Cost:
+        # A vector of tables checked at one depth may stand too deep when reached on another path: see ``table``.
+        known = self.done.get((at, f"[{item}]"))
+        if known is not None and depth + known[0] <= limits.NESTING_DEPTH_MAX:
+            return known
+        size, align = self.shape(item)
+        self.need(at, 4, 4, what)
+        count: int = U4(self.data, at)[0]
+        if count and (at + 4) % align:
+            raise self.bad(f"{what} is not aligned to {align} bytes", at + 4)
+        self.need(at + 4, count * size, 1, what)
+        height, tables, total = 0, 0, count * size
+        if not item.inline:
+            for p in range(at + 4, at + 4 + count * size, size):
+                cost = self.value(item, p, what, depth) if item.tag != "bytes" else self.bytes_item(p, what, depth)
+                height, tables, total = max(height, cost[0]), tables + cost[1], total + cost[2]
+                if tables > self.tables_max or total > self.bytes_max:
+                    raise self.bad(f"{what} shares its parts so often that it would expand beyond measure", at)
+        self.done[at, f"[{item}]"] = cost = (height, tables, total)
+        return cost
+
+

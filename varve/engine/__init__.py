@@ -1,0 +1,9 @@
+"""The only room that knows LMDB.
+
+environment  one open LMDB environment: reservation, locks, forks, lingering after a ``with`` block
+files        what is checked and made on the file system before LMDB sees it
+pins         memory of the map that outlives the call that found it
+catalog      names, event types and streams by number, remembered in the process
+snapshot     one instant of the store: blocks, runs, metadata
+commit       checked appends in, positions out
+"""

@@ -1,0 +1,130 @@
+"""Names, event types and streams by number, remembered in the process.
+
+Numbers are given in a write transaction and never change once committed, so what a snapshot showed may be kept: no
+invalidation, only bounds. Every handle has one catalog, shared by its readers and its writer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from varve import limits
+from varve.layout import keys, records
+from varve.layout.keys import StreamId
+from varve.layout.records import StoreRecord, TypeRecord
+
+if TYPE_CHECKING:
+    from varve.engine.request import TypeDeclaration
+
+
+class MetaReader(Protocol):
+    """What a catalog reads from: a snapshot or a write transaction."""
+
+    @property
+    def record(self) -> StoreRecord:
+        """The store's own record."""
+
+    def find_meta(self, key: bytes) -> memoryview | None:
+        """A metadata value, or None."""
+
+    def meta(self, key: bytes) -> memoryview:
+        """A metadata value that must be there."""
+
+
+class StreamIdentity(NamedTuple):
+    """Which stream a number means."""
+
+    name: str
+    stream_id: StreamId
+
+
+class Catalog:
+    """Bounded memory of what numbers mean. Its misses read the snapshot that is asking."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.types: list[TypeRecord] = []
+        self._name_numbers: dict[str, int] = {}
+        self._type_numbers: dict[tuple[str, bytes], int] = {}
+        self._streams: dict[int, StreamIdentity] = {}
+        self._stream_numbers: dict[tuple[str, bytes], int] = {}
+
+    def refresh(self, snapshot: MetaReader, record: StoreRecord) -> None:
+        """Learn the names and types that were declared since."""
+        for number in range(len(self.names), record.next_name):
+            name = str(snapshot.meta(keys.name_key(number)), "utf-8")
+            if len(self.names) == number:  # another thread may have been faster
+                self.names.append(name)
+            self._name_numbers[name] = number
+        for number in range(len(self.types), record.next_type):
+            declared = records.decode_type(snapshot.meta(keys.type_key(number)))
+            if len(self.types) == number:
+                self.types.append(declared)
+            self._type_numbers[declared.name, fingerprint(declared.schema)] = number
+
+    def name_number(self, snapshot: MetaReader, name: str) -> int | None:
+        """The number of a stream name, or None where nothing was appended under it."""
+        number = self._name_numbers.get(name)
+        if number is None:
+            found = snapshot.find_meta(keys.name_lookup_key(name))
+            if found is not None:
+                number = self._name_numbers[name] = records.decode_name_number(found)
+        return number
+
+    def name(self, snapshot: MetaReader, number: int) -> str:
+        """The stream name of a number that the snapshot holds."""
+        if number >= len(self.names):
+            self.refresh(snapshot, snapshot.record)
+        return self.names[number]
+
+    def type(self, snapshot: MetaReader, number: int) -> TypeRecord:
+        """The event type of a number that the snapshot holds."""
+        if number >= len(self.types):
+            self.refresh(snapshot, snapshot.record)
+        return self.types[number]
+
+    def type_number(self, snapshot: MetaReader, declaration: TypeDeclaration) -> int | None:
+        """The number of exactly this version of an event type, or None where it was never appended."""
+        number = self._type_numbers.get((declaration.name, declaration.fingerprint))
+        if number is None and len(self.types) < snapshot.record.next_type:
+            self.refresh(snapshot, snapshot.record)
+            number = self._type_numbers.get((declaration.name, declaration.fingerprint))
+        return number
+
+    def latest_type(self, snapshot: MetaReader, name: str) -> TypeRecord | None:
+        """The newest version of an event type, or None where it was never appended."""
+        found = snapshot.find_meta(keys.type_lookup_key(name))
+        return None if found is None else self.type(snapshot, records.decode_numbers(found)[-1])
+
+    def stream_number(self, snapshot: MetaReader, name: str, id_key: bytes) -> int | None:
+        """The number of a stream, or None where nothing was appended to it."""
+        numbers = self._stream_numbers
+        number = numbers.get((name, id_key))
+        if number is None:
+            name_number = self.name_number(snapshot, name)
+            if name_number is None:
+                return None
+            found = snapshot.find_meta(keys.stream_lookup_key(name_number, id_key))
+            if found is None:
+                return None
+            if len(numbers) >= limits.CACHED_STREAMS_MAX:
+                numbers.clear()
+            number = numbers[name, id_key] = records.decode_stream_number(found)
+        return number
+
+    def stream(self, snapshot: MetaReader, number: int) -> StreamIdentity:
+        """The stream of a number that the snapshot holds."""
+        known = self._streams.get(number)
+        if known is None:
+            name_number, id_key = records.decode_stream(snapshot.meta(keys.stream_key(number)))
+            known = StreamIdentity(self.name(snapshot, name_number), keys.decode_stream_id(id_key))
+            if len(self._streams) >= limits.CACHED_STREAMS_MAX:
+                self._streams.clear()
+            self._streams[number] = known
+        return known
+
+
+def fingerprint(schema: bytes) -> bytes:
+    """Digest of a schema: BLAKE2b, 16 bytes."""
+    return hashlib.blake2b(schema, digest_size=16).digest()

@@ -1,0 +1,571 @@
+"""Commits: checked appends in, positions out.
+
+A commit holds LMDB's writer lock from its first look at the store to its fsync. It checks every expectation, gives numbers and
+sequences, builds blocks, writes the three sub-databases and commits; all or nothing. What it remembers for the next one (the open
+tail, lengths of streams) is used only if nobody else has committed since, told by LMDB's transaction number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import lmdb
+
+from varve import limits
+from varve.codec.evolve import incompatibilities
+from varve.engine import files
+from varve.engine.plan import Plan, PlannedPart
+from varve.engine.request import AppendRequest, CommitRequest, Committed, Segment, TypeDeclaration
+from varve.engine.snapshot import Snapshot, corrupted
+from varve.errors import (
+    CommitOutcomeUnknown,
+    CorruptedStore,
+    DiskFull,
+    HandleUnusable,
+    IdempotencyConflict,
+    ReadonlyStore,
+    SchemaConflict,
+    StoreFailed,
+    StoreFull,
+    TooManyItems,
+    VarveError,
+    WrongExpectedVersion,
+)
+from varve.expected import ANY, holds
+from varve.layout import keys, records
+from varve.layout.block import Block, BlockDraft, MalformedBlock, crc_holds
+from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
+from varve.layout.runs import append_runs, decode_runs, encode_runs, split_entries
+
+if TYPE_CHECKING:
+    from varve.engine.catalog import Catalog
+    from varve.engine.environment import Environment
+    from varve.engine.snapshot import CheckedBlocks
+
+_SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PUT_BLOCKS = 256
+
+
+class _State:
+    """What a writer knows of the store as of one commit."""
+
+    def __init__(self, record: StoreRecord, tail: BlockDraft | None, last_time_ns: int) -> None:
+        self.record = record
+        self.tail = tail
+        self.last_time_ns = last_time_ns
+        self.lengths: dict[int, int] = {}
+
+
+class Writer:
+    """The writing side of a handle: one commit at a time, from any thread."""
+
+    def __init__(
+        self, environment: Environment, catalog: Catalog, checked: CheckedBlocks, clock: Callable[[], int]
+    ) -> None:
+        self.environment = environment
+        self.catalog = catalog
+        self.checked = checked
+        self.clock = clock
+        self.state: _State | None = None
+        self.last_id = -1
+        self._lock = threading.Lock()
+        self._owner = 0
+
+    def commit(self, request: CommitRequest) -> Committed:
+        """Make one commit durable. Raises what was refused; then nothing of it is written."""
+        with self.session() as session:
+            committed = session.apply(request)
+            session.commit()
+        return session.located(committed, request)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """The write transaction, begun, used and ended on this thread; aborted unless ``commit`` was called."""
+        me = threading.get_ident()
+        if self._owner == me:
+            raise HandleUnusable(
+                "this thread is inside db.write(fn) already: append through the tx that fn was given, or after it"
+            )
+        environment = self.environment
+        if environment.readonly:
+            raise ReadonlyStore(f"{environment.path} was opened with readonly=True; open it without to write")
+        with self._lock:
+            if environment.refusal is not None:
+                raise environment.refusal()
+            self._owner = me
+            try:
+                session = Session(self)
+                try:
+                    yield session
+                finally:
+                    session.abort()
+            finally:
+                self._owner = 0
+
+    def after_fork(self) -> None:
+        """In the child: a thread that is gone may have held the lock."""
+        self._lock = threading.Lock()
+        self._owner = 0
+
+
+class Session:
+    """One write transaction."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self.environment = writer.environment
+        try:
+            self.transaction: lmdb.Transaction[memoryview] | None = writer.environment.env.begin(write=True, buffers=True)
+        except lmdb.Error as exc:
+            raise self._begin_error(exc) from exc
+        self._plan: Plan | None = None
+        self._tail: BlockDraft | None = None
+        self._index_cursor: lmdb.Cursor[memoryview] | None = None
+        try:
+            self.state = self._load()
+        except BaseException:
+            self.abort()
+            raise
+
+    def _begin_error(self, exc: lmdb.Error) -> VarveError:
+        path = self.environment.path
+        if isinstance(exc, lmdb.MapResizedError):
+            return StoreFull(f"{path}: another process wrote beyond this handle's map_bytes; open it again", path=path)
+        if isinstance(exc, lmdb.PanicError):
+            return self._poison_unknown()
+        return StoreFailed(f"{path}: cannot begin a commit: {exc}", path=path, reason=str(exc))
+
+    # -- state -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _open(self) -> lmdb.Transaction[memoryview]:
+        assert self.transaction is not None  # noqa: S101 - an invariant of this file: used between begin and end only
+        return self.transaction
+
+    @property
+    def record(self) -> StoreRecord:
+        """The store's record as this transaction found it."""
+        return self.state.record
+
+    def find_meta(self, key: bytes) -> memoryview | None:
+        """A metadata value, valid until the next write; None where there is none."""
+        return self._open.get(key, db=self.environment.meta)
+
+    def meta(self, key: bytes) -> memoryview:
+        """A metadata value that must be there. Raises ``CorruptedStore``."""
+        value = self.find_meta(key)
+        if value is None:
+            raise CorruptedStore(
+                f"{self.environment.path}: the metadata lacks the record {key[:40]!r}; rebuild it with varve.ops",
+                path=self.environment.path,
+            )
+        return value
+
+    def _load(self) -> _State:
+        writer = self.writer
+        stored = self.meta(keys.STORE_RECORD_KEY)
+        known = writer.state
+        if known is not None and writer.last_id + 1 == self._open.id() and known.record.encode() == stored:
+            return known
+        record = records.unpack_store_record(stored)
+        writer.state = None
+        tail, last_time_ns, end = self._load_tail()
+        if end != record.next_sequence:
+            raise CorruptedStore(
+                f"{self.environment.path}: the log ends at {end}, the metadata says {record.next_sequence}; verify the store. "
+                "Nothing was written",
+                path=self.environment.path,
+            )
+        return _State(record, tail, last_time_ns)
+
+    def _load_tail(self) -> tuple[BlockDraft | None, int, int]:
+        """The last block as a draft, the time of its last commit and the end of the log.
+
+        Its checksum is checked although this process may have seen it right: what is extended gets a fresh checksum, which would seal
+        whatever has rotted since.
+        """
+        with self._open.cursor(self.environment.log) as cursor:
+            if not cursor.last():
+                return None, 0, 0
+            first = keys.log_sequence(cursor.key())
+            data = cursor.value()
+            if not crc_holds(data):
+                raise corrupted(self.environment.path, first, "its checksum is wrong, so the log cannot be continued")
+            try:
+                block = Block(data)
+                block.check()
+                open_tail = len(data) < limits.TAIL_BLOCK_BYTES_MAX
+                return BlockDraft.of(block) if open_tail else None, block.last_time_ns, block.end
+            except MalformedBlock as exc:
+                raise corrupted(self.environment.path, first, str(exc)) from None
+
+    # -- checking and planning -----------------------------------------------------------------------------------------------
+
+    def apply(self, request: CommitRequest) -> Committed:
+        """Check a request and write it into the transaction.
+
+        Raises ``WrongExpectedVersion``, ``IdempotencyConflict``, ``SchemaConflict``, ``TooManyItems``, ``StoreFull``, ``DiskFull``,
+        ``StoreFailed``. The transaction is useless after an error.
+        """
+        if request.token is not None:
+            found = self.find_meta(keys.idempotency_key(request.token))
+            if found is not None:
+                return self._replay(request, records.decode_idempotency(found))
+        record = self.state.record
+        plan = Plan(
+            record=record,
+            first_sequence=record.next_sequence,
+            time_ns=max(self.writer.clock(), self.state.last_time_ns),
+            token=request.token,
+            digest=request.digest,
+            declares_store=record.next_sequence == 0,
+        )
+        committed = Committed(plan.first_sequence)
+        for append in request.appends:
+            committed.segments.append(self._plan_append(plan, append))
+        if plan.payload_bytes > limits.TRANSACTION_BYTES_MAX:
+            raise TooManyItems(
+                f"a transaction of {plan.payload_bytes} bytes; the limit is TRANSACTION_BYTES_MAX = {limits.TRANSACTION_BYTES_MAX}. "
+                "Append in smaller batches",
+                limit_name="TRANSACTION_BYTES_MAX",
+                limit=limits.TRANSACTION_BYTES_MAX,
+            )
+        plan.record = record._replace(
+            next_sequence=record.next_sequence + plan.events,
+            next_stream=record.next_stream + len(plan.streams),
+            next_name=record.next_name + len(plan.names),
+            next_type=record.next_type + len(plan.types),
+        )
+        if plan.events:
+            try:
+                self._write(plan)
+            except lmdb.Error as exc:
+                raise self._failed(exc, plan.payload_bytes) from exc
+            self._plan = plan
+        return committed
+
+    def length(self, stream: str, id_key: bytes) -> int:
+        """Events of a stream, as this transaction found it."""
+        number = self._stream_number(stream, id_key)
+        return 0 if number is None else self._length(number)
+
+    def _replay(self, request: CommitRequest, found: IdempotencyRecord) -> Committed:
+        if found.digest != request.digest or found.count != sum(append.count for append in request.appends):
+            raise IdempotencyConflict(
+                f"the idempotency key {request.key!r} was used at global sequence {found.first_sequence} for other content; "
+                "a new command needs a new key",
+                key=request.key,
+                global_sequence=found.first_sequence,
+            )
+        return Committed(found.first_sequence, replayed=True)
+
+    def _stream_number(self, stream: str, id_key: bytes) -> int | None:
+        return self.writer.catalog.stream_number(self, stream, id_key)
+
+    def _length(self, number: int) -> int:
+        lengths = self.state.lengths
+        length = lengths.get(number)
+        if length is None:
+            entry = self._last_entry(keys.stream_entry_key(number, 2**64 - 1), 5)
+            length = 0 if entry is None else entry[0] + sum(count for _, count in entry[1])
+            if len(lengths) >= limits.CACHED_STREAMS_MAX:
+                lengths.clear()
+            lengths[number] = length
+        return length
+
+    def _last_entry(self, beyond: bytes, prefix_bytes: int) -> tuple[int, list[tuple[int, int]]] | None:
+        """Position and runs of the last index entry under a prefix."""
+        cursor = self._index_cursor
+        if cursor is None:
+            cursor = self._index_cursor = self._open.cursor(self.environment.index)
+        if cursor.set_range(beyond):
+            if not cursor.prev():
+                return None
+        elif not cursor.last():
+            return None
+        found, value = cursor.item()
+        if found[:prefix_bytes] != beyond[:prefix_bytes]:
+            return None
+        return keys.entry_position(found), decode_runs(value)
+
+    def _plan_append(self, plan: Plan, append: AppendRequest) -> list[Segment]:
+        """Give one append call its numbers and sequences; check what it expects."""
+        name_number = self._name_number(plan, append.stream)
+        if append.expected is not ANY:
+            self._check_expected(plan, append, name_number)
+        segments: list[Segment] = []
+        parts: list[PlannedPart] = []
+        sequence = begun = plan.first_sequence + plan.events
+        streams, lengths, runs_of = plan.streams, plan.lengths, plan.stream_runs
+        last_type: TypeDeclaration | None = None
+        type_number = 0
+        for id_key, declaration, bufs in append.parts:
+            if declaration is not last_type:
+                type_number = self._type_number(plan, declaration)
+                last_type = declaration
+            number = streams.get((name_number, id_key))
+            if number is None:
+                number = self._stream_number(append.stream, id_key) if append.stream not in plan.names else None
+                if number is None:
+                    number = self._new_stream(plan, name_number, id_key)
+            length = lengths.get(number)
+            if length is None:
+                length = self._length(number)
+            count = len(bufs)
+            parts.append((number, type_number, length, bufs))
+            segments.append((length, sequence, count))
+            append_runs(runs_of.setdefault(number, []), ((sequence, count),))
+            lengths[number] = length + count
+            sequence += count
+            plan.payload_bytes += len(bufs[0]) if count == 1 else sum(map(len, bufs))
+        append_runs(plan.name_runs.setdefault(name_number, []), ((begun, sequence - begun),))
+        plan.events += sequence - begun
+        plan.runs += len(parts)
+        plan.parts.append((append.metadata, parts))
+        return segments
+
+    def _check_expected(self, plan: Plan, append: AppendRequest, name_number: int) -> None:
+        id_key = append.parts[0][0]
+        number = plan.streams.get((name_number, id_key))
+        if number is None and append.stream not in plan.names:
+            number = self._stream_number(append.stream, id_key)
+        length = 0
+        if number is not None:
+            length = plan.lengths[number] if number in plan.lengths else self._length(number)
+        if not holds(append.expected, length):
+            raise WrongExpectedVersion(
+                f"stream {append.stream!r} {append.stream_id!r} holds {length} events, expected {append.expected!r}: "
+                "read it again, decide again, retry",
+                stream=append.stream,
+                stream_id=append.stream_id,
+                expected=append.expected,
+                actual=length,
+            )
+
+    def _name_number(self, plan: Plan, name: str) -> int:
+        number = plan.names.get(name)
+        if number is None:
+            number = self.writer.catalog.name_number(self, name)
+        if number is None:
+            number = plan.record.next_name + len(plan.names)
+            _check_count("NAMES_MAX", limits.NAMES_MAX, number, "stream names; a name is a category, put the rest into the id")
+            plan.names[name] = number
+        return number
+
+    def _new_stream(self, plan: Plan, name_number: int, id_key: bytes) -> int:
+        number = plan.record.next_stream + len(plan.streams)
+        _check_count("STREAMS_MAX", limits.STREAMS_MAX, number, "streams")
+        plan.streams[name_number, id_key] = number
+        plan.undeclared[number] = (name_number, id_key)
+        plan.lengths[number] = 0
+        return number
+
+    def _type_number(self, plan: Plan, declaration: TypeDeclaration) -> int:
+        planned = plan.types.get(declaration.fingerprint)
+        if planned is not None:
+            return planned[0]
+        number = self.writer.catalog.type_number(self, declaration)
+        if number is None:
+            self._check_evolution(declaration)
+            number = plan.record.next_type + len(plan.types)
+            _check_count("TYPES_MAX", limits.TYPES_MAX, number, "event types")
+            plan.types[declaration.fingerprint] = (number, TypeRecord(declaration.name, declaration.schema_bytes))
+        return number
+
+    def _check_evolution(self, declaration: TypeDeclaration) -> None:
+        latest = self.writer.catalog.latest_type(self, declaration.name)
+        if latest is not None:
+            check_evolution(declaration, latest.schema)
+
+    # -- writing -------------------------------------------------------------------------------------------------------------
+
+    def _write(self, plan: Plan) -> None:
+        transaction = self._open
+        self.writer.state = None  # the tail is extended in memory: whoever fails from here on must read it again
+        tail = self.state.tail
+        frames: list[tuple[bytes, bytes]] = []
+        with transaction.cursor(self.environment.log) as cursor:
+            draft = None
+            for draft in plan.blocks(tail):
+                frame = draft.encode()
+                if draft is tail:
+                    cursor.put(keys.log_key(draft.first), frame)
+                    continue
+                frames.append((keys.log_key(draft.first), frame))
+                if len(frames) == _PUT_BLOCKS:
+                    self._put_blocks(cursor, frames)
+                    frames = []
+            self._put_blocks(cursor, frames)
+        self._tail = draft
+        self._write_index(plan)
+        self._write_meta(plan)
+
+    def _put_blocks(self, cursor: lmdb.Cursor[memoryview], frames: list[tuple[bytes, bytes]]) -> None:
+        if frames and cursor.putmulti(frames, append=True) != (len(frames), len(frames)):
+            raise CorruptedStore(f"{self.environment.path}: the log holds a block behind its end", path=self.environment.path)
+
+    def _write_index(self, plan: Plan) -> None:
+        entries: list[tuple[bytes, bytes]] = []
+        for number, gained in sorted(plan.stream_runs.items()):
+            last = None
+            if number < self.state.record.next_stream:
+                last = self._last_entry(keys.stream_entry_key(number, 2**64 - 1), 5)
+            position, runs = last if last is not None else (0, [])
+            append_runs(runs, gained)
+            for entry in split_entries(runs):
+                entries.append((keys.stream_entry_key(number, position), encode_runs(entry)))
+                position += sum(count for _, count in entry)
+        for number, gained in sorted(plan.name_runs.items()):
+            last = None
+            if number < self.state.record.next_name:
+                last = self._last_entry(keys.name_entry_key(number, 2**64 - 1), 3)
+            runs = last[1] if last is not None else []
+            append_runs(runs, gained)
+            entries += [(keys.name_entry_key(number, entry[0][0]), encode_runs(entry)) for entry in split_entries(runs)]
+        with self._open.cursor(self.environment.index) as cursor:
+            cursor.putmulti(entries)
+
+    def _write_meta(self, plan: Plan) -> None:
+        with self._open.cursor(self.environment.meta) as cursor:
+            if plan.names or plan.types or plan.streams:
+                cursor.putmulti(sorted(self._declarations(plan)))
+            if plan.token is not None:
+                record = IdempotencyRecord(plan.first_sequence, plan.events, plan.digest)
+                cursor.put(keys.idempotency_key(plan.token), record.encode())
+            cursor.put(keys.STORE_RECORD_KEY, plan.record.encode())
+
+    def _declarations(self, plan: Plan) -> Iterator[tuple[bytes, bytes]]:
+        for name, number in plan.names.items():
+            yield keys.name_key(number), name.encode()
+            yield keys.name_lookup_key(name), records.encode_name_number(number)
+        versions: dict[str, list[int]] = {}
+        for number, declared in plan.types.values():
+            yield keys.type_key(number), declared.encode()
+            versions.setdefault(declared.name, []).append(number)
+        for type_name, numbers in versions.items():
+            key = keys.type_lookup_key(type_name)
+            older = self.find_meta(key)
+            yield key, records.encode_numbers([*(records.decode_numbers(older) if older is not None else []), *numbers])
+        for (name_number, id_key), number in plan.streams.items():
+            yield keys.stream_lookup_key(name_number, id_key), records.encode_stream_number(number)
+            yield keys.stream_key(number), records.encode_stream(name_number, id_key)
+
+    # -- ending ------------------------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Make the transaction durable. Raises ``DiskFull``, ``StoreFull``, ``StoreFailed``, ``CommitOutcomeUnknown``."""
+        plan = self._plan
+        transaction = self._open
+        if plan is None:
+            return  # nothing to write: leave no empty commit behind
+        writer = self.writer
+        identity = transaction.id()
+        self._index_cursor = None
+        self.transaction = None
+        try:
+            transaction.commit()
+        except lmdb.Error as exc:
+            raise self._failed(exc, plan.payload_bytes) from exc
+        state = self.state
+        state.record = plan.record
+        state.last_time_ns = plan.time_ns
+        tail = self._tail
+        state.tail = tail if tail is not None and tail.bytes_max < limits.TAIL_BLOCK_BYTES_MAX else None
+        if len(state.lengths) + len(plan.lengths) > limits.CACHED_STREAMS_MAX:
+            state.lengths.clear()
+        state.lengths.update(plan.lengths)
+        writer.state = state
+        writer.last_id = identity
+        self.environment.pins.warn_of_old()
+
+    def abort(self) -> None:
+        """End the transaction without a trace; nothing happens where it has ended."""
+        transaction, self.transaction = self.transaction, None
+        self._index_cursor = None
+        if transaction is not None and not self.environment.is_forked:
+            transaction.abort()
+
+    def located(self, committed: Committed, request: CommitRequest) -> Committed:
+        """Positions of a replayed commit, read from the log; any other as it is."""
+        if committed.replayed:
+            with Snapshot(self.environment, self.writer.catalog, self.writer.checked) as snapshot:
+                first = committed.first_sequence
+                for append in request.appends:
+                    committed.segments.append(log_segments(snapshot, first, first + append.count))
+                    first += append.count
+        return committed
+
+    def _failed(self, exc: lmdb.Error, payload_bytes: int) -> VarveError:
+        """What a failed write or commit means. Truth comes from beginning a write transaction: LMDB refuses it (panic) exactly
+        when the meta page's write failed, and then nobody knows; otherwise nothing was committed."""
+        path = self.environment.path
+        transaction, self.transaction = self.transaction, None
+        if transaction is not None:
+            transaction.abort()
+        try:
+            self.environment.env.begin(write=True).abort()
+        except lmdb.Error:
+            return self._poison_unknown()
+        if isinstance(exc, lmdb.MapFullError):
+            return StoreFull(
+                f"{path}: the reserved map is full; nothing was written. Close the store everywhere and open it with a larger "
+                "map_bytes",
+                path=path,
+            )
+        if isinstance(exc, lmdb.TxnFullError):
+            return TooManyItems(
+                f"{path}: the transaction changes too many pages; nothing was written. Append in smaller batches",
+                limit_name="TRANSACTION_BYTES_MAX",
+                limit=limits.TRANSACTION_BYTES_MAX,
+            )
+        if isinstance(exc, lmdb.DiskError) or exc.code in _SPACE_ERRORS or files.free_bytes(path) < 2 * payload_bytes + 2**20:
+            return DiskFull(f"{path}: no room on the file system ({exc}); nothing was written. Free some and retry", path=path)
+        message = f"{path}: the disk failed during a commit ({exc}); nothing of it was written. Look at the disk, then open it again"
+        reason = str(exc)
+        self.environment.refusal = lambda: StoreFailed(message, path=path, reason=reason)
+        return StoreFailed(message, path=path, reason=reason)
+
+    def _poison_unknown(self) -> VarveError:
+        path = self.environment.path
+        message = (
+            f"{path}: the last step of a commit failed; whether it was written shows when the store is opened again. This handle "
+            "refuses everything until then. A retry under the same idempotency key is safe"
+        )
+        self.environment.refusal = lambda: CommitOutcomeUnknown(message, path=path)
+        return CommitOutcomeUnknown(message, path=path)
+
+
+def check_evolution(declaration: TypeDeclaration, stored_schema: bytes) -> None:
+    """Whether a class may follow the schema that the store remembers. Raises ``SchemaConflict``."""
+    if stored_schema == declaration.schema_bytes:
+        return
+    reasons = tuple(incompatibilities(stored_schema, declaration.schema_bytes))
+    if reasons:
+        raise SchemaConflict(
+            f"event type {declaration.name!r} changed in a way that events in the store cannot follow: {'; '.join(reasons)}. Append "
+            "new optional fields at the end, or give the changed class a new name",
+            type_name=declaration.name,
+            reasons=reasons,
+        )
+
+
+def log_segments(snapshot: Snapshot, start: int, stop: int) -> list[Segment]:
+    """Where the events ``start .. stop`` stand in their streams, read from the log."""
+    segments: list[Segment] = []
+    for block in snapshot.blocks(start, stop):
+        at = block.first
+        for run in block.runs:
+            low, high = max(at, start), min(at + run.count, stop)
+            if low < high:
+                segments.append((run.first_stream_sequence + low - at, low, high - low))
+            at += run.count
+    return segments
+
+
+def _check_count(limit_name: str, limit: int, number: int, what: str) -> None:
+    if number >= limit:
+        raise TooManyItems(f"a store holds at most {limit} {what} ({limit_name})", limit_name=limit_name, limit=limit)

@@ -1,0 +1,304 @@
+"""One open LMDB environment: how it is reserved, shared, forked, let go and found again.
+
+Opening the same files twice in one process would break LMDB's locks, so every environment of the process stands in one registry,
+keyed by the identity of its data file. An environment whose handle was let go while views of it live stays in the registry
+(*lingering*): nobody refers to it but those views, reference counting unmaps it with the last of them, and opening the
+store meanwhile adopts it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import lmdb
+
+from varve import limits
+from varve.engine import files
+from varve.engine.pins import Pins
+from varve.errors import (
+    CorruptedStore,
+    ForkedStore,
+    NotAVarveStore,
+    StoreAlreadyOpen,
+    StoreClosed,
+    StoreFailed,
+    StoreFull,
+    StoreUnavailable,
+    TooManyReaders,
+    VarveError,
+    ViewsStillAlive,
+)
+
+Durability = Literal["full", "relaxed", "bulk"]
+DURABILITIES: tuple[Durability, ...] = ("full", "relaxed", "bulk")
+
+_registry: dict[tuple[int, int], _Entry] = {}
+_registry_lock = threading.Lock()
+_environments: weakref.WeakSet[Environment] = weakref.WeakSet()
+
+
+class _Entry:
+    """What the registry knows of an environment; holds it weakly."""
+
+    def __init__(self, env: lmdb.Environment, settings: tuple[bool, Durability], pins: Pins) -> None:
+        self.env = weakref.ref(env)
+        self.settings = settings
+        self.pins = pins
+        self.lingering = False
+
+
+class Environment:
+    """An LMDB environment and its three sub-databases.
+
+    ``refusal`` makes the error that every use meets once the handle is closed, forked or failed; None while it is usable. (It makes
+    a new one each time: an error that is raised again would keep the frames of its first journey, and the views in them.)
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        readonly: bool,
+        durability: Durability,
+        map_bytes: int,
+        allow_network: bool,
+    ) -> None:
+        self.path = path
+        self.readonly = readonly
+        self.durability: Durability = durability
+        self.refusal: Callable[[], VarveError] | None = None
+        self.is_new = files.prepare(path, readonly=readonly, allow_network=allow_network)
+        self.is_forked = False
+        self.is_closed = False
+        self._lock_fd = -1
+        self._pid = os.getpid()
+        settings = (readonly, durability)
+        with _registry_lock:
+            adopted = self._find(settings)
+            self._lock_fd = files.lock_handle(path, exclusive=durability == "bulk", readonly=readonly)
+            try:
+                if adopted is None:
+                    self.env = self._open(map_bytes)
+                    self.pins = Pins()
+                else:
+                    env = adopted.env()
+                    if env is None:  # pragma: no cover - its last view died on another thread just now
+                        raise ViewsStillAlive(f"{path} is being unmapped; open it again", count=0)
+                    self.env, self.pins = env, adopted.pins
+                self._key = _identity(path)
+                _registry[self._key] = _Entry(self.env, settings, self.pins)
+            except BaseException:
+                self._release_lock()
+                raise
+        _environments.add(self)
+        try:
+            self.env.reader_check()
+            self.log, self.index, self.meta = self._databases()
+        except BaseException:
+            self.release()
+            raise
+
+    # -- opening -----------------------------------------------------------------------------------------------------------
+
+    def _find(self, settings: tuple[bool, Durability]) -> _Entry | None:
+        """The lingering environment of this store, if there is one. Raises ``StoreAlreadyOpen``, ``ViewsStillAlive``."""
+        try:
+            key = _identity(self.path)
+        except FileNotFoundError:
+            return None
+        entry = _registry.get(key)
+        if entry is None or entry.env() is None:
+            return None
+        if not entry.lingering:
+            raise StoreAlreadyOpen(
+                f"{self.path} is open already in this process; use that handle, or close it first", path=self.path
+            )
+        if entry.settings != settings:
+            raise ViewsStillAlive(
+                f"{self.path} was left while views of it were alive, and cannot be opened in another mode until they are dropped",
+                count=entry.pins.count,
+            )
+        return entry
+
+    def _open(self, map_bytes: int) -> lmdb.Environment:
+        """LMDB's environment, with as much address space reserved as the machine grants."""
+        while True:
+            try:
+                env = lmdb.open(
+                    self.path,
+                    map_size=map_bytes,
+                    readonly=self.readonly,
+                    metasync=self.durability == "full",
+                    sync=self.durability != "bulk",
+                    mode=0o700,
+                    create=False,
+                    max_readers=limits.READERS_MAX,
+                    max_dbs=limits.DATABASES_MAX,
+                    max_spare_txns=1,
+                    readahead=True,
+                    lib_version=0,
+                )
+            except lmdb.MemoryError as exc:
+                if map_bytes // 2 < limits.MAP_BYTES_MIN:
+                    raise StoreUnavailable(
+                        f"cannot reserve even {map_bytes} bytes of address space for {self.path}", path=self.path
+                    ) from exc
+                map_bytes //= 2
+            except lmdb.InvalidError as exc:
+                raise CorruptedStore(f"LMDB refuses {self.path}: {exc}; restore a backup", path=self.path) from exc
+            except lmdb.Error as exc:
+                raise self._open_error(exc) from exc
+            except OSError as exc:
+                raise files.unavailable(self.path, exc) from exc
+            else:
+                if self.is_new:
+                    files.sync_folder(self.path)
+                return env
+
+    def _open_error(self, exc: lmdb.Error) -> VarveError:
+        if "already open" in str(exc):
+            return StoreAlreadyOpen(f"{self.path} is open already in this process, by other code", path=self.path)
+        if exc.code > 0:
+            return files.unavailable(self.path, OSError(exc.code, os.strerror(exc.code)))
+        return StoreUnavailable(f"LMDB cannot open {self.path}: {exc}", path=self.path)
+
+    def _databases(self) -> list[lmdb._Database]:
+        """The three sub-databases; made in one transaction where the store is new."""
+        try:
+            if self.readonly:
+                return [self.env.open_db(name, create=False) for name in files.DATABASES]
+            with self.env.begin(write=True) as transaction:
+                return [self.env.open_db(name, transaction, create=True) for name in files.DATABASES]
+        except (lmdb.NotFoundError, lmdb.ReadonlyError):
+            raise NotAVarveStore(f"{self.path} is an LMDB environment without Varve's databases", path=self.path) from None
+        except lmdb.MapFullError:
+            raise StoreFull(f"{self.path}: map_bytes is too small to hold even an empty store", path=self.path) from None
+        except lmdb.Error as exc:
+            raise self._open_error(exc) from exc
+
+    # -- reading -----------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> lmdb.Transaction[memoryview]:
+        """A read transaction whose values are memoryviews. Raises what ``refusal`` says, ``TooManyReaders``."""
+        if self.refusal is not None:
+            raise self.refusal()
+        try:
+            return self.env.begin(buffers=True)
+        except lmdb.ReadersFullError:
+            self.env.reader_check()  # slots of processes that died since
+            with contextlib.suppress(lmdb.ReadersFullError):
+                return self.env.begin(buffers=True)
+            raise TooManyReaders(
+                f"{self.path}: all {limits.READERS_MAX} reader slots are taken; drop views and close snapshots",
+                path=self.path,
+                limit=limits.READERS_MAX,
+            ) from None
+        except lmdb.MapResizedError:
+            raise StoreFull(
+                f"{self.path}: another process opened it with a larger map_bytes and wrote beyond this handle's; open it again",
+                path=self.path,
+            ) from None
+        except lmdb.Error as exc:
+            raise StoreFailed(f"{self.path}: cannot read: {exc}", path=self.path, reason=str(exc)) from exc
+
+    # -- letting go ----------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Unmap now. Raises ``ViewsStillAlive`` and stays open where views hold the map."""
+        alive = self.pins.count
+        if alive:
+            raise ViewsStillAlive(
+                f"{self.path}: views hold {alive} snapshot{'s' * (alive != 1)} of the map. Drop them (varve.owned() copies an "
+                "event), or leave the with block instead, which waits for nobody. The store stays open",
+                count=alive,
+            )
+        self._retire()
+        with _registry_lock:
+            _registry.pop(self._key, None)
+            self.env.close()
+        del self.env
+        self._release_lock()
+
+    def release(self) -> None:
+        """Let go: unmapped now, or by the last view to die."""
+        if not self.pins.count:
+            self.close()
+            return
+        self._retire()
+        with _registry_lock:
+            _registry[self._key].lingering = True
+        del self.env, self.log, self.index, self.meta
+        self._release_lock()
+
+    def _retire(self) -> None:
+        if self.durability == "bulk" and self.refusal is None:
+            self.env.sync(True)
+        self.is_closed = True
+        self.refusal = lambda: StoreClosed(f"{self.path} was closed; open it again")
+
+    def last_page(self) -> int:
+        """Number of the last page in use: how far the file has grown."""
+        return self.env.info()["last_pgno"]
+
+    def _release_lock(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def forget(self) -> None:
+        """In the child of a fork: refuse everything, close nothing of LMDB's.
+
+        The reader slots and the map belong to the parent. References are dropped as the program drops them: py-lmdb's
+        destructors do nothing in a process that did not open the environment.
+        """
+        self.is_forked = True
+        self.refusal = lambda: ForkedStore(
+            f"{self.path} was opened by the parent process {self._pid}; open it again in this one, or fork before opening"
+        )
+        self._release_lock()  # our copy of the descriptor: the parent's lock stays
+
+    def readers(self) -> Iterator[tuple[int, int | None]]:
+        """``(process id, snapshot id or None)`` of each reader slot in use."""
+        for line in self.env.readers().splitlines()[1:]:
+            fields = line.split()
+            if len(fields) == 3:
+                yield int(fields[0]), None if fields[2] == "-" else int(fields[2])
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(os.path.join(path, files.DATA))
+    return status.st_dev, status.st_ino
+
+
+def _after_fork_in_child() -> None:
+    global _registry_lock  # noqa: PLW0603 - a thread that is gone in the child may have held it
+    _registry_lock = threading.Lock()
+    for environment in list(_environments):
+        environment.forget()
+    _registry.clear()
+    _unguard_lmdb()
+
+
+def _unguard_lmdb() -> None:
+    """Let the child open the files that its parent has open.
+
+    py-lmdb refuses to open a file twice in one process and remembers what was open across a fork, where it is another process: fcntl
+    locks are not inherited. The identities it compares get the child's process id in front, so that the guard still works among the
+    child's own environments. Where py-lmdb is built otherwise, the child's open is refused with ``StoreAlreadyOpen``.
+    """
+    try:
+        from lmdb import _envid  # noqa: PLC0415
+    except ImportError:  # pragma: no cover - another py-lmdb
+        return
+    inherited: Any = getattr(_envid, "env_keys", None)
+    if inherited is not None:
+        pid = os.getpid()
+        _envid.env_keys = lambda path, subdir: tuple((pid, key) for key in inherited(path, subdir))
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

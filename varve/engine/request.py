@@ -1,0 +1,70 @@
+"""What a commit is asked for and what it answers: the writing half of the engine's protocol, free of LMDB's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from varve.expected import ANY, ExpectedVersion
+from varve.layout.keys import StreamId
+
+Segment = tuple[int, int, int]
+"""Consecutive events of one stream: stream sequence, global sequence, count."""
+
+
+class TypeDeclaration(Protocol):
+    """An event type as the engine needs it: its store-wide name and its schema."""
+
+    @property
+    def name(self) -> str:
+        """Store-wide name."""
+
+    @property
+    def schema_bytes(self) -> bytes:
+        """Canonical schema text."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Digest of the schema text."""
+
+
+Part = tuple[bytes, TypeDeclaration, list[bytes]]
+"""Events of one stream and type in order: id key, type, FlatBuffers of whole multiples of 8 bytes."""
+
+
+@dataclass(slots=True)
+class AppendRequest:
+    """One append call: parts of streams of one name, in order."""
+
+    stream: str
+    stream_id: StreamId | None
+    parts: list[Part]
+    metadata: bytes | None = None
+    expected: ExpectedVersion = ANY
+
+    @property
+    def count(self) -> int:
+        """Events of the call."""
+        return sum(len(bufs) for _, _, bufs in self.parts)
+
+
+@dataclass(slots=True)
+class CommitRequest:
+    """Append calls that become one commit, all or nothing.
+
+    ``token`` is the idempotency key as bytes (None: without), ``key`` as it was given, ``digest`` the content's.
+    """
+
+    appends: list[AppendRequest]
+    token: bytes | None = None
+    key: object = None
+    digest: bytes = b""
+
+
+@dataclass(slots=True)
+class Committed:
+    """Where a commit's events stand: the segments of each append call, in call order."""
+
+    first_sequence: int
+    segments: list[list[Segment]] = field(default_factory=list)
+    replayed: bool = False

@@ -1,0 +1,426 @@
+"""One instant of the store: the block of a sequence, the runs of a stream or a name, metadata.
+
+Above this file nothing speaks of transactions and cursors; another engine that stores the same blocks gives the same methods. A
+snapshot is one LMDB read transaction. It takes a reader slot and keeps LMDB from reusing pages that it may still read, so
+everything short closes it at once; what stays alive afterwards are only the pins of views (``engine.pins``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from varve import limits
+from varve.engine.pins import address_of
+from varve.errors import CorruptedBlock, CorruptedStore, SnapshotClosed
+from varve.layout import keys
+from varve.layout.block import Block, MalformedBlock, crc_holds, frame_crc
+from varve.layout.records import StoreRecord, unpack_store_record
+from varve.layout.runs import decode_runs
+
+if TYPE_CHECKING:
+    import lmdb
+
+    from varve.engine.catalog import Catalog
+    from varve.engine.environment import Environment
+
+    Cursor = lmdb.Cursor[memoryview]
+
+
+_META_CHUNK = 256
+
+
+class StreamRun(NamedTuple):
+    """Consecutive events of a stream that are consecutive in the log too."""
+
+    stream_sequence: int
+    global_sequence: int
+    count: int
+
+
+class CheckedBlocks:
+    """Which blocks this process has seen right, by first sequence: checksum and length. Bounded."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[int, int]] = {}
+
+    def check(self, path: str, first: int, data: memoryview) -> None:
+        """Check a frame's checksum unless it is known. Raises ``CorruptedBlock``."""
+        mark = (frame_crc(data) if len(data) >= 4 else 0, len(data))
+        if self._seen.get(first) == mark:
+            return
+        if not crc_holds(data):
+            raise corrupted(path, first, "its checksum is wrong")
+        if len(self._seen) >= limits.CHECKED_BLOCKS_MAX:
+            self._seen.clear()
+        self._seen[first] = mark
+
+
+def corrupted(path: str, first: int, reason: str) -> CorruptedBlock:
+    """The error for a block that cannot be trusted."""
+    return CorruptedBlock(
+        f"{path}: the block at global sequence {first} is corrupted: {reason}. Nothing of it is returned; other blocks stay "
+        "readable. Restore a backup, or salvage what is left with varve.ops",
+        path=path,
+        first_sequence=first,
+        reason=reason,
+    )
+
+
+class Snapshot:
+    """A read transaction. ``limit`` hides events from that global sequence on (None: the whole instant).
+
+    Thread-safe; blocks that it returns stay valid after ``close``.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_environment",
+        "_index",
+        "_lock",
+        "_log",
+        "_memory",
+        "_record",
+        "_transaction",
+        "catalog",
+        "checked",
+        "limit",
+    )
+
+    def __init__(
+        self, environment: Environment, catalog: Catalog, checked: CheckedBlocks, *, limit: int | None = None
+    ) -> None:
+        self._environment = environment
+        self._transaction: lmdb.Transaction[memoryview] | None = environment.begin()
+        self.catalog = catalog
+        self.checked = checked
+        self.limit = limit
+        self._lock = threading.Lock()
+        self._log: Cursor | None = None
+        self._index: Cursor | None = None
+        self._memory: memoryview | None = None
+        self._record: StoreRecord | None = None
+
+    def close(self) -> None:
+        """Let the transaction go; views that were handed out keep it for themselves."""
+        self._log = self._index = self._memory = self._transaction = None
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def transaction(self) -> lmdb.Transaction[memoryview]:
+        """The transaction. Raises ``StoreClosed`` and its kin, ``SnapshotClosed``."""
+        refusal = self._environment.refusal
+        if refusal is not None:
+            raise refusal()
+        if self._transaction is None:
+            raise SnapshotClosed("this snapshot was left; take a new one with db.snapshot()")
+        return self._transaction
+
+    @property
+    def id(self) -> int:
+        """LMDB's number of the instant; rises by one with each commit."""
+        return self.transaction.id()
+
+    @property
+    def path(self) -> str:
+        """The store's path, for messages."""
+        return self._environment.path
+
+    # -- metadata ----------------------------------------------------------------------------------------------------------
+
+    def find_meta(self, key: bytes) -> memoryview | None:
+        """A metadata value, valid until the snapshot closes; None where there is none."""
+        return self.transaction.get(key, db=self._environment.meta)
+
+    def meta(self, key: bytes) -> memoryview:
+        """A metadata value that must be there. Raises ``CorruptedStore``."""
+        value = self.find_meta(key)
+        if value is None:
+            raise CorruptedStore(
+                f"{self.path}: the metadata lacks the record {key[:40]!r} that the log needs; rebuild it with varve.ops", path=self.path
+            )
+        return value
+
+    def meta_chunk(self, prefix: bytes, after: bytes | None) -> list[tuple[bytes, bytes]]:
+        """Copies of up to 256 metadata records whose key begins with ``prefix``, in key order, behind the key ``after``."""
+        chunk: list[tuple[bytes, bytes]] = []
+        with self._lock, self.transaction.cursor(self._environment.meta) as cursor:
+            more = cursor.set_range(prefix if after is None else after + b"\0")
+            while more and len(chunk) < _META_CHUNK:
+                key = bytes(cursor.key())
+                if not key.startswith(prefix):
+                    break
+                chunk.append((key, bytes(cursor.value())))
+                more = cursor.next()
+        return chunk
+
+    @property
+    def record(self) -> StoreRecord:
+        """The store's own record."""
+        record = self._record
+        if record is None:
+            record = self._record = unpack_store_record(self.meta(keys.STORE_RECORD_KEY))
+        return record
+
+    @property
+    def next_sequence(self) -> int:
+        """Number of events that can be seen."""
+        count = self.record.next_sequence
+        return count if self.limit is None else min(count, self.limit)
+
+    # -- blocks ------------------------------------------------------------------------------------------------------------
+
+    def _log_cursor(self) -> Cursor:
+        cursor = self._log
+        if cursor is None:
+            cursor = self._log = self.transaction.cursor(self._environment.log)
+        elif self._environment.refusal is not None:
+            raise self._environment.refusal()
+        return cursor
+
+    def _find(self, sequence: int) -> tuple[int, memoryview]:
+        """First sequence and frame (not pinned, checked) of the block that should hold ``sequence``."""
+        cursor = self._log_cursor()
+        key = keys.log_key(sequence)
+        if cursor.set_range(key):
+            raw = cursor.key()
+            found = raw == key or cursor.prev()
+        else:
+            found = cursor.last()
+        if not found:
+            raise CorruptedStore(f"{self.path}: no block holds global sequence {sequence}; verify the store", path=self.path)
+        first = keys.log_sequence(cursor.key())
+        data = cursor.value()
+        self.checked.check(self.path, first, data)
+        return first, data
+
+    def _parse(self, first: int, data: memoryview) -> Block:
+        try:
+            block = Block(data)
+        except MalformedBlock as exc:
+            raise corrupted(self.path, first, str(exc)) from None
+        if block.first != first:
+            raise corrupted(self.path, first, f"it says that it begins at {block.first}")
+        return block
+
+    def _holding(self, sequence: int, block: Block) -> Block:
+        if not block.first <= sequence < block.first + block.count:
+            raise CorruptedStore(
+                f"{self.path}: global sequence {sequence} is missing: the block before it ends at {block.end}; verify the store",
+                path=self.path,
+            )
+        return block
+
+    def block(self, sequence: int, *, copy: bool = False) -> Block:
+        """The block of a sequence that exists, in memory that outlives the snapshot.
+
+        With ``copy`` a block of the usual size is copied to the heap, so that what is kept of it holds no snapshot.
+        """
+        with self._lock:
+            first, data = self._find(sequence)
+            copy = copy and len(data) <= limits.BLOCK_BYTES_MAX
+            return self._holding(sequence, self._parse(first, memoryview(bytes(data)) if copy else self.keep(data)))
+
+    def event(self, sequence: int) -> tuple[int, memoryview | bytes]:
+        """Type number and bytes of an event that exists.
+
+        Bytes for a small event (a copy is cheaper than a pin), a pinned memoryview for a larger one.
+        """
+        with self._lock:
+            first, data = self._find(sequence)
+            block = self._holding(sequence, self._parse(first, data))
+            start, end = self._span(block, sequence)
+            run, _ = block.run_of(sequence - first)
+            raw = data[start:end]
+            return run.type, bytes(raw) if end - start <= limits.COPIED_EVENT_BYTES_MAX else self.keep(raw)
+
+    def event_bytes(self, sequence: int) -> memoryview:
+        """An event's bytes, in the map where a pin can be had."""
+        with self._lock:
+            first, data = self._find(sequence)
+            block = self._holding(sequence, self._parse(first, data))
+            start, end = self._span(block, sequence)
+            return self.keep(data[start:end])
+
+    def _span(self, block: Block, sequence: int) -> tuple[int, int]:
+        try:
+            return block.span(sequence - block.first)
+        except MalformedBlock as exc:
+            raise corrupted(self.path, block.first, str(exc)) from None
+
+    def keep(self, data: memoryview) -> memoryview:
+        """Memory of the map, kept for as long as any slice of it lives; a copy past ``PINNED_SNAPSHOTS_MAX``."""
+        memory = self._memory
+        if memory is None:
+            transaction = self.transaction
+            memory = self._environment.pins.pin(transaction, transaction.id(), self._environment.last_page)
+            if memory is None:
+                return memoryview(bytes(data))
+            self._memory = memory
+        address = address_of(data)
+        return memory[address : address + len(data)]
+
+    def blocks(self, start: int, stop: int, *, reverse: bool = False) -> Iterator[Block]:
+        """The blocks that hold ``start .. stop`` (which exist), in order, in memory that outlives the snapshot."""
+        if start >= stop:
+            return
+        block = self.block(stop - 1 if reverse else start)
+        yield block
+        while block.first > start if reverse else block.end < stop:
+            with self._lock:
+                cursor = self._log_cursor()
+                # The cursor may have been used for something else meanwhile.
+                wanted = keys.log_key(block.first)
+                if cursor.key() != wanted and not cursor.set_key(wanted):
+                    raise CorruptedStore(f"{self.path}: the block at {block.first} vanished", path=self.path)
+                if not (cursor.prev() if reverse else cursor.next()):
+                    raise CorruptedStore(
+                        f"{self.path}: the log ends {'before' if not reverse else 'at'} {block.end if not reverse else block.first}, "
+                        f"not at {start if reverse else stop}; verify the store",
+                        path=self.path,
+                    )
+                first = keys.log_sequence(cursor.key())
+                data = cursor.value()
+                self.checked.check(self.path, first, data)
+                following = self._parse(first, self.keep(data))
+            if following.end != block.first if reverse else first != block.end:
+                raise CorruptedStore(
+                    f"{self.path}: a gap in the log between {min(block.end, following.end)} and {max(block.first, first)}; verify it",
+                    path=self.path,
+                )
+            block = following
+            yield block
+
+    # -- index -------------------------------------------------------------------------------------------------------------
+
+    def _floor(self, key: bytes, prefix_bytes: int) -> tuple[int, list[tuple[int, int]]] | None:
+        """Position and runs of the greatest index entry at or before ``key`` under the same prefix."""
+        with self._lock:
+            cursor = self._index
+            if cursor is None:
+                cursor = self._index = self.transaction.cursor(self._environment.index)
+            elif self._environment.refusal is not None:
+                raise self._environment.refusal()
+            if cursor.set_range(key):
+                found, value = cursor.item()
+                if found != key:
+                    if not cursor.prev():
+                        return None
+                    found, value = cursor.item()
+            elif cursor.last():
+                found, value = cursor.item()
+            else:
+                return None
+            if found[:prefix_bytes] != key[:prefix_bytes]:
+                return None
+            return keys.entry_position(found), decode_runs(value)
+
+    def stream_number(self, name: str, id_key: bytes) -> int | None:
+        """The number of a stream, or None where nothing was ever appended to it."""
+        return self.catalog.stream_number(self, name, id_key)
+
+    def stream_entry(self, number: int, stream_sequence: int) -> tuple[int, list[tuple[int, int]]] | None:
+        """The index entry that would hold a stream sequence: its own first one and its runs."""
+        return self._floor(keys.stream_entry_key(number, stream_sequence), 5)
+
+    def name_entry(self, number: int, sequence: int) -> tuple[int, list[tuple[int, int]]] | None:
+        """The index entry of a stream name that would hold a global sequence: its first one and its runs."""
+        return self._floor(keys.name_entry_key(number, sequence), 3)
+
+    def global_of(self, number: int, stream_sequence: int) -> int | None:
+        """Global sequence of a stream's event, or None past the end of what can be seen."""
+        entry = self.stream_entry(number, stream_sequence)
+        if entry is not None:
+            position, runs = entry
+            for first, count in runs:
+                if stream_sequence < position + count:
+                    found = first + stream_sequence - position
+                    return found if self.limit is None or found < self.limit else None
+                position += count
+        return None
+
+    def stream_length(self, number: int) -> int:
+        """Number of a stream's events that can be seen."""
+        last = self.stream_entry(number, 2**64 - 1)
+        if last is None:
+            return 0
+        position, runs = last
+        length = position + sum(count for _, count in runs)
+        limit = self.limit
+        if limit is None or runs[-1][0] + runs[-1][1] <= limit:
+            return length
+        low, high = 0, length  # the first event at or after the limit, by bisection over the index
+        while low < high:
+            middle = (low + high) // 2
+            if self.global_of(number, middle) is None:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def stream_runs(self, number: int, start: int, stop: int, *, reverse: bool = False) -> Iterator[StreamRun]:
+        """Runs that cover stream sequences ``start .. stop`` (which exist), cut to them."""
+        at = stop - 1 if reverse else start
+        while start <= at < stop:
+            entry = self.stream_entry(number, at)
+            if entry is None:
+                raise self._index_gap(f"stream number {number}, stream sequence {at}")
+            position, runs = entry
+            cut = []
+            for first, count in runs:
+                low, high = max(position, start), min(position + count, stop)
+                if low < high:
+                    cut.append(StreamRun(low, first + low - position, high - low))
+                position += count
+            if position <= at:
+                raise self._index_gap(f"stream number {number}, stream sequence {at}")
+            if reverse:
+                yield from reversed(cut)
+                at = cut[0].stream_sequence - 1
+            else:
+                yield from cut
+                at = position
+
+    def name_runs(self, number: int, start: int, stop: int, *, reverse: bool = False) -> Iterator[tuple[int, int]]:
+        """Runs ``(first global sequence, count)`` of a stream name within ``start .. stop``, cut to it."""
+        at = stop - 1 if reverse else start
+        while start <= at < stop:
+            entry = self.name_entry(number, at)
+            if entry is None:
+                if reverse:
+                    return
+                entry = self._next_name_entry(number, at)
+            elif not reverse and sum(entry[1][-1]) <= at:
+                entry = self._next_name_entry(number, at)
+            if entry is None:
+                return
+            position, runs = entry
+            cut = [
+                (low, high - low)
+                for first, count in runs
+                if (low := max(first, start)) < (high := min(first + count, stop))
+            ]
+            if reverse:
+                yield from ((first, count) for first, count in reversed(cut))
+                at = position - 1
+            else:
+                yield from cut
+                at = sum(runs[-1])
+
+    def _next_name_entry(self, number: int, sequence: int) -> tuple[int, list[tuple[int, int]]] | None:
+        """The first index entry of a name behind a sequence."""
+        with self._lock, self.transaction.cursor(self._environment.index) as cursor:
+            key = keys.name_entry_key(number, sequence)
+            if not cursor.set_range(key):
+                return None
+            found, value = cursor.item()
+            return (keys.entry_position(found), decode_runs(value)) if found[:3] == key[:3] else None
+
+    def _index_gap(self, where: str) -> CorruptedStore:
+        return CorruptedStore(f"{self.path}: the index has no entry for {where}; rebuild it with varve.ops", path=self.path)

@@ -1,0 +1,434 @@
+"""Every exception that Varve raises on purpose.
+
+The tree (built-in bases in parentheses)::
+
+    VarveError
+    |-- InvalidInput (ValueError)          you passed something that can never work
+    |   |-- InvalidName                    a stream name
+    |   |-- InvalidStreamId                a stream id
+    |   |-- InvalidMetadata                an append's metadata
+    |   |-- InvalidIdempotencyKey          an append's idempotency key
+    |   |-- EventTooLarge                  an event above EVENT_BYTES_MAX
+    |   `-- TooManyItems                   above another limit of varve.limits
+    |-- EventEncodingError (ValueError)    a field's value does not fit its declared type
+    |-- EventTypeError (TypeError)         an event of a class that the stream does not declare
+    |-- SchemaError (TypeError)            a class that cannot become an event type
+    |-- MalformedEvent (ValueError)        bytes that are not a valid event
+    |-- UnexpectedEventType                the log holds an event that this reader does not declare
+    |-- Conflict
+    |   |-- WrongExpectedVersion           the stream is not as long as you expected
+    |   |-- IdempotencyConflict            the same key came with other content
+    |   `-- SchemaConflict                 an event class changed in a way old events cannot follow
+    |-- StoreUnavailable (OSError)
+    |   |-- StoreNotFound (FileNotFoundError)
+    |   |-- StoreAccessDenied (PermissionError)
+    |   |-- StoreAlreadyOpen               this process holds the store open already
+    |   |-- StoreInUse                     another handle excludes this one (bulk loading)
+    |   |-- StoreFailed                    the disk failed; nothing of this commit was written
+    |   |-- UnsupportedFileSystem          LMDB is not safe on a network file system
+    |   `-- TooManyReaders                 every reader slot of the store is taken
+    |-- NoSpace (OSError)
+    |   |-- DiskFull                       the file system is full; nothing was written
+    |   `-- StoreFull                      the reserved map is full; nothing was written
+    |-- CommitOutcomeUnknown               the last step of a commit failed: written or not, unknown
+    |-- HandleUnusable (RuntimeError)
+    |   |-- StoreClosed                    you closed it
+    |   |-- SnapshotClosed                 you left its ``with`` block
+    |   |-- TransactionClosed              it was committed or rolled back already
+    |   |-- ForkedStore                    the handle belongs to the parent process
+    |   `-- ReadonlyStore                  a write on a handle opened with readonly=True
+    |-- ViewsStillAlive (BufferError)      close() while memory of the map is in your hands
+    `-- IntegrityError
+        |-- NotAVarveStore                 a file or an LMDB environment of another program
+        |-- UnsupportedFormat              written by a newer Varve
+        |-- CorruptedStore                 the store's own records contradict each other
+        `-- CorruptedBlock                 a block's checksum or shape is wrong
+
+``code`` is a stable string per class, ``kind`` one of ``conflict``, ``retryable``, ``invalid``, ``integrity``,
+``unavailable`` and ``unknown``. The neighbours are told apart by whose fault it is: *Closed* = you did it, *Failed* = the
+machine did it, *Unavailable* = try elsewhere or later, *Invalid* = no retry will help.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+Kind = Literal["conflict", "retryable", "invalid", "integrity", "unavailable", "unknown"]
+
+
+class VarveError(Exception):
+    """Base of everything that Varve raises on purpose."""
+
+    code: ClassVar[str] = "varve"
+    kind: ClassVar[Kind] = "unknown"
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self._facts = tuple(facts)
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        facts = {name: getattr(self, name) for name in self._facts}
+        return _rebuild, (type(self), self.message, facts)
+
+
+def _rebuild(cls: type[VarveError], message: str, facts: dict[str, Any]) -> VarveError:
+    """Recreate a pickled error: exceptions take their facts by keyword, which ``BaseException`` cannot replay."""
+    return cls(message, **facts)
+
+
+class InvalidInput(VarveError, ValueError):
+    """An argument that can never work; nothing was written."""
+
+    code = "invalid_input"
+    kind = "invalid"
+
+
+class InvalidName(InvalidInput):
+    """A stream name that is empty, too long or not valid UTF-8."""
+
+    code = "invalid_name"
+
+
+class InvalidStreamId(InvalidInput):
+    """A stream id that is no int of 0 .. 2^64-1, no str of 1 .. 255 UTF-8 bytes and no UUID."""
+
+    code = "invalid_stream_id"
+
+
+class InvalidMetadata(InvalidInput):
+    """Metadata that is not a JSON-able mapping, or too large."""
+
+    code = "invalid_metadata"
+
+
+class InvalidIdempotencyKey(InvalidInput):
+    """An idempotency key that is no bytes or str of 1 .. 255 bytes and no UUID."""
+
+    code = "invalid_idempotency_key"
+
+
+class EventTooLarge(InvalidInput):
+    """An encoded event above ``limits.EVENT_BYTES_MAX``. Facts: ``type_name``, ``size_bytes``, ``limit_bytes``."""
+
+    code = "event_too_large"
+    type_name: str
+    size_bytes: int
+    limit_bytes: int
+
+
+class TooManyItems(InvalidInput):
+    """Above one of the limits of ``varve.limits``. Facts: ``limit_name``, ``limit``."""
+
+    code = "too_many_items"
+    limit_name: str
+    limit: int
+
+
+class EventEncodingError(VarveError, ValueError):
+    """A field's value does not fit its declared type; nothing was written.
+
+    Facts: ``type_name``, ``field`` (a path such as ``lines[2].price``; empty when the whole event is meant), ``value``.
+    """
+
+    code = "event_encoding"
+    kind = "invalid"
+    type_name: str
+    field: str
+    value: object
+
+
+class EventTypeError(VarveError, TypeError):
+    """An event of a class that the stream does not declare; nothing was written. Facts: ``stream``, ``got``."""
+
+    code = "event_type"
+    kind = "invalid"
+    stream: str
+    got: type
+
+
+class SchemaError(VarveError, TypeError):
+    """A class that cannot become an event type; the message says what to write instead."""
+
+    code = "schema"
+    kind = "invalid"
+
+
+class MalformedEvent(VarveError, ValueError):
+    """Bytes that are not a valid event of their schema. Facts: ``offset`` (bytes into the buffer, or None)."""
+
+    code = "malformed_event"
+    kind = "integrity"
+    offset: int | None
+
+
+class UnexpectedEventType(VarveError):
+    """A typed reader met an event that its stream does not declare: other code wrote it. Declare the type, or read
+    with ``db.global_reader()``. Facts: ``stream``, ``type_name``, ``global_sequence``."""
+
+    code = "unexpected_event_type"
+    kind = "integrity"
+    stream: str
+    type_name: str
+    global_sequence: int
+
+
+class Conflict(VarveError):
+    """Somebody else was faster, or the store holds something else than you think. Nothing was written."""
+
+    code = "conflict"
+    kind = "conflict"
+
+
+class WrongExpectedVersion(Conflict):
+    """The stream is not as long as expected. Read it again, decide again, retry.
+
+    Facts: ``stream``, ``stream_id``, ``expected`` (an int or one of ``NO_STREAM``, ``STREAM_EXISTS``), ``actual`` (number of
+    events, counting earlier appends of the same transaction).
+    """
+
+    code = "wrong_expected_version"
+    stream: str
+    stream_id: object
+    expected: object
+    actual: int
+
+
+class IdempotencyConflict(Conflict):
+    """An idempotency key came again with other content. Use a fresh key for a new command. Facts: ``key``,
+    ``global_sequence`` (of the first event written under the key)."""
+
+    code = "idempotency_conflict"
+    key: object
+    global_sequence: int
+
+
+class SchemaConflict(Conflict, TypeError):
+    """An event class changed in a way that events already in the store cannot follow. Facts: ``type_name``,
+    ``reasons`` (every incompatibility, a tuple of str)."""
+
+    code = "schema_conflict"
+    type_name: str
+    reasons: tuple[str, ...]
+
+
+class StoreUnavailable(VarveError, OSError):
+    """The store cannot be used here and now. Facts: ``path``."""
+
+    code = "store_unavailable"
+    kind = "unavailable"
+    path: str
+
+
+class StoreNotFound(StoreUnavailable, FileNotFoundError):
+    """``readonly=True`` on a path that holds no store."""
+
+    code = "store_not_found"
+
+
+class StoreAccessDenied(StoreUnavailable, PermissionError):
+    """The operating system refuses access to the path."""
+
+    code = "store_access_denied"
+
+
+class StoreAlreadyOpen(StoreUnavailable):
+    """This process holds the store open already. Use that handle: LMDB's locks belong to the process."""
+
+    code = "store_already_open"
+
+
+class StoreInUse(StoreUnavailable):
+    """Another handle excludes this one: bulk loading needs the store alone. Retry when it is done."""
+
+    code = "store_in_use"
+    kind = "retryable"
+
+
+class StoreFailed(StoreUnavailable):
+    """The disk failed during a commit: nothing of it was written, and this handle refuses further work. Look at the
+    disk, then open the store again. Facts: ``path``, ``reason``."""
+
+    code = "store_failed"
+    reason: str
+
+
+class UnsupportedFileSystem(StoreUnavailable):
+    """A network file system: LMDB's locks and memory map are not safe there. Facts: ``path``, ``file_system``."""
+
+    code = "unsupported_file_system"
+    kind = "invalid"
+    file_system: str
+
+
+class TooManyReaders(StoreUnavailable):
+    """Every reader slot is taken, and none by a dead process. Drop views and snapshots. Facts: ``path``, ``limit``."""
+
+    code = "too_many_readers"
+    kind = "retryable"
+    limit: int
+
+
+class NoSpace(VarveError, OSError):
+    """There is no room; nothing of the commit was written, and the handle stays usable. Facts: ``path``."""
+
+    code = "no_space"
+    kind = "retryable"
+    path: str
+
+
+class DiskFull(NoSpace):
+    """The file system is full. Free some space and retry."""
+
+    code = "disk_full"
+
+
+class StoreFull(NoSpace):
+    """The reserved map is full. Close the store everywhere and open it with a larger ``map_bytes``."""
+
+    code = "store_full"
+
+
+class CommitOutcomeUnknown(VarveError):
+    """The last step of a commit failed: whether it was written shows only when the store is opened again. The handle
+    refuses everything until then; an idempotency key makes the retry safe. Facts: ``path``."""
+
+    code = "commit_outcome_unknown"
+    kind = "unknown"
+    path: str
+
+
+class HandleUnusable(VarveError, RuntimeError):
+    """The object can no longer be used for what you asked."""
+
+    code = "handle_unusable"
+    kind = "invalid"
+
+
+class StoreClosed(HandleUnusable):
+    """The store was closed, by you."""
+
+    code = "store_closed"
+
+
+class SnapshotClosed(HandleUnusable):
+    """The snapshot's ``with`` block was left, by you."""
+
+    code = "snapshot_closed"
+
+
+class TransactionClosed(HandleUnusable):
+    """The transaction was committed or rolled back already."""
+
+    code = "transaction_closed"
+
+
+class ForkedStore(HandleUnusable):
+    """This handle was inherited through a fork. Open the store again in the child."""
+
+    code = "forked_store"
+
+
+class ReadonlyStore(HandleUnusable):
+    """A write on a handle that was opened with ``readonly=True``."""
+
+    code = "readonly_store"
+
+
+class ViewsStillAlive(VarveError, BufferError):
+    """``close()`` while memoryviews of the map are in your hands; the store stays open. Drop them (``varve.owned``
+    copies an event) or leave the ``with varve.open(...)`` block, which waits for nobody. Facts: ``count`` (snapshots that
+    views hold)."""
+
+    code = "views_still_alive"
+    kind = "retryable"
+    count: int
+
+
+class IntegrityError(VarveError):
+    """What is on disk is not what Varve wrote. Facts: ``path``."""
+
+    code = "integrity"
+    kind = "integrity"
+    path: str
+
+
+class NotAVarveStore(IntegrityError):
+    """A file, or an LMDB environment, of another program. Nothing was touched."""
+
+    code = "not_a_varve_store"
+
+
+class UnsupportedFormat(IntegrityError):
+    """Written by a newer Varve. Upgrade. Facts: ``path``, ``found``, ``supported`` (format versions)."""
+
+    code = "unsupported_format"
+    found: int
+    supported: int
+
+
+class CorruptedStore(IntegrityError):
+    """The file is truncated, or the store's own records contradict each other. Restore a backup, or rebuild with
+    ``varve.ops``."""
+
+    code = "corrupted_store"
+
+
+class CorruptedBlock(IntegrityError):
+    """A block whose checksum or shape is wrong; nothing of it is returned, other blocks stay readable. Facts:
+    ``first_sequence`` (the block's key), ``reason``."""
+
+    code = "corrupted_block"
+    first_sequence: int
+    reason: str
+
+
+__all__ = [
+    "CommitOutcomeUnknown",
+    "Conflict",
+    "CorruptedBlock",
+    "CorruptedStore",
+    "DiskFull",
+    "EventEncodingError",
+    "EventTooLarge",
+    "EventTypeError",
+    "ForkedStore",
+    "HandleUnusable",
+    "IdempotencyConflict",
+    "IntegrityError",
+    "InvalidIdempotencyKey",
+    "InvalidInput",
+    "InvalidMetadata",
+    "InvalidName",
+    "InvalidStreamId",
+    "Kind",
+    "MalformedEvent",
+    "NoSpace",
+    "NotAVarveStore",
+    "ReadonlyStore",
+    "SchemaConflict",
+    "SchemaError",
+    "SnapshotClosed",
+    "StoreAccessDenied",
+    "StoreAlreadyOpen",
+    "StoreClosed",
+    "StoreFailed",
+    "StoreFull",
+    "StoreInUse",
+    "StoreNotFound",
+    "StoreUnavailable",
+    "TooManyItems",
+    "TooManyReaders",
+    "TransactionClosed",
+    "UnexpectedEventType",
+    "UnsupportedFileSystem",
+    "UnsupportedFormat",
+    "VarveError",
+    "ViewsStillAlive",
+    "WrongExpectedVersion",
+]

@@ -1,0 +1,677 @@
+"""Blocks: the values of the log, many events each.
+
+A value is a *frame*: ``u32 crc32 of the rest | u32 format | FlatBuffer``, a multiple of 8 bytes. The FlatBuffer is one
+``Block`` table of schemas/varve.fbs (identifier ``VRV1``): two numbers and parallel vectors (columns). LMDB keeps values of
+8-byte keys 8-aligned in the map, the FlatBuffer starts at byte 8 of the frame and the payload vector is aligned to 8, so every
+event is 8-aligned in memory and typed vectors can be read in place.
+
+Two shapes are written, told apart by the size of their vtable: *hot* (events only) and *full* (with any of metadata,
+idempotency keys, declarations). Any other valid shape is read through its vtable, so that a later version may add columns.
+Source of the byte rules: the FlatBuffers internals document (little-endian, offsets relative and forward, vtable of u16).
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+import zlib
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+from varve import limits
+
+if sys.byteorder != "little":  # pragma: no cover - FlatBuffers and the columns below are little-endian
+    raise ImportError("varve needs a little-endian machine: its files are read in place")
+
+FORMAT: Final = 1
+IDENTIFIER: Final = b"VRV1"
+FRAME_HEADER_BYTES: Final = 8
+
+COLUMNS: Final = (
+    # name, bytes per element; slot numbers continue behind the two sequences
+    ("commit_times", 8),
+    ("commit_counts", 4),
+    ("run_streams", 4),
+    ("run_types", 2),
+    ("run_firsts", 8),
+    ("run_counts", 4),
+    ("ends", 4),
+    ("payload", 1),
+)
+COLD_COLUMNS: Final = (
+    ("metadata_firsts", 4),
+    ("metadata_counts", 4),
+    ("metadata_ends", 4),
+    ("metadata", 1),
+    ("key_commits", 4),
+    ("key_ends", 4),
+    ("keys", 1),
+    ("key_digests", 1),
+    ("stream_numbers", 4),
+    ("stream_names", 2),
+    ("stream_id_ends", 4),
+    ("stream_ids", 1),
+    ("name_numbers", 2),
+    ("name_ends", 4),
+    ("names", 1),
+    ("type_numbers", 2),
+    ("type_name_ends", 4),
+    ("type_names", 1),
+    ("type_schema_ends", 4),
+    ("type_schemas", 1),
+    ("store_uuid", 1),
+)
+_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_HOT_SLOTS = 2 + len(COLUMNS)
+_CREATED_SLOT = _HOT_SLOTS
+_SLOTS = _HOT_SLOTS + 1 + len(COLD_COLUMNS)
+_SLOT_OF = {name: 2 + index for index, (name, _) in enumerate(COLUMNS)} | {
+    name: _CREATED_SLOT + 1 + index for index, (name, _) in enumerate(COLD_COLUMNS)
+}
+_WIDTH_OF = dict(COLUMNS + COLD_COLUMNS)
+
+# Table, relative to its start: soffset | commit_times | first, commit sequence | the other hot columns | pad | created | cold
+_HOT_FIELDS = (8, 16, 4, *range(24, 24 + 4 * (len(COLUMNS) - 1), 4))
+_HOT_TABLE_BYTES = 24 + 4 * (len(COLUMNS) - 1)
+_CREATED_FIELD = 56
+_FULL_TABLE_BYTES = 64 + 4 * len(COLD_COLUMNS)
+_HOT_VTABLE = struct.pack(f"<{2 + _HOT_SLOTS}H", 4 + 2 * _HOT_SLOTS, _HOT_TABLE_BYTES, *_HOT_FIELDS)
+_HOT_TABLE = FRAME_HEADER_BYTES + 8 + len(_HOT_VTABLE)
+_FULL_VTABLE_BYTES = 4 + 2 * _SLOTS
+_FULL_TABLE = FRAME_HEADER_BYTES + 8 + _FULL_VTABLE_BYTES + 4
+
+_HOT = struct.Struct(f"<III4s{len(_HOT_VTABLE)}siIQQ{len(COLUMNS) - 1}I")
+_FULL = struct.Struct(f"<III4s{_FULL_VTABLE_BYTES}s4xiIQQ{len(COLUMNS) - 1}I")
+_FRAME = struct.Struct("<II")
+_U16 = struct.Struct("<H")
+_U32 = struct.Struct("<I")
+_I32 = struct.Struct("<i")
+_U64 = struct.Struct("<Q")
+_I64 = struct.Struct("<q")
+
+# Upper bounds of what a block takes beside its columns' elements: length words and alignment.
+_HOT_BYTES = _HOT.size + 4 * len(COLUMNS) + 28
+_COLD_BYTES = _FULL_TABLE + _FULL_TABLE_BYTES - _HOT.size + 8 * len(COLD_COLUMNS)
+COMMIT_BYTES: Final = 12
+RUN_BYTES: Final = 18
+EVENT_OVERHEAD_BYTES: Final = 4
+
+
+class MalformedBlock(ValueError):
+    """Bytes that are no block; the engine turns it into ``CorruptedBlock`` with the position."""
+
+
+class Run(NamedTuple):
+    """Consecutive events of one stream and one type."""
+
+    stream: int
+    type: int
+    first_stream_sequence: int
+    count: int
+
+
+def frame_crc(data: bytes | memoryview) -> int:
+    """The checksum that a frame says it has."""
+    crc: int = _U32.unpack_from(data)[0]
+    return crc
+
+
+def crc_holds(data: bytes | memoryview) -> bool:
+    """Whether a frame's checksum is right."""
+    return len(data) >= _HOT.size and zlib.crc32(memoryview(data)[4:]) == _U32.unpack_from(data)[0]
+
+
+class Block:
+    """A read-only look at a frame whose checksum holds. Raises ``MalformedBlock``.
+
+    Vectors are memoryviews of ``data`` and live as long as it does.
+
+    Attributes: ``data`` (the frame), ``first`` (first global sequence), ``commit_sequence`` (first global sequence of the commit
+    that the first event belongs to), ``count`` (events), ``payload_at`` (byte offset of the payload in ``data``).
+    """
+
+    __slots__ = ("_columns", "_runs", "_vtable", "commit_sequence", "count", "data", "first", "payload_at")
+
+    data: memoryview
+    _columns: tuple[int, ...]
+    _vtable: tuple[int, int, int] | None
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self._runs: list[Run] | None = None
+        try:
+            _, flags, root, identifier, vtable, soffset, times, self.first, self.commit_sequence, *offsets = _HOT.unpack_from(
+                data
+            )
+            if vtable == _HOT_VTABLE and root == _HOT_TABLE - FRAME_HEADER_BYTES and soffset == len(_HOT_VTABLE):
+                table = _HOT_TABLE
+                self._vtable = None
+            else:
+                _, _, _, _, vtable, soffset, times, self.first, self.commit_sequence, *offsets = _FULL.unpack_from(data)
+                if (
+                    root == _FULL_TABLE - FRAME_HEADER_BYTES
+                    and soffset == _FULL_VTABLE_BYTES + 4
+                    and vtable[4 : len(_HOT_VTABLE)] == _HOT_VTABLE[4:]
+                ):
+                    table = _FULL_TABLE
+                    self._vtable = (table, FRAME_HEADER_BYTES + 8, _FULL_VTABLE_BYTES)
+                else:
+                    table, times, offsets = self._general(root)
+            if flags != FORMAT or identifier != IDENTIFIER:
+                raise MalformedBlock(f"not a block of format {FORMAT}: flags {flags:#x}, identifier {identifier!r}")
+            at = table + 24
+            self._columns = (
+                table + 4 + times,
+                *[at + 4 * index + offset for index, offset in enumerate(offsets)],
+            )
+            self.count: int = _U32.unpack_from(data, self._columns[6])[0]
+            self.payload_at: int = self._columns[7] + 4
+        except struct.error as exc:
+            raise MalformedBlock(f"too short: {exc}") from None
+
+    def _general(self, root: int) -> tuple[int, int, list[int]]:
+        """Hot fields of a shape that is none of ours: offsets as if they stood at our fixed places."""
+        table = FRAME_HEADER_BYTES + root
+        vtable = table - int(_I32.unpack_from(self.data, table)[0])
+        if not FRAME_HEADER_BYTES <= vtable < len(self.data):
+            raise MalformedBlock("its vtable lies outside")
+        self._vtable = (table, vtable, _U16.unpack_from(self.data, vtable)[0])
+        self.first = self._scalar(0, _U64)
+        self.commit_sequence = self._scalar(1, _U64)
+        places = []
+        for name, _ in COLUMNS:
+            place = self._vector_at(name)
+            if place is None:
+                raise MalformedBlock(f"it has no {name}")
+            places.append(place)
+        return table, places[0] - table - 4, [place - table - 24 - 4 * index for index, place in enumerate(places[1:])]
+
+    def _field_at(self, slot: int) -> int | None:
+        """Position of a field's inline value, or None where it is absent."""
+        if self._vtable is None:
+            return None
+        table, vtable, vtable_bytes = self._vtable
+        entry = 4 + 2 * slot
+        if entry + 2 > vtable_bytes:
+            return None
+        offset: int = _U16.unpack_from(self.data, vtable + entry)[0]
+        return table + offset if offset else None
+
+    def _scalar(self, slot: int, kind: struct.Struct) -> int:
+        place = self._field_at(slot)
+        return int(kind.unpack_from(self.data, place)[0]) if place is not None else 0
+
+    def _vector_at(self, name: str) -> int | None:
+        place = self._field_at(_SLOT_OF[name])
+        return place + int(_U32.unpack_from(self.data, place)[0]) if place is not None else None
+
+    def _vector(self, name: str, place: int) -> memoryview:
+        """A column as a typed memoryview."""
+        width = _WIDTH_OF[name]
+        length = int(_U32.unpack_from(self.data, place)[0]) * width
+        raw = self.data[place + 4 : place + 4 + length]
+        if len(raw) != length:
+            raise MalformedBlock(f"its {name} reach beyond its end")
+        return raw if width == 1 else raw.cast(_CODES[width])
+
+    def column(self, name: str) -> memoryview:
+        """Any column by name; empty where the block has none."""
+        slot = _SLOT_OF[name]
+        place = self._columns[slot - 2] if slot < _HOT_SLOTS else self._vector_at(name)
+        if place is None:
+            return memoryview(b"").cast(_CODES[_WIDTH_OF[name]])
+        return self._vector(name, place)
+
+    # -- events ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def end(self) -> int:
+        """The global sequence behind the last event."""
+        return self.first + self.count
+
+    @property
+    def runs(self) -> list[Run]:
+        """Runs in order; their counts add up to ``count``."""
+        runs = self._runs
+        if runs is None:
+            runs = self._runs = [Run(*run) for run in self.run_columns()]
+        return runs
+
+    def run_columns(self) -> Iterator[tuple[int, int, int, int]]:
+        """The runs as plain tuples (stream, type, first stream sequence, count): the cheap way over all of them."""
+        return zip(
+            self.column("run_streams"),
+            self.column("run_types"),
+            self.column("run_firsts"),
+            self.column("run_counts"),
+            strict=True,
+        )
+
+    def ends(self) -> memoryview:
+        """End offsets of the events in the payload, u32 each."""
+        return self._vector("ends", self._columns[6])
+
+    def payload(self) -> memoryview:
+        """The events back to back, each 8-aligned."""
+        return self._vector("payload", self._columns[7])
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Start and end of event ``index`` in ``data``. Raises ``MalformedBlock`` outside the payload."""
+        ends_at = self._columns[6] + 4 + 4 * index
+        try:
+            end = self.payload_at + int(_U32.unpack_from(self.data, ends_at)[0])
+            start = self.payload_at + (int(_U32.unpack_from(self.data, ends_at - 4)[0]) if index else 0)
+        except struct.error:
+            raise MalformedBlock("its ends reach beyond its end") from None
+        if not start <= end <= len(self.data):
+            raise MalformedBlock("an event lies outside")
+        return start, end
+
+    def run_of(self, index: int) -> tuple[Run, int]:
+        """The run that holds event ``index``, and the index of the run's first event."""
+        runs = self.runs
+        if len(runs) == 1:
+            return runs[0], 0
+        starts = list(accumulate((run.count for run in runs), initial=0))
+        at = bisect_right(starts, index) - 1
+        return runs[at], starts[at]
+
+    # -- commits ---------------------------------------------------------------------------------------------------------
+
+    def commit_of(self, index: int) -> tuple[int, int]:
+        """First global sequence and time (ns) of the commit that event ``index`` belongs to."""
+        times = self.commit_times()
+        if len(times) == 1:
+            return self.commit_sequence, times[0]
+        ends = list(accumulate(self.column("commit_counts")))
+        at = bisect_right(ends, index)
+        return (self.first + ends[at - 1] if at else self.commit_sequence), times[at]
+
+    def commit_times(self) -> memoryview:
+        """When each commit was recorded, nanoseconds, i64 each."""
+        return self.column("commit_times").cast("B").cast("q")
+
+    def commit_firsts(self) -> list[int]:
+        """First global sequence of each commit that has events here; the first may lie in an earlier block."""
+        ends = list(accumulate(self.column("commit_counts")))
+        return [self.commit_sequence, *[self.first + end for end in ends[:-1]]]
+
+    @property
+    def last_time_ns(self) -> int:
+        """When the last commit was recorded."""
+        return int(self.commit_times()[-1])
+
+    def metadata_of(self, index: int) -> bytes | None:
+        """The metadata (JSON) of event ``index``, or None."""
+        if self._vtable is None:
+            return None
+        firsts = self.column("metadata_firsts")
+        if not firsts:
+            return None
+        at = bisect_right(firsts, index) - 1
+        if at < 0 or index >= firsts[at] + self.column("metadata_counts")[at]:
+            return None
+        return _pieces(self.column("metadata_ends"), self.column("metadata"))[at]
+
+    # -- declarations ------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_plain(self) -> bool:
+        """True where the block has events only: no metadata, keys or declarations."""
+        return self._vtable is None
+
+    def declared_names(self) -> list[tuple[int, str]]:
+        """``(number, name)`` of the stream names that first appear here."""
+        return [
+            (number, raw.decode())
+            for number, raw in zip(
+                self.column("name_numbers"), _pieces(self.column("name_ends"), self.column("names")), strict=True
+            )
+        ]
+
+    def declared_types(self) -> list[tuple[int, str, bytes]]:
+        """``(number, name, schema)`` of the event types that first appear here."""
+        names = _pieces(self.column("type_name_ends"), self.column("type_names"))
+        schemas = _pieces(self.column("type_schema_ends"), self.column("type_schemas"))
+        return [
+            (number, name.decode(), schema)
+            for number, name, schema in zip(self.column("type_numbers"), names, schemas, strict=True)
+        ]
+
+    def declared_streams(self) -> list[tuple[int, int, bytes]]:
+        """``(number, name number, id key)`` of the streams that first appear here."""
+        ids = _pieces(self.column("stream_id_ends"), self.column("stream_ids"))
+        return list(zip(self.column("stream_numbers").tolist(), self.column("stream_names").tolist(), ids, strict=True))
+
+    def keys(self) -> list[tuple[int, bytes, bytes]]:
+        """``(index of the commit in this block, key token, content digest)`` of idempotent commits that begin here."""
+        digests = self.column("key_digests")
+        pieces = _pieces(self.column("key_ends"), self.column("keys"))
+        return [
+            (commit, token, bytes(digests[16 * index : 16 * index + 16]))
+            for index, (commit, token) in enumerate(zip(self.column("key_commits"), pieces, strict=True))
+        ]
+
+    def store(self) -> tuple[bytes, int] | None:
+        """The store's uuid and creation time (ns); only the first block of a log has them."""
+        raw = bytes(self.column("store_uuid"))
+        return (raw, self._scalar(_CREATED_SLOT, _I64)) if raw else None
+
+    def check(self) -> None:
+        """Whether the columns agree with each other. Raises ``MalformedBlock`` with what does not."""
+        ends = self.ends().tolist()
+        payload = self.payload()
+        problems = []
+        if not ends or len(ends) != self.count:
+            problems.append("it holds no events")
+        elif ends[-1] != len(payload) or any(end % 8 for end in ends) or any(a >= b for a, b in zip([0, *ends], ends)):  # noqa: B905 - pairwise with a start
+            problems.append("its ends are not rising multiples of 8 up to the payload's end")
+        for counts, others in (("run_counts", ("run_streams", "run_types", "run_firsts")), ("commit_counts", ("commit_times",))):
+            column = self.column(counts)
+            if sum(column) != self.count or not all(column):
+                problems.append(f"its {counts} do not add up to its events")
+            problems += [f"{other} and {counts} differ in length" for other in others if len(self.column(other)) != len(column)]
+        if not self.commit_sequence <= self.first:
+            problems.append("its first commit begins behind it")
+        try:
+            metadata = _pieces(self.column("metadata_ends"), self.column("metadata"))
+            if not len(metadata) == len(self.column("metadata_firsts")) == len(self.column("metadata_counts")):
+                problems.append("its metadata columns differ in length")
+            if len(self.keys()) * 16 != len(self.column("key_digests")):
+                problems.append("its key digests are not 16 bytes each")
+            self.declared_names(), self.declared_types(), self.declared_streams()  # each raises where its columns disagree
+        except ValueError as exc:
+            problems.append(f"its declarations do not fit together: {exc}")
+        if problems:
+            raise MalformedBlock("; ".join(problems))
+
+
+def _pieces(ends: memoryview, data: memoryview) -> list[bytes]:
+    """Byte strings that lie back to back in ``data``."""
+    pieces = []
+    start = 0
+    for end in ends:
+        if not start <= end <= len(data):
+            raise MalformedBlock("a byte string reaches beyond its column")
+        pieces.append(bytes(data[start:end]))
+        start = end
+    return pieces
+
+
+class BlockDraft:
+    """A block being filled. Columns are appended to; ``encode`` gives the frame.
+
+    ``bytes_max`` bounds what ``encode`` will return, so that a writer can stop in time; ``payload`` is a list of byte strings whose
+    lengths are multiples of 8.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_cold",
+        "columns",
+        "commit_counts",
+        "commit_sequence",
+        "commit_times",
+        "created_at_ns",
+        "ends",
+        "first",
+        "payload",
+        "payload_bytes",
+        "run_counts",
+        "run_firsts",
+        "run_streams",
+        "run_types",
+    )
+
+    def __init__(self, first: int, commit_sequence: int) -> None:
+        self.first = first
+        self.commit_sequence = commit_sequence
+        self.commit_times = array("q")
+        self.commit_counts = array("I")
+        self.run_streams = array("I")
+        self.run_types = array("H")
+        self.run_firsts = array("Q")
+        self.run_counts = array("I")
+        self.ends = array("I")
+        self.payload: list[bytes] = []
+        self.payload_bytes = 0
+        self.created_at_ns = 0
+        self.columns: dict[str, array[int]] = {}
+        self._bytes = _HOT_BYTES
+        self._cold = False
+
+    @classmethod
+    def of(cls, block: Block) -> BlockDraft:
+        """A draft that continues a block; its bytes are copied."""
+        draft = cls(block.first, block.commit_sequence)
+        for name in ("commit_times", "commit_counts", "run_streams", "run_types", "run_firsts", "run_counts", "ends"):
+            getattr(draft, name).frombytes(block.column(name).cast("B"))
+        payload = bytes(block.payload())
+        draft.payload.append(payload)
+        draft.payload_bytes = len(payload)
+        draft._bytes += (
+            COMMIT_BYTES * len(draft.commit_counts)
+            + RUN_BYTES * len(draft.run_counts)
+            + EVENT_OVERHEAD_BYTES * len(draft.ends)
+            + len(payload)
+        )
+        if not block.is_plain:
+            store = block.store()
+            draft.created_at_ns = store[1] if store else 0
+            for name, width in COLD_COLUMNS:
+                column = block.column(name)
+                if column:
+                    draft._put(name, array(_CODES[width], column.cast("B").tobytes()))
+        return draft
+
+    @property
+    def count(self) -> int:
+        """Events so far."""
+        return len(self.ends)
+
+    @property
+    def bytes_max(self) -> int:
+        """Upper bound of the frame's size in bytes."""
+        return self._bytes
+
+    def begin_commit(self, time_ns: int) -> None:
+        """The events that follow belong to a commit of this time."""
+        self.commit_times.append(time_ns)
+        self.commit_counts.append(0)
+        self._bytes += COMMIT_BYTES
+
+    def add(self, stream: int, type_number: int, first_stream_sequence: int, bufs: list[bytes]) -> None:
+        """Events of one stream and type, in order, each a multiple of 8 bytes long."""
+        count = len(bufs)
+        counts = self.run_counts
+        if (
+            counts
+            and self.run_streams[-1] == stream
+            and self.run_types[-1] == type_number
+            and self.run_firsts[-1] + counts[-1] == first_stream_sequence
+        ):
+            counts[-1] += count
+        else:
+            self.run_streams.append(stream)
+            self.run_types.append(type_number)
+            self.run_firsts.append(first_stream_sequence)
+            counts.append(count)
+            self._bytes += RUN_BYTES
+        before = self.payload_bytes
+        if count == 1:
+            self.payload_bytes = end = before + len(bufs[0])
+            self.ends.append(end)
+            self.payload.append(bufs[0])
+        else:
+            ends = list(accumulate(map(len, bufs), initial=before))
+            self.payload_bytes = end = ends[-1]
+            self.ends.extend(ends[1:])
+            self.payload += bufs
+        self.commit_counts[-1] += count
+        self._bytes += end - before + EVENT_OVERHEAD_BYTES * count
+
+    def add_metadata(self, count: int, json_bytes: bytes) -> None:
+        """Metadata of the ``count`` events that follow; equal metadata of neighbours is stored once."""
+        counts = self.columns.get("metadata_counts")
+        if counts is not None:
+            ends, data = self.columns["metadata_ends"], self.columns["metadata"]
+            start = ends[-2] if len(ends) > 1 else 0
+            contiguous = self.columns["metadata_firsts"][-1] + counts[-1] == len(self.ends)
+            if contiguous and data[start:].tobytes() == json_bytes:
+                counts[-1] += count
+                return
+        self._number("metadata_firsts", len(self.ends))
+        self._number("metadata_counts", count)
+        self._piece("metadata_ends", "metadata", json_bytes)
+
+    def add_key(self, token: bytes, digest: bytes) -> None:
+        """The idempotency key of the commit begun last."""
+        self._number("key_commits", len(self.commit_counts) - 1)
+        self._piece("key_ends", "keys", token)
+        self._put("key_digests", array("B", digest))
+
+    def declare_stream(self, number: int, name_number: int, id_key: bytes) -> None:
+        """A stream that first appears here."""
+        self._number("stream_numbers", number)
+        self._number("stream_names", name_number)
+        self._piece("stream_id_ends", "stream_ids", id_key)
+
+    def declare_name(self, number: int, name: str) -> None:
+        """A stream name that first appears here."""
+        self._number("name_numbers", number)
+        self._piece("name_ends", "names", name.encode())
+
+    def declare_type(self, number: int, name: str, schema: bytes) -> None:
+        """An event type that first appears here."""
+        self._number("type_numbers", number)
+        self._piece("type_name_ends", "type_names", name.encode())
+        self._piece("type_schema_ends", "type_schemas", schema)
+
+    def declare_store(self, uuid: bytes, created_at_ns: int) -> None:
+        """The store itself; only in the first block of a log."""
+        self.created_at_ns = created_at_ns
+        self._put("store_uuid", array("B", uuid))
+
+    def _number(self, name: str, value: int) -> None:
+        column = self.columns.get(name)
+        if column is None:
+            self._put(name, array(_CODES[_WIDTH_OF[name]], (value,)))
+        else:
+            column.append(value)
+            self._bytes += column.itemsize
+
+    def _piece(self, ends: str, data: str, raw: bytes) -> None:
+        self._put(data, array("B", raw))
+        self._number(ends, len(self.columns[data]))
+
+    def _put(self, name: str, values: array[int]) -> None:
+        if not self._cold:
+            self._cold = True
+            self._bytes += _COLD_BYTES
+        column = self.columns.get(name)
+        if column is None:
+            self.columns[name] = values
+        else:
+            column.extend(values)
+        self._bytes += values.itemsize * len(values)
+
+    def encode(self) -> bytes:
+        """The frame."""
+        payload = self.payload[0] if len(self.payload) == 1 else b"".join(self.payload)
+        self.payload = [payload]  # an open tail is encoded again and again: join its events once
+        cold = self.columns
+        table = _FULL_TABLE if cold else _HOT_TABLE
+        at = table + (_FULL_TABLE_BYTES if cold else _HOT_TABLE_BYTES)
+        parts: list[bytes | array[int]] = [b""]
+        places: dict[str, int] = {}
+        for name, _ in COLD_COLUMNS if cold else ():
+            if name not in cold:
+                continue
+            column = cold[name]
+            pad = -at % 4 if column.itemsize < 8 else (4 - at) % 8
+            places[name] = at = at + pad
+            at += 4 + column.itemsize * len(column)
+            parts += (_PADS[pad], _U32.pack(len(column)), column)
+        hot = []
+        for column in (
+            self.commit_counts,
+            self.run_streams,
+            self.run_types,
+            self.run_counts,
+            self.ends,
+            self.commit_times,
+            self.run_firsts,
+        ):
+            pad = -at % 4 if column.itemsize < 8 else (4 - at) % 8
+            at += pad
+            hot.append(at)
+            at += 4 + column.itemsize * len(column)
+            parts += (_PADS[pad], _U32.pack(len(column)), column)
+        pad = (4 - at) % 8
+        at += pad
+        parts += (_PADS[pad], _U32.pack(len(payload)), payload)
+        counts, streams, types, run_counts, ends, times, firsts = hot
+        fields = (
+            times - table - 4,
+            self.first,
+            self.commit_sequence,
+            counts - table - 24,
+            streams - table - 28,
+            types - table - 32,
+            firsts - table - 36,
+            run_counts - table - 40,
+            ends - table - 44,
+            at - table - 48,
+        )
+        if cold:
+            parts[0] = self._full_header(places, fields)
+        else:
+            parts[0] = _HOT.pack(
+                0, FORMAT, _HOT_TABLE - FRAME_HEADER_BYTES, IDENTIFIER, _HOT_VTABLE, len(_HOT_VTABLE), *fields
+            )
+        frame = bytearray().join(parts)
+        _U32.pack_into(frame, 0, zlib.crc32(memoryview(frame)[4:]))
+        return bytes(frame)
+
+    def _full_header(self, places: dict[str, int], fields: tuple[int, ...]) -> bytes:
+        """Frame header, vtable and table of a full block; absent columns have vtable entry 0."""
+        header = bytearray(_FULL_TABLE + _FULL_TABLE_BYTES)
+        vtable = [_FULL_VTABLE_BYTES, _FULL_TABLE_BYTES, *_HOT_FIELDS, _CREATED_FIELD if self.created_at_ns else 0]
+        for index, (name, _) in enumerate(COLD_COLUMNS):
+            place = places.get(name)
+            field = 64 + 4 * index
+            vtable.append(field if place is not None else 0)
+            if place is not None:
+                _U32.pack_into(header, _FULL_TABLE + field, place - _FULL_TABLE - field)
+        _FULL.pack_into(
+            header,
+            0,
+            0,
+            FORMAT,
+            _FULL_TABLE - FRAME_HEADER_BYTES,
+            IDENTIFIER,
+            struct.pack(f"<{2 + _SLOTS}H", *vtable),
+            _FULL_VTABLE_BYTES + 4,
+            *fields,
+        )
+        _I64.pack_into(header, _FULL_TABLE + _CREATED_FIELD, self.created_at_ns)
+        return bytes(header)
+
+
+_PADS = [b"\0" * size for size in range(8)]
+
+
+def block_bytes_max(events: int, runs: int, payload_bytes: int) -> int:
+    """Upper bound of what a commit adds to a block, without metadata, key and declarations."""
+    return COMMIT_BYTES + RUN_BYTES * runs + EVENT_OVERHEAD_BYTES * events + payload_bytes
+
+
+def cold_bytes_max(draft: BlockDraft) -> int:
+    """What the first cold column would add to a draft."""
+    return 0 if draft.columns else _COLD_BYTES
+
+
+assert limits.TAIL_BLOCK_BYTES_MAX % 8 == 0  # noqa: S101 - a constant of ours, not input

@@ -1,0 +1,137 @@
+"""Values of the ``meta`` sub-database. Integers are little-endian; every record is a function of the log.
+
+=================  =====================================================================================
+store record       ``4s "VRV1" | u32 format version | 16s uuid | i64 created at (ns) | u64 first retained sequence |
+                   u64 next sequence | u32 next stream number | u16 next name number | u16 next type number``
+name               UTF-8
+name number        ``u16``
+event type         ``u16 length of name | name (UTF-8) | schema (canonical JSON)``
+type numbers       ``u16`` each, oldest version first
+stream number      ``u32``
+stream             ``u16 name number | id key``
+idempotency        ``u64 first sequence | u64 events | 16s content digest``
+=================  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+FORMAT_VERSION = 1
+MAGIC = b"VRV1"
+
+_STORE = struct.Struct("<4sI16sqQQIHH")
+_U16 = struct.Struct("<H")
+_U32 = struct.Struct("<I")
+_IDEMPOTENCY = struct.Struct("<QQ16s")
+
+STORE_RECORD_BYTES = _STORE.size
+
+
+class StoreRecord(NamedTuple):
+    """The store's own record.
+
+    ``first_sequence`` is the first retained global sequence; ``next_*`` are the numbers that the next event, stream,
+    name and type will get.
+    """
+
+    uuid: bytes
+    created_at_ns: int
+    first_sequence: int = 0
+    next_sequence: int = 0
+    next_stream: int = 0
+    next_name: int = 0
+    next_type: int = 0
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        return _STORE.pack(MAGIC, FORMAT_VERSION, *self)
+
+
+def decode_store_record(value: bytes | memoryview) -> StoreRecord | int | None:
+    """The record; its format version where that is not ours; None where it is no store record."""
+    if len(value) < 8 or value[:4] != MAGIC:
+        return None
+    version: int = _U32.unpack_from(value, 4)[0]
+    if version != FORMAT_VERSION:
+        return version
+    if len(value) != _STORE.size:
+        return None
+    return StoreRecord(*_STORE.unpack(value)[2:])
+
+
+def unpack_store_record(value: bytes | memoryview) -> StoreRecord:
+    """The record of a store whose format was checked when it was opened."""
+    return StoreRecord(*_STORE.unpack(value)[2:])
+
+
+class TypeRecord(NamedTuple):
+    """A declared version of an event type."""
+
+    name: str
+    schema: bytes
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        raw = self.name.encode()
+        return _U16.pack(len(raw)) + raw + self.schema
+
+
+def decode_type(value: bytes | memoryview) -> TypeRecord:
+    """A type record."""
+    size: int = _U16.unpack_from(value)[0]
+    return TypeRecord(str(value[2 : 2 + size], "utf-8"), bytes(value[2 + size :]))
+
+
+def encode_numbers(numbers: list[int]) -> bytes:
+    """Type numbers of a name."""
+    return struct.pack(f"<{len(numbers)}H", *numbers)
+
+
+def decode_numbers(value: bytes | memoryview) -> list[int]:
+    """Type numbers of a name."""
+    return list(struct.unpack(f"<{len(value) // 2}H", value))
+
+
+encode_name_number = _U16.pack
+encode_stream_number = _U32.pack
+
+
+def decode_name_number(value: bytes | memoryview) -> int:
+    """A name's number."""
+    number: int = _U16.unpack(value)[0]
+    return number
+
+
+def decode_stream_number(value: bytes | memoryview) -> int:
+    """A stream's number."""
+    number: int = _U32.unpack(value)[0]
+    return number
+
+
+def encode_stream(name_number: int, id_key: bytes) -> bytes:
+    """A stream's identity."""
+    return _U16.pack(name_number) + id_key
+
+
+def decode_stream(value: bytes | memoryview) -> tuple[int, bytes]:
+    """A stream's name number and id key."""
+    return _U16.unpack_from(value)[0], bytes(value[2:])
+
+
+class IdempotencyRecord(NamedTuple):
+    """What was written under an idempotency key."""
+
+    first_sequence: int
+    count: int
+    digest: bytes
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        return _IDEMPOTENCY.pack(*self)
+
+
+def decode_idempotency(value: bytes | memoryview) -> IdempotencyRecord:
+    """An idempotency record."""
+    return IdempotencyRecord(*_IDEMPOTENCY.unpack(value))

@@ -1,0 +1,310 @@
+"""Readers: typed reads of one stream name, and replays of the whole log.
+
+A reader is cheap and holds nothing between calls: no transaction, no slot, no memory of the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, cast
+
+from varve.codec import EventType, event_type
+from varve.errors import InvalidInput, UnexpectedEventType
+from varve.layout import keys
+from varve.layout.keys import StreamId, encode_stream_id
+from varve.layout.records import decode_stream_number
+from varve.record import Recorded
+from varve.replay import (
+    Range,
+    Ranges,
+    bounds,
+    of_names,
+    of_stream,
+    recorded_at,
+    tracked,
+    walk_bytes,
+    walk_events,
+    whole_log,
+)
+from varve.typing_support import E
+
+if TYPE_CHECKING:
+    from varve.bindings import Bindings
+    from varve.engine.snapshot import Snapshot
+    from varve.replay import Source, ViewClass
+
+class StreamReader(Generic[E]):
+    """Typed reads of the streams of one name. Made by ``Stream.reader()`` and ``Snapshot.reader()``."""
+
+    __slots__ = ("_source", "_types", "_views", "name")
+
+    def __init__(self, source: Source, name: str, types: dict[str, EventType]) -> None:
+        self._source = source
+        self.name = name
+        self._types = types
+        self._views: dict[int, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"<StreamReader {self.name!r} of {' | '.join(self._types)}>"
+
+    def get(self, stream_id: StreamId, stream_sequence: int) -> E | None:
+        """The event at a position of a stream; None where the stream is shorter.
+
+        The event is a lazy view over a copy of its bytes (in the map, which keeps a snapshot alive, where it is larger than
+        4 KiB). Raises ``InvalidStreamId``, ``InvalidInput``, ``UnexpectedEventType``, ``CorruptedBlock``.
+        """
+        snapshot = self._source.begin()
+        try:
+            sequence = self._locate(snapshot, stream_id, stream_sequence)
+            if sequence is None:
+                return None
+            type_number, buffer = snapshot.event(sequence)
+            view = self._views.get(type_number) or self._view(snapshot, type_number, sequence)
+            event = object.__new__(view)
+            event._b = buffer
+            event._o = 0
+            return cast("E", event)
+        finally:
+            self._source.end(snapshot)
+
+    def get_bytes(self, stream_id: StreamId, stream_sequence: int) -> memoryview | None:
+        """The FlatBuffer of the event at a position, read-only, in the map; None where the stream is shorter.
+
+        It stays valid and unchanged for as long as it or any slice of it lives, and keeps its snapshot alive for so long.
+        """
+        snapshot = self._source.begin()
+        try:
+            sequence = self._locate(snapshot, stream_id, stream_sequence)
+            return None if sequence is None else snapshot.event_bytes(sequence)
+        finally:
+            self._source.end(snapshot)
+
+    def get_recorded(self, stream_id: StreamId, stream_sequence: int) -> Recorded[E] | None:
+        """The event at a position with everything that was recorded beside it; None where the stream is shorter."""
+        snapshot = self._source.begin()
+        try:
+            sequence = self._locate(snapshot, stream_id, stream_sequence)
+            return None if sequence is None else recorded_at(snapshot, sequence, self._view)
+        finally:
+            self._source.end(snapshot)
+
+    def length(self, stream_id: StreamId) -> int:
+        """Number of events in a stream, which is its next stream sequence; 0 if it was never written."""
+        id_key = encode_stream_id(stream_id)
+        snapshot = self._source.begin()
+        try:
+            number = snapshot.stream_number(self.name, id_key)
+            return 0 if number is None else snapshot.stream_length(number)
+        finally:
+            self._source.end(snapshot)
+
+    def iter_stream(
+        self, stream_id: StreamId, start: int = 0, stop: int | None = None, *, reverse: bool = False
+    ) -> Iterator[Recorded[E]]:
+        """Events of one stream, ``start`` and ``stop`` being stream sequences, as of this call."""
+        id_key = encode_stream_id(stream_id)
+        start, stop = bounds(start, stop)
+        return self._walk(
+            lambda snapshot: _stream_ranges(snapshot, self.name, id_key), start, stop, reverse=reverse
+        )
+
+    def iter_all(self, start: int = 0, stop: int | None = None, *, reverse: bool = False) -> Iterator[Recorded[E]]:
+        """Events of every stream of this name in global order, ``start`` and ``stop`` being global sequences, as of this
+        call."""
+        start, stop = bounds(start, stop)
+        return self._walk(lambda snapshot: _name_ranges(snapshot, [self.name]), start, stop, reverse=reverse)
+
+    def stream_ids(self) -> Iterator[StreamId]:
+        """The ids of this stream name as of this call: ints, then strs, then UUIDs, each in order.
+
+        Memory is bounded, and no snapshot is held between steps (unless the reader is a snapshot's).
+        """
+        snapshot = self._source.begin()
+        try:
+            number = snapshot.catalog.name_number(snapshot, self.name)
+            streams = snapshot.record.next_stream  # streams that come later have numbers from here on
+        finally:
+            self._source.end(snapshot)
+        return iter(()) if number is None else self._stream_ids(keys.stream_lookup_key(number, b""), streams)
+
+    def _stream_ids(self, prefix: bytes, streams: int) -> Iterator[StreamId]:
+        after: bytes | None = None
+        while True:
+            snapshot = self._source.begin()
+            try:
+                chunk = snapshot.meta_chunk(prefix, after)
+                found = [
+                    keys.decode_stream_id(key[len(prefix) :])
+                    for key, value in chunk
+                    if (stream := decode_stream_number(value)) < streams
+                    and (snapshot.limit is None or snapshot.stream_length(stream))
+                ]
+            finally:
+                self._source.end(snapshot)
+            if not chunk:
+                return
+            after = chunk[-1][0]
+            yield from found
+
+    # -- inside ------------------------------------------------------------------------------------------------------------
+
+    def _locate(self, snapshot: Snapshot, stream_id: StreamId, stream_sequence: int) -> int | None:
+        if type(stream_sequence) is not int or stream_sequence < 0:
+            raise InvalidInput(f"a stream sequence is an int from 0 on, not {stream_sequence!r}")
+        number = snapshot.stream_number(self.name, encode_stream_id(stream_id))
+        return None if number is None else snapshot.global_of(number, stream_sequence)
+
+    def _view(self, snapshot: Snapshot, type_number: int, sequence: int) -> Any:
+        """The class of views of a type number. Raises ``UnexpectedEventType``."""
+        view = self._views.get(type_number)
+        if view is None:
+            name = snapshot.catalog.type(snapshot, type_number).name
+            known = self._types.get(name)
+            if known is None:
+                raise UnexpectedEventType(
+                    f"stream {self.name!r} holds a {name!r} at global sequence {sequence}, which this stream does not declare "
+                    f"({' | '.join(self._types)}): add it to db.stream(...), or read with db.global_reader()",
+                    stream=self.name,
+                    type_name=name,
+                    global_sequence=sequence,
+                )
+            view = self._views[type_number] = known.view_class
+        return view
+
+    def _walk(
+        self,
+        find: Callable[[Snapshot], tuple[Ranges, Callable[[Snapshot], int]]],
+        start: int,
+        stop: int | None,
+        *,
+        reverse: bool,
+    ) -> Iterator[Recorded[E]]:
+        return _walk(self._source, find, start, stop, self._view, reverse=reverse)
+
+
+class GlobalReader:
+    """Replays of the whole log, in the order of commits. Made by ``db.global_reader()`` and ``Snapshot.global_reader()``.
+
+    Events whose class this process has bound to a stream come as that class; others as a class made from the schema in the log,
+    with the same attributes.
+    """
+
+    __slots__ = ("_bindings", "_source")
+
+    def __init__(self, source: Source, bindings: Bindings) -> None:
+        self._source = source
+        self._bindings = bindings
+
+    def get(self, global_sequence: int) -> Recorded[Any] | None:
+        """The event at a global sequence; None past the end. It holds no snapshot (see ``StreamReader.get``)."""
+        start, _ = bounds(global_sequence, None)
+        snapshot = self._source.begin()
+        try:
+            return recorded_at(snapshot, start, self._bindings.view_class)
+        finally:
+            self._source.end(snapshot)
+
+    def get_bytes(self, global_sequence: int) -> memoryview | None:
+        """The FlatBuffer of an event, read-only, in the map; None past the end. Lives as ``StreamReader.get_bytes`` says."""
+        start, _ = bounds(global_sequence, None)
+        snapshot = self._source.begin()
+        try:
+            return snapshot.event_bytes(start) if start < snapshot.next_sequence else None
+        finally:
+            self._source.end(snapshot)
+
+    def iter_from(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        reverse: bool = False,
+        streams: Iterable[str] | None = None,
+        types: Iterable[type | str] | None = None,
+    ) -> Iterator[Recorded[Any]]:
+        """Recorded events from a global sequence on, as of this call.
+
+        ``streams`` (names) and ``types`` (event classes or type names) keep only those; blocks without a wanted stream are not read.
+        """
+        start, stop = bounds(start, stop)
+        views = self._bindings.view_class if types is None else self._only(type_names(types))
+        if streams is None:
+            return _walk(self._source, lambda _: (whole_log, _log_end), start, stop, views, reverse=reverse)
+        names = stream_names(streams)
+        return _walk(
+            self._source, lambda snapshot: _name_ranges(snapshot, names), start, stop, views, reverse=reverse
+        )
+
+    def iter_bytes(self, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
+        """The events' FlatBuffers from a global sequence on, read-only, without a copy: the fastest way over everything.
+
+        Each stays valid for as long as it or any slice of it lives; zero padding up to a multiple of 8 may follow the buffer.
+        """
+        start, stop = bounds(start, stop)
+        return tracked(self._source.engine, walk_bytes(self._source, start, stop))
+
+    def _only(self, wanted: frozenset[str]) -> ViewClass:
+        view_class = self._bindings.view_class
+
+        def chosen(snapshot: Snapshot, type_number: int, sequence: int) -> Any:
+            if snapshot.catalog.type(snapshot, type_number).name not in wanted:
+                return None
+            return view_class(snapshot, type_number, sequence)
+
+        return chosen
+
+
+def stream_names(streams: Iterable[str]) -> list[str]:
+    """A ``streams=`` argument, checked. Raises ``InvalidInput``, ``InvalidName``."""
+    if isinstance(streams, str):
+        raise InvalidInput(f"streams= takes an iterable of stream names; write [{streams!r}]")
+    return list(dict.fromkeys(map(keys.check_name, streams)))
+
+
+def type_names(types: Iterable[type | str]) -> frozenset[str]:
+    """A ``types=`` argument, checked. Raises ``InvalidInput``, ``SchemaError``."""
+    if isinstance(types, str | type):
+        raise InvalidInput(f"types= takes an iterable of event classes or type names; write [{types!r}]")
+    return frozenset(wanted if isinstance(wanted, str) else event_type(wanted).name for wanted in types)
+
+
+def _walk(
+    source: Source,
+    find: Callable[[Snapshot], tuple[Ranges, Callable[[Snapshot], int]]],
+    start: int,
+    stop: int | None,
+    views: ViewClass,
+    *,
+    reverse: bool,
+) -> Iterator[Recorded[Any]]:
+    """A tracked walk. What to walk is found once, in the snapshot that fixes the bounds."""
+    found: list[tuple[Ranges, Callable[[Snapshot], int]]] = []
+
+    def end(snapshot: Snapshot) -> int:
+        found.append(find(snapshot))
+        return found[0][1](snapshot)
+
+    def ranges(snapshot: Snapshot, low: int, high: int, backwards: bool) -> Iterable[Range]:
+        return found[0][0](snapshot, low, high, backwards)
+
+    return tracked(source.engine, walk_events(source, ranges, start, end, stop, views, reverse=reverse))
+
+
+def _nothing(_: Snapshot, _start: int, _stop: int, _reverse: bool) -> Iterable[Range]:
+    return ()
+
+
+def _log_end(snapshot: Snapshot) -> int:
+    return snapshot.next_sequence
+
+
+def _stream_ranges(snapshot: Snapshot, name: str, id_key: bytes) -> tuple[Ranges, Callable[[Snapshot], int]]:
+    number = snapshot.stream_number(name, id_key)
+    if number is None:
+        return _nothing, lambda _: 0
+    return of_stream(number), lambda at: at.stream_length(number)
+
+
+def _name_ranges(snapshot: Snapshot, names: list[str]) -> tuple[Ranges, Callable[[Snapshot], int]]:
+    numbers = [number for name in names if (number := snapshot.catalog.name_number(snapshot, name)) is not None]
+    return (of_names(numbers) if numbers else _nothing), _log_end

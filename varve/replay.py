@@ -1,0 +1,282 @@
+"""The walk over blocks that every iterator is: ranges of global sequences in, recorded events out.
+
+An iterator is a generator that the engine tracks. It fixes its bounds when it is made, not at the first ``next``; it renews its
+transaction at a block boundary once that is older than ``ITERATOR_SNAPSHOT_AGE_S_MAX``, so that a slow consumer does not make
+the file grow; it ends, with ``StoreClosed`` at the next step, when the store closes.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterable, Iterator
+from heapq import merge
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from varve import limits
+from varve.engine.core import StoreClosing
+from varve.errors import InvalidInput, StoreClosed
+from varve.record import Recorded
+
+if TYPE_CHECKING:
+    from varve.engine.core import Engine
+    from varve.engine.snapshot import Snapshot
+    from varve.layout.block import Block
+
+
+class Range(NamedTuple):
+    """Events ``first .. first + count`` of the log. ``at`` is ``first`` in the iterator's own coordinate (a stream
+    sequence where it walks one stream, the global sequence elsewhere), from where a renewed iterator goes on."""
+
+    at: int
+    first: int
+    count: int
+
+
+Ranges = Callable[["Snapshot", int, int, bool], Iterable[Range]]
+"""``ranges(snapshot, start, stop, reverse)``: what to walk, in the order of the walk."""
+
+ViewClass = Callable[["Snapshot", int, int], Any]
+"""``view_class(snapshot, type number, global sequence)`` -> the class of views, or None to pass the run over."""
+
+
+class Source(Protocol):
+    """Where a reader takes its snapshots from: the newest instant at each call, or one fixed instant."""
+
+    engine: Engine
+    fixed: Snapshot | None
+
+    def begin(self) -> Snapshot:
+        """A snapshot for one call."""
+
+    def end(self, snapshot: Snapshot) -> None:
+        """Done with it."""
+
+
+class Live:
+    """Each call sees the newest instant and holds nothing afterwards."""
+
+    fixed = None
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def begin(self) -> Snapshot:
+        """A new snapshot."""
+        return self.engine.snapshot()
+
+    def end(self, snapshot: Snapshot) -> None:
+        """Close it."""
+        snapshot.close()
+
+
+class Fixed:
+    """Every call sees the same instant."""
+
+    def __init__(self, engine: Engine, snapshot: Snapshot) -> None:
+        self.engine = engine
+        self.fixed: Snapshot | None = snapshot
+        self._snapshot = snapshot
+
+    def begin(self) -> Snapshot:
+        """The snapshot. Raises ``SnapshotClosed`` and ``StoreClosed`` when it can no longer be read."""
+        self._snapshot.transaction  # noqa: B018 - raises where it is closed
+        return self._snapshot
+
+    def end(self, snapshot: Snapshot) -> None:
+        """It belongs to the user."""
+
+
+def bounds(start: int, stop: int | None) -> tuple[int, int | None]:
+    """Checked bounds of a half-open range. Raises ``InvalidInput`` (a ValueError)."""
+    for name, value in (("start", start), ("stop", stop)):
+        if value is None and name == "stop":
+            continue
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise InvalidInput(f"{name} is a sequence (an int), not {value!r}")
+        if value < 0:
+            raise InvalidInput(f"{name} is {value}; sequences start at 0, and negative ones do not count from the end here")
+    return start, stop
+
+
+def whole_log(_: Snapshot, start: int, stop: int, _reverse: bool) -> Iterable[Range]:
+    """Everything."""
+    return (Range(start, start, stop - start),) if start < stop else ()
+
+
+def of_stream(number: int) -> Ranges:
+    """One stream."""
+    return lambda snapshot, start, stop, reverse: (
+        Range(*run) for run in snapshot.stream_runs(number, start, stop, reverse=reverse)
+    )
+
+
+def of_names(numbers: list[int]) -> Ranges:
+    """Every stream of some names, in global order."""
+
+    def ranges(snapshot: Snapshot, start: int, stop: int, reverse: bool) -> Iterator[Range]:
+        runs = [snapshot.name_runs(number, start, stop, reverse=reverse) for number in numbers]
+        merged = runs[0] if len(runs) == 1 else merge(*runs, reverse=reverse)
+        return (Range(first, first, count) for first, count in merged)
+
+    return ranges
+
+
+def tracked(engine: Engine, walk: Generator[Any, None, None]) -> Generator[Any, None, None]:
+    """Start a walk, which fixes its bounds now, and end it with the store."""
+    next(walk)
+    engine.track(walk)
+    return walk
+
+
+def walk_blocks(
+    source: Source, ranges: Ranges, start: int, end: Callable[[Snapshot], int], stop: int | None, *, reverse: bool
+) -> Generator[tuple[Snapshot, Block, int, int] | None, None, None]:
+    """The block slices of a walk: snapshot, block, first and last + 1 global sequence. The first item is None: started."""
+    snapshot = source.begin()
+    try:
+        last = end(snapshot)
+        stop = last if stop is None else min(stop, last)
+        limit = snapshot.next_sequence
+        yield None
+        begun_s = time.monotonic()
+        block: Block | None = None
+        finished = False
+        while not finished:
+            finished = True
+            for at, first, count in ranges(snapshot, start, stop, reverse):
+                low, high = first, first + count
+                while low < high:
+                    sequence = high - 1 if reverse else low
+                    if block is None or not block.first <= sequence < block.first + block.count:
+                        if source.fixed is None and time.monotonic() - begun_s > limits.ITERATOR_SNAPSHOT_AGE_S_MAX:
+                            start, stop = (start, at + high - first) if reverse else (at + low - first, stop)
+                            finished = False
+                            break
+                        block = snapshot.block(sequence)
+                    if reverse:
+                        begin = max(low, block.first)
+                        yield snapshot, block, begin, high
+                        high = begin
+                    else:
+                        until = min(high, block.first + block.count)
+                        yield snapshot, block, low, until
+                        low = until
+                if not finished:
+                    break
+            if not finished:
+                block = None
+                source.end(snapshot)
+                snapshot = source.engine.snapshot(limit)
+                begun_s = time.monotonic()
+    finally:
+        source.end(snapshot)
+
+
+def starts_of(ends: memoryview, count: int) -> list[int]:
+    """Start offsets of a block's first ``count`` events."""
+    return [0, *ends[: count - 1]]
+
+
+def walk_events(
+    source: Source,
+    ranges: Ranges,
+    start: int,
+    end: Callable[[Snapshot], int],
+    stop: int | None,
+    view_class: ViewClass,
+    *,
+    reverse: bool,
+) -> Generator[Any, None, None]:
+    """Recorded events of a walk. The first item is None: started."""
+    slices = walk_blocks(source, ranges, start, end, stop, reverse=reverse)
+    new = object.__new__
+    known: Block | None = None
+    try:
+        yield next(slices)
+        for item in slices:
+            assert item is not None  # noqa: S101 - only the first one is
+            snapshot, block, low, high = item
+            stream_of = snapshot.catalog.stream
+            first = block.first
+            if block is not known:
+                known = block
+                payload = block.payload()
+                ends = block.ends()
+                runs = list(block.run_columns())
+                run_starts = list(accumulate([run[3] for run in runs], initial=first))
+            at = bisect_right(run_starts, high - 1 if reverse else low) - 1
+            step = -1 if reverse else 1
+            while 0 <= at < len(runs) and (run_starts[at + 1] > low if reverse else run_starts[at] < high):
+                stream, type_number, first_stream_sequence, _ = runs[at]
+                run_start = run_starts[at]
+                begin, until = max(run_start, low), min(run_starts[at + 1], high)
+                at += step
+                view = view_class(snapshot, type_number, begin)
+                if view is None:
+                    continue
+                shift = first_stream_sequence - run_start
+                identity = stream_of(snapshot, stream)
+                sequences = range(begin, until)
+                offsets = ends[begin - first - 1 : until - first - 1].tolist() if begin > first else starts_of(ends, until - first)
+                if reverse:
+                    sequences = sequences[::-1]
+                    offsets.reverse()
+                for sequence, offset in zip(sequences, offsets, strict=True):
+                    event = new(view)
+                    event._b = payload
+                    event._o = offset
+                    recorded = new(Recorded)
+                    recorded._event = event
+                    recorded._sequence = sequence
+                    recorded._shift = shift
+                    recorded._stream = identity
+                    recorded._block = block
+                    yield recorded
+    except StoreClosing:
+        slices.close()
+        path = source.engine.path
+        source = slices = snapshot = block = known = payload = event = recorded = item = None  # type: ignore[assignment]
+        ends = runs = offsets = sequences = None  # type: ignore[assignment]
+        yield None
+        raise StoreClosed(f"{path} was closed while this iterator was running") from None
+
+
+def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, None, None]:
+    """Event buffers of the whole log. The first item is None: started."""
+    slices = walk_blocks(source, whole_log, start, lambda snapshot: snapshot.next_sequence, stop, reverse=False)
+    try:
+        yield next(slices)
+        for item in slices:
+            assert item is not None  # noqa: S101 - only the first one is
+            _, block, low, high = item
+            payload = block.payload()
+            ends = [0, *block.ends()]
+            cut = ends[low - block.first : high - block.first + 1]
+            yield from map(payload.__getitem__, map(slice, cut, cut[1:]))
+    except StoreClosing:
+        slices.close()
+        path = source.engine.path
+        source = slices = block = payload = item = _ = None  # type: ignore[assignment]
+        yield None
+        raise StoreClosed(f"{path} was closed while this iterator was running") from None
+
+
+def recorded_at(snapshot: Snapshot, sequence: int, view_class: ViewClass) -> Recorded[Any] | None:
+    """One recorded event over a heap copy of its block, so that keeping it holds no snapshot."""
+    if sequence >= snapshot.next_sequence:
+        return None
+    block = snapshot.block(sequence, copy=True)
+    index = sequence - block.first
+    run, run_at = block.run_of(index)
+    event = object.__new__(view_class(snapshot, run.type, sequence))
+    event._b = block.data
+    event._o = block.span(index)[0]
+    recorded: Recorded[Any] = object.__new__(Recorded)
+    recorded._event = event
+    recorded._sequence = sequence
+    recorded._shift = run.first_stream_sequence - block.first - run_at
+    recorded._stream = snapshot.catalog.stream(snapshot, run.stream)
+    recorded._block = block
+    return recorded

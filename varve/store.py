@@ -1,0 +1,376 @@
+"""The store: ``varve.open`` and what it gives."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import time
+import types
+import typing
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from varve import limits
+from varve.appends import Metadata, StreamTypes
+from varve.bindings import Bindings
+from varve.codec import EventType, event_type
+from varve.engine.commit import check_evolution
+from varve.engine.core import Engine
+from varve.engine.environment import DURABILITIES, Durability
+from varve.errors import InvalidInput, SchemaError
+from varve.layout.keys import IdempotencyKey, check_name
+from varve.reader import GlobalReader, StreamReader
+from varve.record import to_time_ns
+from varve.replay import Fixed, Live
+from varve.stream import Stream
+from varve.transaction import Transaction, WriteTransaction
+from varve.typing_support import E
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
+    from varve.engine.snapshot import Snapshot as EngineSnapshot
+
+R = TypeVar("R")
+
+
+def open(  # noqa: A001 - the field's word, used as varve.open
+    path: str | os.PathLike[str],
+    *,
+    readonly: bool = False,
+    durability: Durability = "full",
+    map_bytes: int = limits.MAP_BYTES,
+    allow_network: bool = False,
+    clock: Callable[[], int] = time.time_ns,
+) -> Varve:
+    """Open the store in the folder ``path``, creating it (and its parents) where there is none.
+
+    ``readonly``: never write; the store must exist. ``durability``: ``"full"`` returns from an append after fsync; ``"relaxed"`` keeps
+    the store whole but may lose the last commits at a power cut; ``"bulk"`` writes nothing through until ``db.sync()`` and can corrupt
+    the store at a power cut: for rebuilding, and it needs the store alone. ``map_bytes``: address space to reserve, the most that the
+    store can grow to (sparse; halved until the machine agrees). ``allow_network``: use a network file system all the same.
+    ``clock``: nanoseconds since 1970, for tests.
+
+    Raises ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse``, ``NotAVarveStore``, ``UnsupportedFormat``,
+    ``CorruptedStore``, ``UnsupportedFileSystem``, ``InvalidInput``.
+    """
+    return Varve(
+        path, readonly=readonly, durability=durability, map_bytes=map_bytes, allow_network=allow_network, clock=clock
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotStats:
+    """A live snapshot that views, iterators or ``db.snapshot()`` hold in this process."""
+
+    snapshot_id: int
+    """LMDB's number of its instant; rises by one with each commit."""
+    age_s: float
+    """Seconds since it was taken."""
+    held_pages_max: int
+    """Pages by which the file has grown since: at most so many does it keep from being used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """What a store holds and what it costs. Made by ``db.stats()``."""
+
+    events: int
+    """Events in the log, which is the next global sequence."""
+    streams: int
+    """Streams with at least one event."""
+    names: int
+    """Stream names."""
+    types: int
+    """Event types, versions counted."""
+    file_bytes: int
+    """Length of the data file."""
+    used_bytes: int
+    """Bytes of it up to the last page in use."""
+    map_bytes: int
+    """Address space reserved: the most that the file can grow to."""
+    readers: int
+    """Reader slots in use, all processes counted."""
+    readers_max: int
+    """Reader slots that the store has."""
+    snapshots: tuple[SnapshotStats, ...]
+    """Live snapshots of this process, oldest first."""
+    durability: Durability
+    """What an acknowledged append has survived."""
+    readonly: bool
+    """Whether this handle can write."""
+
+
+class Varve:
+    """An open store. Thread-safe. ``with`` closes it without waiting for views; ``close()`` refuses while views live.
+
+    Made by ``varve.open``.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        readonly: bool = False,
+        durability: Durability = "full",
+        map_bytes: int = limits.MAP_BYTES,
+        allow_network: bool = False,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        folder = os.fspath(path)
+        if not isinstance(folder, str) or not folder or "\0" in folder:
+            raise InvalidInput(f"a store's path is a non-empty str or Path, not {folder!r}")
+        if durability not in DURABILITIES:
+            raise InvalidInput(f"durability is one of {', '.join(map(repr, DURABILITIES))}, not {durability!r}")
+        if readonly and durability != "full":
+            raise InvalidInput("a readonly handle commits nothing: leave durability out")
+        if not isinstance(map_bytes, int) or map_bytes < limits.MAP_BYTES_MIN:
+            raise InvalidInput(f"map_bytes is an int of at least MAP_BYTES_MIN = {limits.MAP_BYTES_MIN}, not {map_bytes!r}")
+        self._engine = Engine(
+            os.path.abspath(folder),
+            readonly=readonly,
+            durability=durability,
+            map_bytes=map_bytes // limits.PAGE_BYTES * limits.PAGE_BYTES,
+            allow_network=allow_network,
+            clock=clock,
+        )
+        self._live = Live(self._engine)
+        self._bindings = Bindings()
+
+    # -- about -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """The store's folder, absolute."""
+        return self._engine.path
+
+    @property
+    def readonly(self) -> bool:
+        """Whether this handle can only read."""
+        return self._engine.environment.readonly
+
+    @property
+    def uuid(self) -> uuid.UUID:
+        """The store's identity, given at its creation and kept by copies."""
+        return uuid.UUID(bytes=self._engine.created.uuid)
+
+    @property
+    def next_global_sequence(self) -> int:
+        """Number of events in the log, which is the next global sequence."""
+        with self._engine.snapshot() as snapshot:
+            return snapshot.next_sequence
+
+    def stats(self) -> StoreStats:
+        """Counts and sizes, and what live snapshots hold."""
+        environment = self._engine.environment
+        with self._engine.snapshot() as snapshot:
+            record = snapshot.record
+            info = environment.env.info()
+            last_page = info["last_pgno"]
+            return StoreStats(
+                events=record.next_sequence,
+                streams=record.next_stream,
+                names=record.next_name,
+                types=record.next_type,
+                file_bytes=os.path.getsize(os.path.join(self.path, "data.mdb")),
+                used_bytes=(last_page + 1) * limits.PAGE_BYTES,
+                map_bytes=info["map_size"],
+                readers=sum(1 for _ in environment.readers()) - 1,
+                readers_max=info["max_readers"],
+                snapshots=tuple(
+                    SnapshotStats(pin.snapshot_id, pin.age_s, max(0, last_page - pin.last_page))
+                    for pin in environment.pins.live()
+                ),
+                durability=environment.durability,
+                readonly=environment.readonly,
+            )
+
+    def __repr__(self) -> str:
+        refusal = self._engine.environment.refusal
+        state = type(refusal()).__name__ if refusal is not None else ("readonly" if self.readonly else "open")
+        return f"<Varve {self.path} ({state})>"
+
+    # -- streams and readers -----------------------------------------------------------------------------------------------
+
+    def stream(self, name: str, types: TypeForm[E]) -> Stream[E]:
+        """The streams of a name and the event class (or union of classes) that they hold. Writes nothing.
+
+        Raises ``InvalidName``, ``SchemaError`` for a class that is no event class, ``SchemaConflict`` where a class changed in a way
+        that events already in the store cannot follow.
+        """
+        declared = StreamTypes(check_name(name), _event_types(types))
+        self._check_schemas(declared)
+        self._bindings.bind(declared.by_name)
+        return Stream(self._engine, declared.stream, declared)
+
+    def _check_schemas(self, declared: StreamTypes) -> None:
+        catalog = self._engine.catalog
+        with self._engine.snapshot() as snapshot:
+            for one in declared.by_name.values():
+                if catalog.type_number(snapshot, one) is None:
+                    latest = catalog.latest_type(snapshot, one.name)
+                    if latest is not None:
+                        check_evolution(one, latest.schema)
+
+    def global_reader(self) -> GlobalReader:
+        """A reader of the whole log; each of its calls sees the newest instant."""
+        return GlobalReader(self._live, self._bindings)
+
+    def snapshot(self, at: int | None = None) -> Snapshot:
+        """One consistent instant for any number of reads: now, or as the log was before global sequence ``at``.
+
+        Use it as ``with db.snapshot() as snap``: until it is left it keeps LMDB from using pages again.
+        """
+        if at is not None and (not isinstance(at, int) or isinstance(at, bool) or at < 0):
+            raise InvalidInput(f"at is a global sequence from 0 on, not {at!r}")
+        snapshot = self._engine.snapshot(at)
+        if at is not None and at > snapshot.record.next_sequence:
+            end = snapshot.record.next_sequence
+            snapshot.close()
+            raise InvalidInput(f"the log has {end} events; a snapshot at {at} would look into the future")
+        return Snapshot(self._engine, self._bindings, snapshot)
+
+    def sequence_at(self, when: dt.datetime) -> int:
+        """The first global sequence recorded at or after an instant (an aware datetime); the next one if there is none."""
+        try:
+            time_ns = to_time_ns(when)
+        except (ValueError, AttributeError) as exc:
+            raise InvalidInput(f"sequence_at takes an aware datetime: {exc}") from None
+        with self._engine.snapshot() as snapshot:
+            return first_at(snapshot, time_ns)
+
+    # -- writing -----------------------------------------------------------------------------------------------------------
+
+    def transaction(
+        self, *, idempotency_key: IdempotencyKey | None = None, metadata: Metadata | None = None
+    ) -> Transaction:
+        """One atomic commit over any number of streams: ``with db.transaction() as tx: tx.append(orders, 1, event)``.
+
+        ``metadata`` is that of every append in it; an append's own comes on top.
+        """
+        return Transaction(self._engine, idempotency_key, metadata)
+
+    def write(
+        self,
+        fn: Callable[[WriteTransaction], R],
+        *,
+        idempotency_key: IdempotencyKey | None = None,
+        metadata: Metadata | None = None,
+    ) -> R:
+        """Run ``fn(tx)`` while holding the write lock, commit what it appended, return what it returned.
+
+        For decisions that must see the very latest. Nobody else commits meanwhile, so keep it short; ``fn`` cannot await. If it raises,
+        nothing is written.
+        """
+        with self._engine.session() as session:
+            tx = WriteTransaction(self._engine, self._bindings, session, idempotency_key, metadata)
+            try:
+                result = fn(tx)
+                if hasattr(result, "__await__"):
+                    close = getattr(result, "close", None)
+                    if close is not None:
+                        close()
+                    raise InvalidInput("fn is async: it would wait while holding the write lock. Use db.transaction() instead")
+                tx.finish()
+            finally:
+                tx.abandon()
+            return result
+
+    def sync(self) -> None:
+        """Force everything committed so far to disk: what ``durability="bulk"`` leaves to you."""
+        self._engine.sync()
+
+    # -- ending ------------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the store now; nothing happens if it is closed already.
+
+        Its iterators end first. Raises ``ViewsStillAlive``, and the store stays open, while memoryviews or events of the map are in your
+        hands.
+        """
+        self._engine.close()
+
+    def __enter__(self) -> Varve:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._engine.release()
+
+    def __del__(self) -> None:
+        engine = getattr(self, "_engine", None)
+        if engine is not None and not engine.environment.is_closed and not engine.environment.is_forked:
+            engine.release()
+
+
+class Snapshot:
+    """One consistent instant of a store. Made by ``db.snapshot()``; thread-safe.
+
+    Its readers raise ``SnapshotClosed`` once the ``with`` block is left; views that they gave stay valid.
+    """
+
+    __slots__ = ("_bindings", "_engine", "_snapshot")
+
+    def __init__(self, engine: Engine, bindings: Bindings, snapshot: EngineSnapshot) -> None:
+        self._engine = engine
+        self._bindings = bindings
+        self._snapshot = snapshot
+
+    def reader(self, stream: Stream[E]) -> StreamReader[E]:
+        """A reader of a stream name at this instant."""
+        if stream._engine is not self._engine:  # noqa: SLF001 - the same library
+            raise InvalidInput("a snapshot reads streams of its own store, made by db.stream(name, types)")
+        return StreamReader(Fixed(self._engine, self._snapshot), stream.name, stream._types.by_name)  # noqa: SLF001
+
+    def global_reader(self) -> GlobalReader:
+        """A reader of the whole log at this instant."""
+        return GlobalReader(Fixed(self._engine, self._snapshot), self._bindings)
+
+    @property
+    def next_global_sequence(self) -> int:
+        """Number of events at this instant."""
+        return self._snapshot.next_sequence
+
+    def close(self) -> None:
+        """Let the instant go; the end of a ``with`` block does it."""
+        self._snapshot.close()
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Snapshot of {self._engine.path}>"
+
+
+def first_at(snapshot: EngineSnapshot, time_ns: int) -> int:
+    """The first global sequence whose commit was recorded at or after a time: bisection, since times never go backwards."""
+    low, high = 0, snapshot.next_sequence
+    while low < high:
+        block = snapshot.block((low + high) // 2)
+        if block.last_time_ns < time_ns:
+            low = block.end
+        elif block.commit_of(0)[1] >= time_ns:
+            high = block.first
+        else:
+            sequences = zip(block.commit_firsts(), block.commit_times(), strict=True)
+            return next(max(first, block.first) for first, recorded_ns in sequences if recorded_ns >= time_ns)
+    return min(low, snapshot.next_sequence)
+
+
+def _event_types(declared: Any) -> list[EventType]:
+    """The event types of a class or a union of classes. Raises ``SchemaError``."""
+    while isinstance(declared, typing.TypeAliasType) if hasattr(typing, "TypeAliasType") else False:
+        declared = declared.__value__
+    is_union = isinstance(declared, types.UnionType) or typing.get_origin(declared) is typing.Union
+    members = typing.get_args(declared) if is_union else (declared,)
+    compiled = [event_type(member) for member in members]
+    names = [one.name for one in compiled]
+    for name in names:
+        if names.count(name) > 1:
+            raise SchemaError(f"two classes of this stream have the type name {name!r}; give one another with @varve.event(name=...)")
+    return compiled
+

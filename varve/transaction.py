@@ -1,0 +1,216 @@
+"""Transactions: one atomic commit over any number of streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from varve.appends import Metadata, StreamTypes, append_batch, append_many, append_one, commit_request
+from varve.engine.request import AppendRequest, Committed
+from varve.errors import InvalidInput, TransactionClosed
+from varve.expected import ANY, ExpectedVersion
+from varve.layout.keys import IdempotencyKey, StreamId, encode_idempotency_key, encode_stream_id
+from varve.reader import GlobalReader, StreamReader
+from varve.record import Position, Span, position_of
+from varve.replay import Fixed
+from varve.typing_support import E
+
+if TYPE_CHECKING:
+    from varve.bindings import Bindings
+    from varve.engine.commit import Session
+    from varve.engine.core import Engine
+    from varve.engine.snapshot import Snapshot
+    from varve.stream import Stream
+
+
+class Transaction:
+    """Appends that become one commit when the ``with`` block ends, or nothing when it raises. Made by ``db.transaction()``.
+
+    The block holds no lock: it may read, wait and compute. Sequences are given and expectations checked at its end, where
+    ``WrongExpectedVersion`` and the other errors of ``Stream.append`` are raised; then nothing of it is written.
+    """
+
+    __slots__ = ("_appends", "_engine", "_key", "_metadata", "_open", "_positions", "_replayed", "_single", "_types")
+
+    def __init__(self, engine: Engine, key: IdempotencyKey | None, metadata: Metadata | None) -> None:
+        if key is not None:
+            encode_idempotency_key(key)
+        self._engine = engine
+        self._key = key
+        self._metadata = metadata
+        self._appends: list[AppendRequest] = []
+        self._single: list[bool] = []
+        self._types: dict[str, StreamTypes] = {}
+        self._open = True
+        self._positions: list[Position | Span] | None = None
+        self._replayed = False
+
+    def append(
+        self,
+        stream: Stream[E],
+        stream_id: StreamId,
+        event: E,
+        *,
+        expected: ExpectedVersion = ANY,
+        metadata: Metadata | None = None,
+    ) -> None:
+        """Append one event at the end of the block; its ``Position`` is in ``positions`` then."""
+        self._add(stream, append_one(self._types_of(stream), stream_id, event, expected, self._merged(metadata)), single=True)
+
+    def append_batch(
+        self,
+        stream: Stream[E],
+        stream_id: StreamId,
+        events: Iterable[E],
+        *,
+        expected: ExpectedVersion = ANY,
+        metadata: Metadata | None = None,
+    ) -> None:
+        """Append events to one stream; their ``Span`` is in ``positions`` after the block."""
+        self._add(stream, append_batch(self._types_of(stream), stream_id, events, expected, self._merged(metadata)))
+
+    def append_many(
+        self, stream: Stream[E], items: Iterable[tuple[StreamId, E]], *, metadata: Metadata | None = None
+    ) -> None:
+        """Append ``(stream id, event)`` pairs; their ``Span`` is in ``positions`` after the block."""
+        self._add(stream, append_many(self._types_of(stream), items, self._merged(metadata)))
+
+    @property
+    def positions(self) -> list[Position | Span]:
+        """After the commit: a ``Position`` or ``Span`` per call, in call order. Raises ``TransactionClosed`` before."""
+        if self._positions is None:
+            raise TransactionClosed("a transaction has positions once it is committed, which is at the end of its with block")
+        return self._positions
+
+    @property
+    def replayed(self) -> bool:
+        """Whether the idempotency key had been used before, so that nothing was written now."""
+        return self._replayed
+
+    def __enter__(self) -> Transaction:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._open = False
+        elif self._open:
+            self.commit()
+
+    def commit(self) -> None:
+        """Commit now; the end of a ``with`` block does it."""
+        self._check_open()
+        self._open = False
+        filled = [append for append in self._appends if append.parts]
+        committed = self._engine.commit(commit_request(filled, self._key, self._types)) if filled else Committed(0)
+        self._settle(committed)
+
+    def rollback(self) -> None:
+        """Forget everything; the ``with`` block then ends without a commit."""
+        self._check_open()
+        self._open = False
+
+    # -- inside ------------------------------------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise TransactionClosed("this transaction has ended; begin a new one with db.transaction()")
+
+    def _types_of(self, stream: Stream[Any]) -> StreamTypes:
+        self._check_open()
+        engine = getattr(stream, "_engine", None)
+        if engine is not self._engine:
+            raise InvalidInput("a transaction takes streams of its own store, made by db.stream(name, types)")
+        return stream._types  # noqa: SLF001 - the same library
+
+    def _merged(self, metadata: Metadata | None) -> Metadata | None:
+        """The append's metadata over the transaction's."""
+        if self._metadata is None or metadata is None:
+            return metadata if self._metadata is None else self._metadata
+        return {**self._metadata, **metadata}
+
+    def _add(self, stream: Stream[Any], append: AppendRequest, *, single: bool = False) -> None:
+        types = stream._types  # noqa: SLF001 - the same library
+        known = self._types.get(stream.name)
+        if known is None:
+            self._types[stream.name] = types
+        elif known is not types:
+            self._types[stream.name] = StreamTypes(stream.name, [*known.by_name.values(), *types.by_name.values()])
+        self._appends.append(append)
+        self._single.append(single)
+
+    def _settle(self, committed: Committed) -> None:
+        segments = iter(committed.segments)
+        self._replayed = replayed = committed.replayed
+        self._positions = []
+        for append, single in zip(self._appends, self._single, strict=True):
+            where = next(segments) if append.parts else []
+            self._positions.append(position_of(where, replayed=replayed) if single else Span(where, replayed=replayed))
+
+
+class WriteTransaction(Transaction):
+    """A transaction that holds the write lock while its function runs. Made by ``db.write(fn)``, which gives it to ``fn``.
+
+    Its readers see everything that was committed before, and nobody commits meanwhile; its own appends they do not see. ``length``
+    counts them.
+    """
+
+    __slots__ = ("_bindings", "_session", "_snapshot")
+
+    def __init__(
+        self, engine: Engine, bindings: Bindings, session: Session, key: IdempotencyKey | None, metadata: Metadata | None
+    ) -> None:
+        super().__init__(engine, key, metadata)
+        self._bindings = bindings
+        self._session = session
+        self._snapshot: Snapshot = engine.snapshot()
+
+    def reader(self, stream: Stream[E]) -> StreamReader[E]:
+        """A reader of the very latest instant, usable inside ``fn`` only."""
+        types = self._types_of(stream)
+        return StreamReader(Fixed(self._engine, self._snapshot), stream.name, types.by_name)
+
+    def global_reader(self) -> GlobalReader:
+        """A reader of the whole log at the very latest instant, usable inside ``fn`` only."""
+        self._check_open()
+        return GlobalReader(Fixed(self._engine, self._snapshot), self._bindings)
+
+    def length(self, stream: Stream[Any], stream_id: StreamId) -> int:
+        """Number of events in a stream, the appends of this transaction counted."""
+        self._types_of(stream)
+        id_key = encode_stream_id(stream_id)
+        pending = sum(
+            len(bufs)
+            for append in self._appends
+            if append.stream == stream.name
+            for key, _, bufs in append.parts
+            if key == id_key
+        )
+        return self._session.length(stream.name, id_key) + pending
+
+    def commit(self) -> None:
+        """Not for ``fn``: the commit is made when it returns."""
+        raise TransactionClosed("db.write(fn) commits when fn returns; return instead, or raise to roll back")
+
+    def finish(self) -> None:
+        """Write what ``fn`` appended."""
+        self._snapshot.close()
+        if not self._open:
+            return
+        self._open = False
+        filled = [append for append in self._appends if append.parts]
+        if not filled:
+            self._settle(Committed(0))
+            return
+        request = commit_request(filled, self._key, self._types)
+        committed = self._session.apply(request)
+        self._session.commit()
+        self._settle(self._session.located(committed, request))
+
+    def abandon(self) -> None:
+        """``fn`` raised: end without a trace."""
+        self._open = False
+        self._snapshot.close()

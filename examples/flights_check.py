@@ -123,6 +123,7 @@ def ask(db: varve.Varve) -> list[tuple[str, str]]:
 def check(store: Path, rows: list[Row]) -> list[tuple[str, str]]:
     """Open the store for reading only, do everything above, and return the lines of the closing table."""
     with varve.open(store, readonly=True) as db:
+        db.stream(STREAM, Flight)  # from here on the global reader gives our own classes
         started = time.perf_counter()
         compare(db, rows)
         compared_s = time.perf_counter() - started

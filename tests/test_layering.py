@@ -18,10 +18,11 @@ ROOT = Path(__file__).parents[1]
 # lower tiers; rooms of one tier do not know each other. "varve" is the __init__, which gathers the public names.
 TIERS: tuple[tuple[str, ...], ...] = (
     ("limits", "errors"),
-    ("types", "expected"),
+    ("types", "expected", "typing_support"),
     ("layout", "codec"),
     ("engine", "schema"),
-    ("record",),
+    ("record", "appends", "bindings"),
+    ("replay",),
     ("reader",),
     ("stream",),
     ("transaction",),
@@ -66,6 +67,9 @@ NOT_PURE = frozenset(
         "threading",
     ]
 )
+
+# Compiling an event class writes into the class; two threads may need it first at the same moment.
+PURE_EXCEPT = {"codec": frozenset({"threading"})}
 
 # What tests, examples and documentation may import.
 PUBLIC_MODULES = frozenset({"varve", *(f"varve.{room}" for room in ("errors", "limits", "ops", "schema", "testing"))})
@@ -189,7 +193,7 @@ def breaches_in_package(root: Path) -> list[str]:
                 found.append(f"{where}:{imported.line}: {room} imports {top}, reserved to {sorted(RESERVED[top])}")
             if top in OPTIONAL and imported.on_load:
                 found.append(f"{where}:{imported.line}: {top} is optional: import it where it is used")
-            if room in PURE_ROOMS and top in NOT_PURE:
+            if room in PURE_ROOMS and top in NOT_PURE - PURE_EXCEPT.get(room, frozenset()):
                 found.append(f"{where}:{imported.line}: {room} is pure bytes and imports {top}")
         if room in PURE_ROOMS:
             found += [
@@ -272,7 +276,8 @@ def plant(root: Path, path: str, source: str) -> None:
         ("varve/stream.py", "def wait():\n    import asyncio", ":2: stream imports asyncio"),
         ("varve/engine/fast.py", "import flatbuffers.table", ":1: engine imports flatbuffers"),
         ("varve/reader.py", "import numpy as np", ":1: numpy is optional"),
-        ("varve/codec/view.py", "import threading", ":1: codec is pure bytes and imports threading"),
+        ("varve/codec/view.py", "import os", ":1: codec is pure bytes and imports os"),
+        ("varve/layout/keys.py", "import threading", ":1: layout is pure bytes and imports threading"),
         ("varve/codec/view.py", "def f(p):\n    return open(p)", ":2: codec is pure bytes and opens a file"),
         ("varve/ops/copy.py", f"open(folder / '{LOCK_FILE}')", f":1: opens {LOCK_FILE}"),
         ("varve/ops/copy.py", f"lock = folder / '{LOCK_FILE}'\nlock.read_bytes()", f":2: opens {LOCK_FILE}"),

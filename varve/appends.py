@@ -43,7 +43,8 @@ class StreamTypes:
                     break
             else:
                 raise EventTypeError(
-                    f"stream {self.stream!r} takes {' | '.join(self.by_name)}, not {_spelled(event)}; declare it in db.stream(...)",
+                    f"stream {self.stream!r} takes {' | '.join(self.by_name)}, not {_spelled(event)}; "
+                    "declare it in db.stream(...)",
                     stream=self.stream,
                     got=cls,
                 )
@@ -58,7 +59,8 @@ class StreamTypes:
         return event_type, buffer
 
     def encode_all(self, events: Iterable[object]) -> list[tuple[EventType, list[bytes]]]:
-        """Events as runs of one type each. Raises as ``encode`` does; the message tells which event of the batch it was."""
+        """Events as runs of one type each. Raises as ``encode`` does; the message tells which event of the batch it
+        was."""
         batch = events if isinstance(events, list | tuple) else list(events)
         if not batch:
             return []
@@ -100,8 +102,8 @@ def _tell_which(exc: BaseException, batch: list[object] | tuple[object, ...], ty
 
 def _too_large(name: str, size: int) -> EventTooLarge:
     return EventTooLarge(
-        f"an event of type {name!r} takes {size} bytes; the limit is EVENT_BYTES_MAX = {limits.EVENT_BYTES_MAX}. Keep large objects "
-        "elsewhere and their address in the event",
+        f"an event of type {name!r} takes {size} bytes; the limit is EVENT_BYTES_MAX = {limits.EVENT_BYTES_MAX}. "
+        "Keep large objects elsewhere and their address in the event",
         type_name=name,
         size_bytes=size,
         limit_bytes=limits.EVENT_BYTES_MAX,
@@ -114,7 +116,7 @@ def _spelled(event: object) -> str:
     return f"a {type(event).__name__}"
 
 
-# -- requests --------------------------------------------------------------------------------------------------------------
+# -- requests --------------------------------------------------------------------------------------
 
 
 def append_one(
@@ -190,7 +192,9 @@ def append_many(
     return AppendRequest(types.stream, None, parts, None if metadata is None else encode_metadata(metadata))
 
 
-def commit_request(appends: list[AppendRequest], key: IdempotencyKey | None, types: dict[str, StreamTypes]) -> CommitRequest:
+def commit_request(
+    appends: list[AppendRequest], key: IdempotencyKey | None, types: dict[str, StreamTypes]
+) -> CommitRequest:
     """Append calls as one commit; the content digest where an idempotency key needs it."""
     if key is None:
         return CommitRequest(appends)
@@ -239,8 +243,8 @@ def encode_metadata(metadata: Metadata) -> bytes:
         raise InvalidMetadata(f"metadata cannot be written as JSON: {exc}") from None
     if len(raw) > limits.METADATA_BYTES_MAX:
         raise InvalidMetadata(
-            f"metadata of {len(raw)} bytes; the limit is METADATA_BYTES_MAX = {limits.METADATA_BYTES_MAX}. It is for correlation ids "
-            "and the like: put content into the event"
+            f"metadata of {len(raw)} bytes; the limit is METADATA_BYTES_MAX = {limits.METADATA_BYTES_MAX}. "
+            "It is for correlation ids and the like: put content into the event"
         )
     return raw
 

@@ -45,8 +45,8 @@ The tree (built-in bases in parentheses)::
         `-- CorruptedBlock                 a block's checksum or shape is wrong
 
 ``code`` is a stable string per class, ``kind`` one of ``conflict``, ``retryable``, ``invalid``, ``integrity``,
-``unavailable`` and ``unknown``. The neighbours are told apart by whose fault it is: *Closed* = you did it, *Failed* = the
-machine did it, *Unavailable* = try elsewhere or later, *Invalid* = no retry will help.
+``unavailable`` and ``unknown``. The neighbours are told apart by whose fault it is: *Closed* = you did it, *Failed* =
+the machine did it, *Unavailable* = try elsewhere or later, *Invalid* = no retry will help.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class InvalidInput(VarveError, ValueError):
     """An argument that can never work; nothing was written."""
 
     code = "invalid_input"
-    kind = "invalid"
+    kind: ClassVar[Kind] = "invalid"
 
 
 class InvalidName(InvalidInput):
@@ -137,7 +137,7 @@ class EventEncodingError(VarveError, ValueError):
     """
 
     code = "event_encoding"
-    kind = "invalid"
+    kind: ClassVar[Kind] = "invalid"
     type_name: str
     field: str
     value: object
@@ -147,7 +147,7 @@ class EventTypeError(VarveError, TypeError):
     """An event of a class that the stream does not declare; nothing was written. Facts: ``stream``, ``got``."""
 
     code = "event_type"
-    kind = "invalid"
+    kind: ClassVar[Kind] = "invalid"
     stream: str
     got: type
 
@@ -156,14 +156,14 @@ class SchemaError(VarveError, TypeError):
     """A class that cannot become an event type; the message says what to write instead."""
 
     code = "schema"
-    kind = "invalid"
+    kind: ClassVar[Kind] = "invalid"
 
 
 class MalformedEvent(VarveError, ValueError):
     """Bytes that are not a valid event of their schema. Facts: ``offset`` (bytes into the buffer, or None)."""
 
     code = "malformed_event"
-    kind = "integrity"
+    kind: ClassVar[Kind] = "integrity"
     offset: int | None
 
 
@@ -172,7 +172,7 @@ class UnexpectedEventType(VarveError):
     with ``db.global_reader()``. Facts: ``stream``, ``type_name``, ``global_sequence``."""
 
     code = "unexpected_event_type"
-    kind = "integrity"
+    kind: ClassVar[Kind] = "integrity"
     stream: str
     type_name: str
     global_sequence: int
@@ -182,14 +182,14 @@ class Conflict(VarveError):
     """Somebody else was faster, or the store holds something else than you think. Nothing was written."""
 
     code = "conflict"
-    kind = "conflict"
+    kind: ClassVar[Kind] = "conflict"
 
 
 class WrongExpectedVersion(Conflict):
     """The stream is not as long as expected. Read it again, decide again, retry.
 
-    Facts: ``stream``, ``stream_id``, ``expected`` (an int or one of ``NO_STREAM``, ``STREAM_EXISTS``), ``actual`` (number of
-    events, counting earlier appends of the same transaction).
+    Facts: ``stream``, ``stream_id``, ``expected`` (an int or one of ``NO_STREAM``, ``STREAM_EXISTS``), ``actual``
+    (number of events, counting earlier appends of the same transaction).
     """
 
     code = "wrong_expected_version"
@@ -221,7 +221,7 @@ class StoreUnavailable(VarveError, OSError):
     """The store cannot be used here and now. Facts: ``path``."""
 
     code = "store_unavailable"
-    kind = "unavailable"
+    kind: ClassVar[Kind] = "unavailable"
     path: str
 
 
@@ -247,7 +247,7 @@ class StoreInUse(StoreUnavailable):
     """Another handle excludes this one: bulk loading needs the store alone. Retry when it is done."""
 
     code = "store_in_use"
-    kind = "retryable"
+    kind: ClassVar[Kind] = "retryable"
 
 
 class StoreFailed(StoreUnavailable):
@@ -262,7 +262,7 @@ class UnsupportedFileSystem(StoreUnavailable):
     """A network file system: LMDB's locks and memory map are not safe there. Facts: ``path``, ``file_system``."""
 
     code = "unsupported_file_system"
-    kind = "invalid"
+    kind: ClassVar[Kind] = "invalid"
     file_system: str
 
 
@@ -270,7 +270,7 @@ class TooManyReaders(StoreUnavailable):
     """Every reader slot is taken, and none by a dead process. Drop views and snapshots. Facts: ``path``, ``limit``."""
 
     code = "too_many_readers"
-    kind = "retryable"
+    kind: ClassVar[Kind] = "retryable"
     limit: int
 
 
@@ -278,7 +278,7 @@ class NoSpace(VarveError, OSError):
     """There is no room; nothing of the commit was written, and the handle stays usable. Facts: ``path``."""
 
     code = "no_space"
-    kind = "retryable"
+    kind: ClassVar[Kind] = "retryable"
     path: str
 
 
@@ -299,7 +299,7 @@ class CommitOutcomeUnknown(VarveError):
     refuses everything until then; an idempotency key makes the retry safe. Facts: ``path``."""
 
     code = "commit_outcome_unknown"
-    kind = "unknown"
+    kind: ClassVar[Kind] = "unknown"
     path: str
 
 
@@ -307,7 +307,7 @@ class HandleUnusable(VarveError, RuntimeError):
     """The object can no longer be used for what you asked."""
 
     code = "handle_unusable"
-    kind = "invalid"
+    kind: ClassVar[Kind] = "invalid"
 
 
 class StoreClosed(HandleUnusable):
@@ -342,11 +342,11 @@ class ReadonlyStore(HandleUnusable):
 
 class ViewsStillAlive(VarveError, BufferError):
     """``close()`` while memoryviews of the map are in your hands; the store stays open. Drop them (``varve.owned``
-    copies an event) or leave the ``with varve.open(...)`` block, which waits for nobody. Facts: ``count`` (snapshots that
-    views hold)."""
+    copies an event) or leave the ``with varve.open(...)`` block, which waits for nobody. Facts: ``count`` (snapshots
+    that views hold)."""
 
     code = "views_still_alive"
-    kind = "retryable"
+    kind: ClassVar[Kind] = "retryable"
     count: int
 
 
@@ -354,7 +354,7 @@ class IntegrityError(VarveError):
     """What is on disk is not what Varve wrote. Facts: ``path``."""
 
     code = "integrity"
-    kind = "integrity"
+    kind: ClassVar[Kind] = "integrity"
     path: str
 
 

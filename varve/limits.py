@@ -5,7 +5,7 @@ Limits of the format (changing one changes the bytes on disk) and limits of the 
 
 from typing import Final
 
-# -- the format ------------------------------------------------------------------------------------------------------
+# -- the format ------------------------------------------------------------------------------------
 
 PAGE_BYTES: Final = 4096
 """LMDB's page on every supported machine; block sizes are whole pages less PAGE_HEADER_BYTES."""
@@ -45,7 +45,7 @@ STREAMS_MAX: Final = 2**32 - 1
 
 EVENTS_MAX: Final = 2**63 - 1
 
-# -- input -----------------------------------------------------------------------------------------------------------
+# -- input -----------------------------------------------------------------------------------------
 
 EVENT_BYTES_MAX: Final = 64 * 2**20
 """One encoded event."""
@@ -64,7 +64,7 @@ NESTING_DEPTH_MAX: Final = 64
 TRANSACTION_BYTES_MAX: Final = 2**30
 """Encoded events of one transaction: LMDB keeps every dirty page of a transaction in memory."""
 
-# -- the process -----------------------------------------------------------------------------------------------------
+# -- the process -----------------------------------------------------------------------------------
 
 MAP_BYTES: Final = 2**40
 """Address space reserved for the map; sparse, halved until the machine agrees."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from varve.engine.snapshot import Snapshot
     from varve.replay import Source, ViewClass
 
+
 class StreamReader(Generic[E]):
     """Typed reads of the streams of one name. Made by ``Stream.reader()`` and ``Snapshot.reader()``."""
 
@@ -50,8 +51,8 @@ class StreamReader(Generic[E]):
     def get(self, stream_id: StreamId, stream_sequence: int) -> E | None:
         """The event at a position of a stream; None where the stream is shorter.
 
-        The event is a lazy view over a copy of its bytes (in the map, which keeps a snapshot alive, where it is larger than
-        4 KiB). Raises ``InvalidStreamId``, ``InvalidInput``, ``UnexpectedEventType``, ``CorruptedBlock``.
+        The event is a lazy view over a copy of its bytes (in the map, which keeps a snapshot alive, where it is larger
+        than 4 KiB). Raises ``InvalidStreamId``, ``InvalidInput``, ``UnexpectedEventType``, ``CorruptedBlock``.
         """
         snapshot = self._source.begin()
         try:
@@ -70,7 +71,8 @@ class StreamReader(Generic[E]):
     def get_bytes(self, stream_id: StreamId, stream_sequence: int) -> memoryview | None:
         """The FlatBuffer of the event at a position, read-only, in the map; None where the stream is shorter.
 
-        It stays valid and unchanged for as long as it or any slice of it lives, and keeps its snapshot alive for so long.
+        It stays valid and unchanged for as long as it or any slice of it lives, and keeps its snapshot alive for so
+        long.
         """
         snapshot = self._source.begin()
         try:
@@ -104,13 +106,11 @@ class StreamReader(Generic[E]):
         """Events of one stream, ``start`` and ``stop`` being stream sequences, as of this call."""
         id_key = encode_stream_id(stream_id)
         start, stop = bounds(start, stop)
-        return self._walk(
-            lambda snapshot: _stream_ranges(snapshot, self.name, id_key), start, stop, reverse=reverse
-        )
+        return self._walk(lambda snapshot: _stream_ranges(snapshot, self.name, id_key), start, stop, reverse=reverse)
 
     def iter_all(self, start: int = 0, stop: int | None = None, *, reverse: bool = False) -> Iterator[Recorded[E]]:
-        """Events of every stream of this name in global order, ``start`` and ``stop`` being global sequences, as of this
-        call."""
+        """Events of every stream of this name in global order, ``start`` and ``stop`` being global sequences, as of
+        this call."""
         start, stop = bounds(start, stop)
         return self._walk(lambda snapshot: _name_ranges(snapshot, [self.name]), start, stop, reverse=reverse)
 
@@ -146,7 +146,7 @@ class StreamReader(Generic[E]):
             after = chunk[-1][0]
             yield from found
 
-    # -- inside ------------------------------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------
 
     def _locate(self, snapshot: Snapshot, stream_id: StreamId, stream_sequence: int) -> int | None:
         if type(stream_sequence) is not int or stream_sequence < 0:
@@ -183,10 +183,11 @@ class StreamReader(Generic[E]):
 
 
 class GlobalReader:
-    """Replays of the whole log, in the order of commits. Made by ``db.global_reader()`` and ``Snapshot.global_reader()``.
+    """Replays of the whole log, in the order of commits. Made by ``db.global_reader()`` and
+    ``Snapshot.global_reader()``.
 
-    Events whose class this process has bound to a stream come as that class; others as a class made from the schema in the log,
-    with the same attributes.
+    Events whose class this process has bound to a stream come as that class; others as a class made from the schema in
+    the log, with the same attributes.
     """
 
     __slots__ = ("_bindings", "_source")
@@ -205,7 +206,8 @@ class GlobalReader:
             self._source.end(snapshot)
 
     def get_bytes(self, global_sequence: int) -> memoryview | None:
-        """The FlatBuffer of an event, read-only, in the map; None past the end. Lives as ``StreamReader.get_bytes`` says."""
+        """The FlatBuffer of an event, read-only, in the map; None past the end. Lives as ``StreamReader.get_bytes``
+        says."""
         start, _ = bounds(global_sequence, None)
         snapshot = self._source.begin()
         try:
@@ -224,21 +226,22 @@ class GlobalReader:
     ) -> Iterator[Recorded[Any]]:
         """Recorded events from a global sequence on, as of this call.
 
-        ``streams`` (names) and ``types`` (event classes or type names) keep only those; blocks without a wanted stream are not read.
+        ``streams`` (names) and ``types`` (event classes or type names) keep only those; blocks without a wanted stream
+        are not read.
         """
         start, stop = bounds(start, stop)
         views = self._bindings.view_class if types is None else self._only(type_names(types))
         if streams is None:
             return _walk(self._source, lambda _: (whole_log, _log_end), start, stop, views, reverse=reverse)
         names = stream_names(streams)
-        return _walk(
-            self._source, lambda snapshot: _name_ranges(snapshot, names), start, stop, views, reverse=reverse
-        )
+        return _walk(self._source, lambda snapshot: _name_ranges(snapshot, names), start, stop, views, reverse=reverse)
 
     def iter_bytes(self, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
-        """The events' FlatBuffers from a global sequence on, read-only, without a copy: the fastest way over everything.
+        """The events' FlatBuffers from a global sequence on, read-only, without a copy: the fastest way over
+        everything.
 
-        Each stays valid for as long as it or any slice of it lives; zero padding up to a multiple of 8 may follow the buffer.
+        Each stays valid for as long as it or any slice of it lives; zero padding up to a multiple of 8 may follow the
+        buffer.
         """
         start, stop = bounds(start, stop)
         return tracked(self._source.engine, walk_bytes(self._source, start, stop))

@@ -65,7 +65,9 @@ class _ReplayedPosition(Position):
         return True
 
     def __repr__(self) -> str:
-        return f"Position(stream_sequence={self.stream_sequence}, global_sequence={self.global_sequence}, replayed=True)"
+        return (
+            f"Position(stream_sequence={self.stream_sequence}, global_sequence={self.global_sequence}, replayed=True)"
+        )
 
 
 class Span(Sequence[Position]):
@@ -131,9 +133,9 @@ def position_of(segments: Sequence[Segment], *, replayed: bool) -> Position:
 class Recorded(Generic[E_co]):
     """An event as the log holds it. Read-only; equal by position and event.
 
-    The event is a lazy view: its fields are read from the block's bytes when they are asked for. Those bytes stay valid for as
-    long as the Recorded, its event or any slice of them lives; where they lie in the memory map that keeps a snapshot alive
-    (``varve.owned`` gives a copy that keeps nothing).
+    The event is a lazy view: its fields are read from the block's bytes when they are asked for. Those bytes stay valid
+    for as long as the Recorded, its event or any slice of them lives; where they lie in the memory map that keeps a
+    snapshot alive (``varve.owned`` gives a copy that keeps nothing).
     """
 
     __slots__ = ("_block", "_event", "_sequence", "_shift", "_stream")
@@ -203,7 +205,8 @@ class Recorded(Generic[E_co]):
 
     @property
     def raw(self) -> memoryview:
-        """The event's FlatBuffer: read-only, without a copy, 8-aligned; zero padding up to a multiple of 8 may follow it."""
+        """The event's FlatBuffer: read-only, without a copy, 8-aligned; zero padding up to a multiple of 8 may follow
+        it."""
         start, end = self._block.span(self._sequence - self._block.first)
         return self._block.data[start:end]
 

@@ -1,8 +1,8 @@
 """The walk over blocks that every iterator is: ranges of global sequences in, recorded events out.
 
-An iterator is a generator that the engine tracks. It fixes its bounds when it is made, not at the first ``next``; it renews its
-transaction at a block boundary once that is older than ``ITERATOR_SNAPSHOT_AGE_S_MAX``, so that a slow consumer does not make
-the file grow; it ends, with ``StoreClosed`` at the next step, when the store closes.
+An iterator is a generator that the engine tracks. It fixes its bounds when it is made, not at the first ``next``; it
+renews its transaction at a block boundary once that is older than ``ITERATOR_SNAPSHOT_AGE_S_MAX``, so that a slow
+consumer does not make the file grow; it ends, with ``StoreClosed`` at the next step, when the store closes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Range(NamedTuple):
 
     at: int
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
 
 
 Ranges = Callable[["Snapshot", int, int, bool], Iterable[Range]]
@@ -57,7 +57,7 @@ class Source(Protocol):
 class Live:
     """Each call sees the newest instant and holds nothing afterwards."""
 
-    fixed = None
+    fixed: Snapshot | None = None
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -96,7 +96,9 @@ def bounds(start: int, stop: int | None) -> tuple[int, int | None]:
         if not isinstance(value, int) or isinstance(value, bool):
             raise InvalidInput(f"{name} is a sequence (an int), not {value!r}")
         if value < 0:
-            raise InvalidInput(f"{name} is {value}; sequences start at 0, and negative ones do not count from the end here")
+            raise InvalidInput(
+                f"{name} is {value}; sequences start at 0, and negative ones do not count from the end here"
+            )
     return start, stop
 
 
@@ -133,7 +135,8 @@ def tracked(engine: Engine, walk: Generator[Any, None, None]) -> Generator[Any, 
 def walk_blocks(
     source: Source, ranges: Ranges, start: int, end: Callable[[Snapshot], int], stop: int | None, *, reverse: bool
 ) -> Generator[tuple[Snapshot, Block, int, int] | None, None, None]:
-    """The block slices of a walk: snapshot, block, first and last + 1 global sequence. The first item is None: started."""
+    """The block slices of a walk: snapshot, block, first and last + 1 global sequence. The first item is None:
+    started."""
     snapshot = source.begin()
     try:
         last = end(snapshot)
@@ -196,7 +199,7 @@ def walk_events(
     try:
         yield next(slices)
         for item in slices:
-            assert item is not None  # noqa: S101 - only the first one is
+            assert item is not None
             snapshot, block, low, high = item
             stream_of = snapshot.catalog.stream
             first = block.first
@@ -219,7 +222,11 @@ def walk_events(
                 shift = first_stream_sequence - run_start
                 identity = stream_of(snapshot, stream)
                 sequences = range(begin, until)
-                offsets = ends[begin - first - 1 : until - first - 1].tolist() if begin > first else starts_of(ends, until - first)
+                offsets = (
+                    ends[begin - first - 1 : until - first - 1].tolist()
+                    if begin > first
+                    else starts_of(ends, until - first)
+                )
                 if reverse:
                     sequences = sequences[::-1]
                     offsets.reverse()
@@ -249,7 +256,7 @@ def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, N
     try:
         yield next(slices)
         for item in slices:
-            assert item is not None  # noqa: S101 - only the first one is
+            assert item is not None
             _, block, low, high = item
             payload = block.payload()
             ends = [0, *block.ends()]

@@ -10,7 +10,7 @@ import typing
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from varve import limits
 from varve.appends import Metadata, StreamTypes
@@ -47,13 +47,15 @@ def open(  # noqa: A001 - the field's word, used as varve.open
 ) -> Varve:
     """Open the store in the folder ``path``, creating it (and its parents) where there is none.
 
-    ``readonly``: never write; the store must exist. ``durability``: ``"full"`` returns from an append after fsync; ``"relaxed"`` keeps
-    the store whole but may lose the last commits at a power cut; ``"bulk"`` writes nothing through until ``db.sync()`` and can corrupt
-    the store at a power cut: for rebuilding, and it needs the store alone. ``map_bytes``: address space to reserve, the most that the
-    store can grow to (sparse; halved until the machine agrees). ``allow_network``: use a network file system all the same.
+    ``readonly``: never write; the store must exist. ``durability``: ``"full"`` returns from an append after fsync;
+    ``"relaxed"`` keeps the store whole but may lose the last commits at a power cut; ``"bulk"`` writes nothing through
+    until ``db.sync()`` and can corrupt the store at a power cut: for rebuilding, and it needs the store alone.
+    ``map_bytes``: address space to reserve, the most that the store can grow to (sparse; halved until the machine
+    agrees). ``allow_network``: use a network file system all the same.
     ``clock``: nanoseconds since 1970, for tests.
 
-    Raises ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse``, ``NotAVarveStore``, ``UnsupportedFormat``,
+    Raises ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse``, ``NotAVarveStore``,
+    ``UnsupportedFormat``,
     ``CorruptedStore``, ``UnsupportedFileSystem``, ``InvalidInput``.
     """
     return Varve(
@@ -127,9 +129,11 @@ class Varve:
         if readonly and durability != "full":
             raise InvalidInput("a readonly handle commits nothing: leave durability out")
         if not isinstance(map_bytes, int) or map_bytes < limits.MAP_BYTES_MIN:
-            raise InvalidInput(f"map_bytes is an int of at least MAP_BYTES_MIN = {limits.MAP_BYTES_MIN}, not {map_bytes!r}")
+            raise InvalidInput(
+                f"map_bytes is an int of at least MAP_BYTES_MIN = {limits.MAP_BYTES_MIN}, not {map_bytes!r}"
+            )
         self._engine = Engine(
-            os.path.abspath(folder),
+            folder,
             readonly=readonly,
             durability=durability,
             map_bytes=map_bytes // limits.PAGE_BYTES * limits.PAGE_BYTES,
@@ -139,7 +143,7 @@ class Varve:
         self._live = Live(self._engine)
         self._bindings = Bindings()
 
-    # -- about -------------------------------------------------------------------------------------------------------------
+    # -- about -------------------------------------------------------------------------------------
 
     @property
     def path(self) -> str:
@@ -174,7 +178,7 @@ class Varve:
                 streams=record.next_stream,
                 names=record.next_name,
                 types=record.next_type,
-                file_bytes=os.path.getsize(os.path.join(self.path, "data.mdb")),
+                file_bytes=environment.file_bytes(),
                 used_bytes=(last_page + 1) * limits.PAGE_BYTES,
                 map_bytes=info["map_size"],
                 readers=sum(1 for _ in environment.readers()) - 1,
@@ -192,13 +196,13 @@ class Varve:
         state = type(refusal()).__name__ if refusal is not None else ("readonly" if self.readonly else "open")
         return f"<Varve {self.path} ({state})>"
 
-    # -- streams and readers -----------------------------------------------------------------------------------------------
+    # -- streams and readers -----------------------------------------------------------------------
 
     def stream(self, name: str, types: TypeForm[E]) -> Stream[E]:
         """The streams of a name and the event class (or union of classes) that they hold. Writes nothing.
 
-        Raises ``InvalidName``, ``SchemaError`` for a class that is no event class, ``SchemaConflict`` where a class changed in a way
-        that events already in the store cannot follow.
+        Raises ``InvalidName``, ``SchemaError`` for a class that is no event class, ``SchemaConflict`` where a class
+        changed in a way that events already in the store cannot follow.
         """
         declared = StreamTypes(check_name(name), _event_types(types))
         self._check_schemas(declared)
@@ -233,7 +237,8 @@ class Varve:
         return Snapshot(self._engine, self._bindings, snapshot)
 
     def sequence_at(self, when: dt.datetime) -> int:
-        """The first global sequence recorded at or after an instant (an aware datetime); the next one if there is none."""
+        """The first global sequence recorded at or after an instant (an aware datetime); the next one if there is
+        none."""
         try:
             time_ns = to_time_ns(when)
         except (ValueError, AttributeError) as exc:
@@ -241,7 +246,7 @@ class Varve:
         with self._engine.snapshot() as snapshot:
             return first_at(snapshot, time_ns)
 
-    # -- writing -----------------------------------------------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------------------
 
     def transaction(
         self, *, idempotency_key: IdempotencyKey | None = None, metadata: Metadata | None = None
@@ -261,8 +266,8 @@ class Varve:
     ) -> R:
         """Run ``fn(tx)`` while holding the write lock, commit what it appended, return what it returned.
 
-        For decisions that must see the very latest. Nobody else commits meanwhile, so keep it short; ``fn`` cannot await. If it raises,
-        nothing is written.
+        For decisions that must see the very latest. Nobody else commits meanwhile, so keep it short; ``fn`` cannot
+        await. If it raises, nothing is written.
         """
         with self._engine.session() as session:
             tx = WriteTransaction(self._engine, self._bindings, session, idempotency_key, metadata)
@@ -272,7 +277,9 @@ class Varve:
                     close = getattr(result, "close", None)
                     if close is not None:
                         close()
-                    raise InvalidInput("fn is async: it would wait while holding the write lock. Use db.transaction() instead")
+                    raise InvalidInput(
+                        "fn is async: it would wait while holding the write lock. Use db.transaction() instead"
+                    )
                 tx.finish()
             finally:
                 tx.abandon()
@@ -282,17 +289,17 @@ class Varve:
         """Force everything committed so far to disk: what ``durability="bulk"`` leaves to you."""
         self._engine.sync()
 
-    # -- ending ------------------------------------------------------------------------------------------------------------
+    # -- ending ------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the store now; nothing happens if it is closed already.
 
-        Its iterators end first. Raises ``ViewsStillAlive``, and the store stays open, while memoryviews or events of the map are in your
-        hands.
+        Its iterators end first. Raises ``ViewsStillAlive``, and the store stays open, while memoryviews or events of
+        the map are in your hands.
         """
         self._engine.close()
 
-    def __enter__(self) -> Varve:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -336,7 +343,7 @@ class Snapshot:
         """Let the instant go; the end of a ``with`` block does it."""
         self._snapshot.close()
 
-    def __enter__(self) -> Snapshot:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -347,7 +354,8 @@ class Snapshot:
 
 
 def first_at(snapshot: EngineSnapshot, time_ns: int) -> int:
-    """The first global sequence whose commit was recorded at or after a time: bisection, since times never go backwards."""
+    """The first global sequence whose commit was recorded at or after a time: bisection, since times never go
+    backwards."""
     low, high = 0, snapshot.next_sequence
     while low < high:
         block = snapshot.block((low + high) // 2)
@@ -357,7 +365,7 @@ def first_at(snapshot: EngineSnapshot, time_ns: int) -> int:
             high = block.first
         else:
             sequences = zip(block.commit_firsts(), block.commit_times(), strict=True)
-            return next(max(first, block.first) for first, recorded_ns in sequences if recorded_ns >= time_ns)
+            return next(int(max(first, block.first)) for first, recorded_ns in sequences if recorded_ns >= time_ns)
     return min(low, snapshot.next_sequence)
 
 
@@ -371,6 +379,7 @@ def _event_types(declared: Any) -> list[EventType]:
     names = [one.name for one in compiled]
     for name in names:
         if names.count(name) > 1:
-            raise SchemaError(f"two classes of this stream have the type name {name!r}; give one another with @varve.event(name=...)")
+            raise SchemaError(
+                f"two classes of this stream have the type name {name!r}; give one another with @varve.event(name=...)"
+            )
     return compiled
-

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class Stream(Generic[E]):
-    """All streams of one name: the place to append events of its types and to make readers. Made by ``db.stream(name, types)``.
+    """All streams of one name: the place to append events of its types and to make readers. Made by ``db.stream(name,
+    types)``.
 
-    Every append is one commit, durable when it returns (see ``varve.open(durability=...)``). A refused one leaves nothing behind.
-    Thread-safe.
+    Every append is one commit, durable when it returns (see ``varve.open(durability=...)``). A refused one leaves
+    nothing behind. Thread-safe.
     """
 
     __slots__ = ("_engine", "_types", "name")
@@ -47,10 +48,11 @@ class Stream(Generic[E]):
         """Append one event.
 
         ``expected``: what the stream must hold (``ANY``, ``NO_STREAM``, ``STREAM_EXISTS`` or a number of events).
-        ``idempotency_key``: a retry with the same key and content returns the first one's position (``replayed`` is true) and
-        writes nothing. ``metadata``: a JSON-able mapping.
+        ``idempotency_key``: a retry with the same key and content returns the first one's position (``replayed`` is
+        true) and writes nothing. ``metadata``: a JSON-able mapping.
 
-        Raises ``WrongExpectedVersion``, ``IdempotencyConflict``, ``SchemaConflict``, ``EventEncodingError``, ``EventTypeError``,
+        Raises ``WrongExpectedVersion``, ``IdempotencyConflict``, ``SchemaConflict``, ``EventEncodingError``,
+        ``EventTypeError``,
         ``InvalidInput`` and its kin, ``NoSpace``, ``StoreFailed``, ``CommitOutcomeUnknown``, ``HandleUnusable``.
         """
         append = append_one(self._types, stream_id, event, expected, metadata)
@@ -66,7 +68,8 @@ class Stream(Generic[E]):
         idempotency_key: IdempotencyKey | None = None,
         metadata: Metadata | None = None,
     ) -> Span:
-        """Append events to one stream in one commit; an empty batch commits nothing. Arguments and errors as ``append``."""
+        """Append events to one stream in one commit; an empty batch commits nothing. Arguments and errors as
+        ``append``."""
         append = append_batch(self._types, stream_id, events, expected, metadata)
         return self._span(append, idempotency_key)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from varve.appends import Metadata, StreamTypes, append_batch, append_many, append_one, commit_request
 from varve.engine.request import AppendRequest, Committed
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 
 class Transaction:
-    """Appends that become one commit when the ``with`` block ends, or nothing when it raises. Made by ``db.transaction()``.
+    """Appends that become one commit when the ``with`` block ends, or nothing when it raises. Made by
+    ``db.transaction()``.
 
-    The block holds no lock: it may read, wait and compute. Sequences are given and expectations checked at its end, where
+    The block holds no lock: it may read, wait and compute. Sequences are given and expectations checked at its end,
+    where
     ``WrongExpectedVersion`` and the other errors of ``Stream.append`` are raised; then nothing of it is written.
     """
 
@@ -56,7 +58,9 @@ class Transaction:
         metadata: Metadata | None = None,
     ) -> None:
         """Append one event at the end of the block; its ``Position`` is in ``positions`` then."""
-        self._add(stream, append_one(self._types_of(stream), stream_id, event, expected, self._merged(metadata)), single=True)
+        self._add(
+            stream, append_one(self._types_of(stream), stream_id, event, expected, self._merged(metadata)), single=True
+        )
 
     def append_batch(
         self,
@@ -80,7 +84,9 @@ class Transaction:
     def positions(self) -> list[Position | Span]:
         """After the commit: a ``Position`` or ``Span`` per call, in call order. Raises ``TransactionClosed`` before."""
         if self._positions is None:
-            raise TransactionClosed("a transaction has positions once it is committed, which is at the end of its with block")
+            raise TransactionClosed(
+                "a transaction has positions once it is committed, which is at the end of its with block"
+            )
         return self._positions
 
     @property
@@ -88,7 +94,7 @@ class Transaction:
         """Whether the idempotency key had been used before, so that nothing was written now."""
         return self._replayed
 
-    def __enter__(self) -> Transaction:
+    def __enter__(self) -> Self:
         self._check_open()
         return self
 
@@ -113,7 +119,7 @@ class Transaction:
         self._check_open()
         self._open = False
 
-    # -- inside ------------------------------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
         if not self._open:
@@ -152,16 +158,22 @@ class Transaction:
 
 
 class WriteTransaction(Transaction):
-    """A transaction that holds the write lock while its function runs. Made by ``db.write(fn)``, which gives it to ``fn``.
+    """A transaction that holds the write lock while its function runs. Made by ``db.write(fn)``, which gives it to
+    ``fn``.
 
-    Its readers see everything that was committed before, and nobody commits meanwhile; its own appends they do not see. ``length``
-    counts them.
+    Its readers see everything that was committed before, and nobody commits meanwhile; its own appends they do not see.
+    ``length`` counts them.
     """
 
     __slots__ = ("_bindings", "_session", "_snapshot")
 
     def __init__(
-        self, engine: Engine, bindings: Bindings, session: Session, key: IdempotencyKey | None, metadata: Metadata | None
+        self,
+        engine: Engine,
+        bindings: Bindings,
+        session: Session,
+        key: IdempotencyKey | None,
+        metadata: Metadata | None,
     ) -> None:
         super().__init__(engine, key, metadata)
         self._bindings = bindings

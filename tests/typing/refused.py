@@ -32,8 +32,8 @@ def streams_take_their_own_events(db: varve.Varve) -> None:
 def transactions_take_the_events_of_the_stream(db: varve.Varve) -> None:
     orders = db.stream("orders", OrderPlaced)
     with db.transaction() as tx:
-        tx.append(orders, 1, SHIPPED)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        tx.append_batch(orders, 1, [SHIPPED])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+        tx.append(orders, 1, SHIPPED)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+        tx.append_batch(orders, 1, [SHIPPED])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
 
 
 def unions_take_their_members_only(db: varve.Varve) -> None:

@@ -38,7 +38,8 @@ def nanoseconds(value: datetime) -> int:
 
 
 def datetime_of(ns: int) -> datetime:
-    return EPOCH + timedelta(microseconds=ns // 1_000)
+    """Cut to microseconds towards 1970, so that every int64 reads as a datetime that can be written again."""
+    return EPOCH + timedelta(microseconds=ns // 1_000 if ns >= 0 else -(-ns // 1_000))
 
 
 # -- at construction -------------------------------------------------------------------------------------------------

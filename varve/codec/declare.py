@@ -322,7 +322,7 @@ def spelled(hint: Any) -> str:
 
 
 def enum_def(name: str, cls: Any) -> TypeDef:
-    """An enum is stored as i32; as u32, i64 or u64 only where its values need that."""
+    """An IntEnum is stored as i32, an IntFlag as u32; wider only where their values need that."""
     check_type_name(name)
     members = tuple((label, int(value)) for label, value in cls.__members__.items())
     if not members:
@@ -330,10 +330,11 @@ def enum_def(name: str, cls: Any) -> TypeDef:
     for label, _ in members:
         if not label.isascii():
             raise SchemaError(f"{name}.{label}: an enum member's name must be ASCII")
-    for base in ("i32", "u32", "i64", "u64"):
+    flags = issubclass(cls, IntFlag)
+    for base in ("u32", "i32", "u64", "i64") if flags else ("i32", "u32", "i64", "u64"):
         low, high = INT_RANGES[base]
         if all(low <= value <= high for _, value in members):
-            return TypeDef("enum", name, members=members, base=base, flags=issubclass(cls, IntFlag))
+            return TypeDef("enum", name, members=members, base=base, flags=flags)
     raise SchemaError(f"{name}: the values of an enum must fit 64 bits")
 
 
@@ -351,10 +352,10 @@ def event(cls: type[T] | None = None, /, *, name: str | None = None) -> Any:
     ``name`` is the store-wide type name, the class's own name by default. Raises SchemaError for a class that cannot be
     stored, saying what to use instead.
     """
-    scope = sys._getframe(1).f_locals
+    scope = names_of(sys._getframe(1))
     if cls is not None:
-        return declare(cls, "table", name, dict(scope))
-    return lambda cls: declare(cls, "table", name, dict(scope))
+        return declare(cls, "table", name, scope)
+    return lambda cls: declare(cls, "table", name, scope)
 
 
 @overload
@@ -367,10 +368,16 @@ def struct(cls: type[T] | None = None, /, *, name: str | None = None) -> Any:
 
     Cheaper than a nested event class and just as frozen; its fields can never be added to.
     """
-    scope = sys._getframe(1).f_locals
+    scope = names_of(sys._getframe(1))
     if cls is not None:
-        return declare(cls, "struct", name, dict(scope))
-    return lambda cls: declare(cls, "struct", name, dict(scope))
+        return declare(cls, "struct", name, scope)
+    return lambda cls: declare(cls, "struct", name, scope)
+
+
+def names_of(frame: types.FrameType) -> dict[str, Any]:
+    """What annotations of a class made in this frame can name: a module's names live, a function's as they are now."""
+    names = frame.f_locals
+    return frame.f_globals if names is frame.f_globals else {**frame.f_globals, **names}
 
 
 def declaration(cls: Any) -> Declaration | None:
@@ -382,7 +389,7 @@ def declaration(cls: Any) -> Declaration | None:
 def check_class(cls: Any, what: str) -> None:
     if not isinstance(cls, type):
         raise SchemaError(f"@varve.{what} decorates a class, not {cls!r}")
-    if MARK in cls.__dict__ or dataclasses.is_dataclass(cls):
+    if MARK in cls.__dict__ or "__dataclass_fields__" in cls.__dict__:
         raise SchemaError(f"{cls.__name__} is a dataclass or event already; @varve.{what} alone makes it one")
     if issubclass(cls, (Enum, BaseException, tuple, dict, list, str, int)):
         raise SchemaError(f"{cls.__name__}: an event class derives from no built-in type")

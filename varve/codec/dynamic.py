@@ -75,14 +75,15 @@ class _Maker:
         self.schema = schema
         self.schema_bytes = schema_bytes
         self.made: dict[str, Any] = {}
+        self.making: set[str] = set()
+        self.scope: dict[str, Any] = {}
 
     def all(self) -> dict[str, Any]:
         """Every type as a class. Tables may refer to each other in circles: their annotations name them, and one scope
         resolves the names when all are there."""
-        scope: dict[str, Any] = {}
         try:
-            for name, definition in self.schema.types.items():
-                self.make(name, definition, scope, ())
+            for name in self.schema.types:
+                self.make(name)
             for definition in self.schema.types.values():
                 if definition.what == "table":
                     _ = self.made[definition.name].__varve__.fields
@@ -93,56 +94,60 @@ class _Maker:
                 made.__varve__.dynamic = self.schema_bytes
         return self.made
 
-    def make(self, name: str, definition: TypeDef, scope: dict[str, Any], path: tuple[str, ...]) -> Any:
-        if name in self.made:
-            return self.made[name]
-        if name in path:
-            raise SchemaError(f"struct {name} holds itself")
+    def make(self, name: str) -> None:
+        """One type, after the structs it holds and after whatever its defaults need."""
+        if name in self.made or name in self.making:
+            return
+        self.making.add(name)
+        definition = self.schema.types[name]
         if definition.what == "enum":
-            base: Any = IntFlag if definition.flags else IntEnum
-            made: Any = base(name, list(definition.members))
-            schema_bytes = self.schema_bytes
-            made.__reduce_ex__ = lambda member, protocol: (rebuild_member, (schema_bytes, name, int(member)))
+            made = self.enum(name, definition)
         else:
-            if definition.what == "struct":
-                for f in definition.fields:
-                    for needed in f.kind.references():
-                        self.make(needed, self.schema.types[needed], scope, (*path, name))
-            made = self.record(name, definition, scope)
-        self.made[name] = scope[self.label(name)] = made
+            for f in definition.fields:
+                if definition.what == "struct" or f.default is not NO_DEFAULT:
+                    self.make_needed(f.kind)
+            made = self.record(name, definition)
+        self.made[name] = self.scope[self.label(name)] = made
+
+    def make_needed(self, kind: Kind) -> None:
+        for name in kind.references():
+            self.make(name)
+            for f in self.schema.types[name].fields:
+                if not set(f.kind.references()) <= self.making:
+                    self.make_needed(f.kind)
+
+    def enum(self, name: str, definition: TypeDef) -> Any:
+        base: Any = IntFlag if definition.flags else IntEnum
+        made: Any = base(name, list(definition.members))
+        schema_bytes = self.schema_bytes
+        made.__reduce_ex__ = lambda member, protocol: (rebuild_member, (schema_bytes, name, int(member)))
         return made
 
     def label(self, name: str) -> str:
         """An identifier by which annotations name a type."""
         return "t_" + name.encode().hex()
 
-    def record(self, name: str, definition: TypeDef, scope: dict[str, Any]) -> Any:
+    def record(self, name: str, definition: TypeDef) -> Any:
         namespace: dict[str, Any] = {"__annotations__": {}, "__module__": __name__, "__qualname__": name}
-        seen_default = False
         for f in definition.fields:
-            namespace["__annotations__"][f.name] = self.annotation(f, scope)
-            default = self.default(f, definition)
-            seen_default = seen_default or default is not None
-            if default is not None:
-                namespace[f.name] = default
-            elif seen_default:
-                namespace[f.name] = dataclasses.field(kw_only=True)
+            hint = self.hint(f.kind)
+            # The hint may be a forward reference, which ``|`` does not take.
+            namespace["__annotations__"][f.name] = Optional[hint] if f.optional else hint  # noqa: UP045
+            namespace[f.name] = self.field(f, definition)
         # The scope is shared and grows: names of types that are still to be made resolve later.
-        return declare(type(name, (), namespace), definition.what, name, scope)
+        return declare(type(name, (), namespace), definition.what, name, self.scope)
 
-    def default(self, f: FieldDef, definition: TypeDef) -> Any:
+    def field(self, f: FieldDef, definition: TypeDef) -> Any:
+        """Positional until a default has come; required fields after it are keyword-only."""
         metadata = {"deprecated": True} if f.deprecated else None
         if f.default is NO_DEFAULT:
-            return dataclasses.field(metadata=metadata, kw_only=True) if metadata else None
-        if f.kind.tag == "vector" and f.default == []:
+            before = definition.fields[: definition.fields.index(f)]
+            late = any(other.default is not NO_DEFAULT for other in before)
+            return dataclasses.field(metadata=metadata, kw_only=late)
+        if f.default == []:
             return dataclasses.field(default_factory=tuple, metadata=metadata)
-        holder = _Holder(self, definition)
-        value = absent_object(f.kind, f.default, holder)  # type: ignore[arg-type]
+        value = absent_object(f.kind, f.default, _Holder(self.made))  # type: ignore[arg-type]
         return dataclasses.field(default=value, metadata=metadata)
-
-    def annotation(self, f: FieldDef, scope: dict[str, Any]) -> Any:
-        hint = self.hint(f.kind)
-        return Optional[hint] if f.optional else hint  # noqa: UP045  (the hint may be a forward reference)
 
     def hint(self, kind: Kind) -> Any:
         if kind.tag == "vector":
@@ -154,14 +159,15 @@ class _Maker:
 
 
 class _Holder:
-    """Stands in for the Declaration of a class that is being made, to turn defaults into values."""
+    """Stands in for the Declaration of a class that is being made, to turn its defaults into values."""
 
-    def __init__(self, maker: _Maker, definition: TypeDef) -> None:
-        self.maker = maker
-        self.definition = definition
+    def __init__(self, made: dict[str, Any]) -> None:
+        self.made = made
 
     def declaration_of(self, name: str) -> Any:
         return self.enum_of(name).__varve__
 
     def enum_of(self, name: str) -> Any:
-        return self.maker.make(name, self.maker.schema.types[name], {}, (self.definition.name,))
+        if name not in self.made:
+            raise SchemaError(f"a default needs {name}, which needs the default")
+        return self.made[name]

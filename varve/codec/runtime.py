@@ -54,7 +54,7 @@ def scalar_vector(tag: str) -> Callable[[Any], bytes]:
             if values.format != code:
                 raise Reject
             values = values.tolist()
-        elif not allowed.issuperset(map(type, values)):
+        elif type(values) is not tuple or not allowed.issuperset(map(type, values)):
             raise Reject
         return struct.pack(f"<I{count}{code}", count, *values) + PAD_BYTES[count * size & 3]
 
@@ -234,9 +234,11 @@ def enum_reader(cls: Any, code: str) -> Callable[[Any, int], Any]:
         found = known.get(number)
         if found is None:
             try:
-                return cls(number)
+                found = cls(number)
             except ValueError:
                 return number
+            # A flag's class may drop bits that it does not know.
+            return found if found == number else number
         return found
 
     return read

@@ -1,8 +1,9 @@
 """Commits: checked appends in, positions out.
 
-A commit holds LMDB's writer lock from its first look at the store to its fsync. It checks every expectation, gives numbers and
-sequences, builds blocks, writes the three sub-databases and commits; all or nothing. What it remembers for the next one (the open
-tail, lengths of streams) is used only if nobody else has committed since, told by LMDB's transaction number.
+A commit holds LMDB's writer lock from its first look at the store to its fsync. It checks every expectation, gives
+numbers and sequences, builds blocks, writes the three sub-databases and commits; all or nothing. What it remembers for
+the next one (the open tail, lengths of streams) is used only if nobody else has committed since, told by LMDB's
+transaction number.
 """
 
 from __future__ import annotations
@@ -119,7 +120,9 @@ class Session:
         self.writer = writer
         self.environment = writer.environment
         try:
-            self.transaction: lmdb.Transaction[memoryview] | None = writer.environment.env.begin(write=True, buffers=True)
+            self.transaction: lmdb.Transaction[memoryview] | None = writer.environment.env.begin(
+                write=True, buffers=True
+            )
         except lmdb.Error as exc:
             raise self._begin_error(exc) from exc
         self._plan: Plan | None = None
@@ -139,11 +142,11 @@ class Session:
             return self._poison_unknown()
         return StoreFailed(f"{path}: cannot begin a commit: {exc}", path=path, reason=str(exc))
 
-    # -- state -------------------------------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------
 
     @property
     def _open(self) -> lmdb.Transaction[memoryview]:
-        assert self.transaction is not None  # noqa: S101 - an invariant of this file: used between begin and end only
+        assert self.transaction is not None
         return self.transaction
 
     @property
@@ -185,8 +188,8 @@ class Session:
     def _load_tail(self) -> tuple[BlockDraft | None, int, int]:
         """The last block as a draft, the time of its last commit and the end of the log.
 
-        Its checksum is checked although this process may have seen it right: what is extended gets a fresh checksum, which would seal
-        whatever has rotted since.
+        Its checksum is checked although this process may have seen it right: what is extended gets a fresh checksum,
+        which would seal whatever has rotted since.
         """
         with self._open.cursor(self.environment.log) as cursor:
             if not cursor.last():
@@ -203,12 +206,13 @@ class Session:
             except MalformedBlock as exc:
                 raise corrupted(self.environment.path, first, str(exc)) from None
 
-    # -- checking and planning -----------------------------------------------------------------------------------------------
+    # -- checking and planning ---------------------------------------------------------------------
 
     def apply(self, request: CommitRequest) -> Committed:
         """Check a request and write it into the transaction.
 
-        Raises ``WrongExpectedVersion``, ``IdempotencyConflict``, ``SchemaConflict``, ``TooManyItems``, ``StoreFull``, ``DiskFull``,
+        Raises ``WrongExpectedVersion``, ``IdempotencyConflict``, ``SchemaConflict``, ``TooManyItems``, ``StoreFull``,
+        ``DiskFull``,
         ``StoreFailed``. The transaction is useless after an error.
         """
         if request.token is not None:
@@ -229,8 +233,8 @@ class Session:
             committed.segments.append(self._plan_append(plan, append))
         if plan.payload_bytes > limits.TRANSACTION_BYTES_MAX:
             raise TooManyItems(
-                f"a transaction of {plan.payload_bytes} bytes; the limit is TRANSACTION_BYTES_MAX = {limits.TRANSACTION_BYTES_MAX}. "
-                "Append in smaller batches",
+                f"a transaction of {plan.payload_bytes} bytes; the limit is "
+                f"TRANSACTION_BYTES_MAX = {limits.TRANSACTION_BYTES_MAX}. Append in smaller batches",
                 limit_name="TRANSACTION_BYTES_MAX",
                 limit=limits.TRANSACTION_BYTES_MAX,
             )
@@ -352,7 +356,9 @@ class Session:
             number = self.writer.catalog.name_number(self, name)
         if number is None:
             number = plan.record.next_name + len(plan.names)
-            _check_count("NAMES_MAX", limits.NAMES_MAX, number, "stream names; a name is a category, put the rest into the id")
+            _check_count(
+                "NAMES_MAX", limits.NAMES_MAX, number, "stream names; a name is a category, put the rest into the id"
+            )
             plan.names[name] = number
         return number
 
@@ -381,7 +387,7 @@ class Session:
         if latest is not None:
             check_evolution(declaration, latest.schema)
 
-    # -- writing -------------------------------------------------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------------------
 
     def _write(self, plan: Plan) -> None:
         transaction = self._open
@@ -406,7 +412,9 @@ class Session:
 
     def _put_blocks(self, cursor: lmdb.Cursor[memoryview], frames: list[tuple[bytes, bytes]]) -> None:
         if frames and cursor.putmulti(frames, append=True) != (len(frames), len(frames)):
-            raise CorruptedStore(f"{self.environment.path}: the log holds a block behind its end", path=self.environment.path)
+            raise CorruptedStore(
+                f"{self.environment.path}: the log holds a block behind its end", path=self.environment.path
+            )
 
     def _write_index(self, plan: Plan) -> None:
         entries: list[tuple[bytes, bytes]] = []
@@ -454,10 +462,11 @@ class Session:
             yield keys.stream_lookup_key(name_number, id_key), records.encode_stream_number(number)
             yield keys.stream_key(number), records.encode_stream(name_number, id_key)
 
-    # -- ending ------------------------------------------------------------------------------------------------------------
+    # -- ending ------------------------------------------------------------------------------------
 
     def commit(self) -> None:
-        """Make the transaction durable. Raises ``DiskFull``, ``StoreFull``, ``StoreFailed``, ``CommitOutcomeUnknown``."""
+        """Make the transaction durable. Raises ``DiskFull``, ``StoreFull``, ``StoreFailed``,
+        ``CommitOutcomeUnknown``."""
         plan = self._plan
         transaction = self._open
         if plan is None:
@@ -500,8 +509,8 @@ class Session:
         return committed
 
     def _failed(self, exc: lmdb.Error, payload_bytes: int) -> VarveError:
-        """What a failed write or commit means. Truth comes from beginning a write transaction: LMDB refuses it (panic) exactly
-        when the meta page's write failed, and then nobody knows; otherwise nothing was committed."""
+        """What a failed write or commit means. Truth comes from beginning a write transaction: LMDB refuses it (panic)
+        exactly when the meta page's write failed, and then nobody knows; otherwise nothing was committed."""
         path = self.environment.path
         transaction, self.transaction = self.transaction, None
         if transaction is not None:
@@ -522,9 +531,15 @@ class Session:
                 limit_name="TRANSACTION_BYTES_MAX",
                 limit=limits.TRANSACTION_BYTES_MAX,
             )
-        if isinstance(exc, lmdb.DiskError) or exc.code in _SPACE_ERRORS or files.free_bytes(path) < 2 * payload_bytes + 2**20:
-            return DiskFull(f"{path}: no room on the file system ({exc}); nothing was written. Free some and retry", path=path)
-        message = f"{path}: the disk failed during a commit ({exc}); nothing of it was written. Look at the disk, then open it again"
+        if (
+            isinstance(exc, lmdb.DiskError)
+            or exc.code in _SPACE_ERRORS
+            or files.free_bytes(path) < 2 * payload_bytes + 2**20
+        ):
+            return DiskFull(
+                f"{path}: no room on the file system ({exc}); nothing was written. Free some and retry", path=path
+            )
+        message = f"{path}: the disk failed during a commit ({exc}); nothing of it was written. Look at the disk, then reopen"
         reason = str(exc)
         self.environment.refusal = lambda: StoreFailed(message, path=path, reason=reason)
         return StoreFailed(message, path=path, reason=reason)
@@ -546,8 +561,8 @@ def check_evolution(declaration: TypeDeclaration, stored_schema: bytes) -> None:
     reasons = tuple(incompatibilities(stored_schema, declaration.schema_bytes))
     if reasons:
         raise SchemaConflict(
-            f"event type {declaration.name!r} changed in a way that events in the store cannot follow: {'; '.join(reasons)}. Append "
-            "new optional fields at the end, or give the changed class a new name",
+            f"event type {declaration.name!r} changed in a way that events in the store cannot follow: {'; '.join(reasons)}. "
+            "Append new optional fields at the end, or give the changed class a new name",
             type_name=declaration.name,
             reasons=reasons,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 import weakref
 from collections.abc import Callable, Generator
@@ -21,7 +22,8 @@ from varve.layout.records import StoreRecord
 
 
 class StoreClosing(BaseException):
-    """Thrown into a running iterator when its store closes: it lets its memory go and raises ``StoreClosed`` when resumed."""
+    """Thrown into a running iterator when its store closes: it lets its memory go and raises ``StoreClosed`` when
+    resumed."""
 
 
 class Engine:
@@ -38,7 +40,11 @@ class Engine:
         clock: Callable[[], int],
     ) -> None:
         self.environment = Environment(
-            path, readonly=readonly, durability=durability, map_bytes=map_bytes, allow_network=allow_network
+            os.path.abspath(path),
+            readonly=readonly,
+            durability=durability,
+            map_bytes=map_bytes,
+            allow_network=allow_network,
         )
         self.catalog = Catalog()
         self.checked = CheckedBlocks()
@@ -56,18 +62,23 @@ class Engine:
         return self.environment.path
 
     def _found(self, clock: Callable[[], int]) -> StoreRecord:
-        """The store's record; made where the store is new. Raises ``NotAVarveStore``, ``UnsupportedFormat``, ``CorruptedStore``."""
+        """The store's record; made where the store is new. Raises ``NotAVarveStore``, ``UnsupportedFormat``,
+        ``CorruptedStore``."""
         environment = self.environment
         with environment.begin() as transaction:
             stored = transaction.get(keys.STORE_RECORD_KEY, db=environment.meta)
             value = None if stored is None else bytes(stored)
         if value is None:
             if environment.readonly:
-                raise NotAVarveStore(f"{self.path} was never finished being created; open it once without readonly", path=self.path)
+                raise NotAVarveStore(
+                    f"{self.path} was never finished being created; open it once without readonly", path=self.path
+                )
             value = self._create(clock)
         record = records.decode_store_record(value)
         if record is None:
-            raise CorruptedStore(f"{self.path}: the store's record is damaged; rebuild the metadata with varve.ops", path=self.path)
+            raise CorruptedStore(
+                f"{self.path}: the store's record is damaged; rebuild the metadata with varve.ops", path=self.path
+            )
         if isinstance(record, int):
             raise UnsupportedFormat(
                 f"{self.path} has format version {record}; this Varve reads up to {records.FORMAT_VERSION}. Upgrade varve-store",
@@ -86,7 +97,8 @@ class Engine:
                     return stored
                 if transaction.stat(environment.log)["entries"]:
                     raise CorruptedStore(
-                        f"{self.path} has a log but no store record; rebuild the metadata with varve.ops", path=self.path
+                        f"{self.path} has a log but no store record; rebuild the metadata with varve.ops",
+                        path=self.path,
                     )
                 record = StoreRecord(uuid.uuid4().bytes, clock()).encode()
                 transaction.put(keys.STORE_RECORD_KEY, record, db=environment.meta)
@@ -94,7 +106,7 @@ class Engine:
         except lmdb.Error as exc:
             raise StoreFailed(f"{self.path}: cannot create the store: {exc}", path=self.path, reason=str(exc)) from exc
 
-    # -- reading and writing -------------------------------------------------------------------------------------------------
+    # -- reading and writing -----------------------------------------------------------------------
 
     def snapshot(self, limit: int | None = None) -> Snapshot:
         """The newest instant."""
@@ -118,7 +130,7 @@ class Engine:
         """Close this iterator when the store closes."""
         self._iterators.add(iterator)
 
-    # -- ending ------------------------------------------------------------------------------------------------------------
+    # -- ending ------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Unmap now. Raises ``ViewsStillAlive`` and stays open where the user's views hold the map."""
@@ -139,5 +151,7 @@ class Engine:
 
     def _end_iterators(self) -> None:
         for iterator in list(self._iterators):
-            with contextlib.suppress(ValueError, StopIteration, StoreClosing):  # ValueError: another thread is inside it
+            with contextlib.suppress(
+                ValueError, StopIteration, StoreClosing
+            ):  # ValueError: another thread is inside it
                 iterator.throw(StoreClosing())

@@ -1,9 +1,9 @@
 """One open LMDB environment: how it is reserved, shared, forked, let go and found again.
 
-Opening the same files twice in one process would break LMDB's locks, so every environment of the process stands in one registry,
-keyed by the identity of its data file. An environment whose handle was let go while views of it live stays in the registry
-(*lingering*): nobody refers to it but those views, reference counting unmaps it with the last of them, and opening the
-store meanwhile adopts it.
+Opening the same files twice in one process would break LMDB's locks, so every environment of the process stands in one
+registry, keyed by the identity of its data file. An environment whose handle was let go while views of it live stays in
+the registry (*lingering*): nobody refers to it but those views, reference counting unmaps it with the last of them, and
+opening the store meanwhile adopts it.
 """
 
 from __future__ import annotations
@@ -55,18 +55,13 @@ class _Entry:
 class Environment:
     """An LMDB environment and its three sub-databases.
 
-    ``refusal`` makes the error that every use meets once the handle is closed, forked or failed; None while it is usable. (It makes
-    a new one each time: an error that is raised again would keep the frames of its first journey, and the views in them.)
+    ``refusal`` makes the error that every use meets once the handle is closed, forked or failed; None while it is
+    usable. (It makes a new one each time: an error that is raised again would keep the frames of its first journey, and
+    the views in them.)
     """
 
     def __init__(
-        self,
-        path: str,
-        *,
-        readonly: bool,
-        durability: Durability,
-        map_bytes: int,
-        allow_network: bool,
+        self, path: str, *, readonly: bool, durability: Durability, map_bytes: int, allow_network: bool
     ) -> None:
         self.path = path
         self.readonly = readonly
@@ -87,9 +82,8 @@ class Environment:
                     self.pins = Pins()
                 else:
                     env = adopted.env()
-                    if env is None:  # pragma: no cover - its last view died on another thread just now
-                        raise ViewsStillAlive(f"{path} is being unmapped; open it again", count=0)
-                    self.env, self.pins = env, adopted.pins
+                    # Its last view may die on another thread just now.
+                    self.env, self.pins = env or self._open(map_bytes), adopted.pins
                 self._key = _identity(path)
                 _registry[self._key] = _Entry(self.env, settings, self.pins)
             except BaseException:
@@ -103,10 +97,11 @@ class Environment:
             self.release()
             raise
 
-    # -- opening -----------------------------------------------------------------------------------------------------------
+    # -- opening -----------------------------------------------------------------------------------
 
     def _find(self, settings: tuple[bool, Durability]) -> _Entry | None:
-        """The lingering environment of this store, if there is one. Raises ``StoreAlreadyOpen``, ``ViewsStillAlive``."""
+        """The lingering environment of this store, if there is one. Raises ``StoreAlreadyOpen``,
+        ``ViewsStillAlive``."""
         try:
             key = _identity(self.path)
         except FileNotFoundError:
@@ -175,13 +170,17 @@ class Environment:
             with self.env.begin(write=True) as transaction:
                 return [self.env.open_db(name, transaction, create=True) for name in files.DATABASES]
         except (lmdb.NotFoundError, lmdb.ReadonlyError):
-            raise NotAVarveStore(f"{self.path} is an LMDB environment without Varve's databases", path=self.path) from None
+            raise NotAVarveStore(
+                f"{self.path} is an LMDB environment without Varve's databases", path=self.path
+            ) from None
         except lmdb.MapFullError:
-            raise StoreFull(f"{self.path}: map_bytes is too small to hold even an empty store", path=self.path) from None
+            raise StoreFull(
+                f"{self.path}: map_bytes is too small to hold even an empty store", path=self.path
+            ) from None
         except lmdb.Error as exc:
             raise self._open_error(exc) from exc
 
-    # -- reading -----------------------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
     def begin(self) -> lmdb.Transaction[memoryview]:
         """A read transaction whose values are memoryviews. Raises what ``refusal`` says, ``TooManyReaders``."""
@@ -206,7 +205,7 @@ class Environment:
         except lmdb.Error as exc:
             raise StoreFailed(f"{self.path}: cannot read: {exc}", path=self.path, reason=str(exc)) from exc
 
-    # -- letting go ----------------------------------------------------------------------------------------------------------
+    # -- letting go --------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Unmap now. Raises ``ViewsStillAlive`` and stays open where views hold the map."""
@@ -240,6 +239,10 @@ class Environment:
             self.env.sync(True)
         self.is_closed = True
         self.refusal = lambda: StoreClosed(f"{self.path} was closed; open it again")
+
+    def file_bytes(self) -> int:
+        """Length of the data file."""
+        return os.path.getsize(os.path.join(self.path, files.DATA))
 
     def last_page(self) -> int:
         """Number of the last page in use: how far the file has grown."""
@@ -287,12 +290,13 @@ def _after_fork_in_child() -> None:
 def _unguard_lmdb() -> None:
     """Let the child open the files that its parent has open.
 
-    py-lmdb refuses to open a file twice in one process and remembers what was open across a fork, where it is another process: fcntl
-    locks are not inherited. The identities it compares get the child's process id in front, so that the guard still works among the
-    child's own environments. Where py-lmdb is built otherwise, the child's open is refused with ``StoreAlreadyOpen``.
+    py-lmdb refuses to open a file twice in one process and remembers what was open across a fork, where it is another
+    process: fcntl locks are not inherited. The identities it compares get the child's process id in front, so that the
+    guard still works among the child's own environments. Where py-lmdb is built otherwise, the child's open is refused
+    with ``StoreAlreadyOpen``.
     """
     try:
-        from lmdb import _envid  # noqa: PLC0415
+        from lmdb import _envid
     except ImportError:  # pragma: no cover - another py-lmdb
         return
     inherited: Any = getattr(_envid, "env_keys", None)

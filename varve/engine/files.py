@@ -36,15 +36,29 @@ DATABASES = (b"varve.log", b"varve.index", b"varve.meta")
 _MAGIC = 0xBEEFC0DE
 _DATA_VERSION = 1
 # page: u64 number, u16 pad, u16 flags, u16 lower, u16 upper | meta: u32 magic, u32 version, u64 address, u64 map size,
-# two tree records of 48 bytes, u64 last page, u64 transaction. A tree: u32 pad (page size in the first), u16 flags, u16 depth,
-# u64 branch, leaf, overflow pages, entries, root.
+# two tree records of 48 bytes, u64 last page, u64 transaction. A tree: u32 pad (page size in the first), u16 flags, u16
+# depth, u64 branch, leaf, overflow pages, entries, root.
 _META = struct.Struct("<QHHHH II QQ IHH5Q IHH5Q QQ")
 _PAGE = struct.Struct("<QHHHH")
 _NODE = struct.Struct("<HHHH")
 _META_FLAG = 0x08
 _LEAF_FLAG = 0x02
 _NETWORK_FILE_SYSTEMS = frozenset(
-    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "fuse.sshfs", "fuse.glusterfs")
+    (
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "ceph",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "fuse.sshfs",
+        "fuse.glusterfs",
+    )
 )
 
 
@@ -69,7 +83,9 @@ def prepare(path: str, *, readonly: bool, allow_network: bool) -> bool:
         exists = os.path.exists(data) and os.path.getsize(data) > 0
         if not exists:
             if readonly:
-                raise StoreNotFound(f"there is no store at {path}; open it once without readonly to create it", path=path)
+                raise StoreNotFound(
+                    f"there is no store at {path}; open it once without readonly to create it", path=path
+                )
             _create_folder(path)
         if not allow_network:
             _refuse_network(path)
@@ -112,7 +128,7 @@ def _create_folder(path: str) -> None:
 
 
 def sync_folder(path: str) -> None:
-    """fsync a folder, so that new names in it survive a power cut."""
+    """Fsync a folder, so that new names in it survive a power cut."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -152,7 +168,7 @@ def file_system(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:
     return kind
 
 
-# -- LMDB's file ---------------------------------------------------------------------------------------------------------
+# -- LMDB's file -----------------------------------------------------------------------------------
 
 
 def check_data_file(path: str) -> None:
@@ -204,7 +220,8 @@ def _read_meta(fd: int, path: str) -> _Meta:
     if not magic:
         raise NotAVarveStore(f"{os.path.join(path, DATA)} is not an LMDB file; choose another path", path=path)
     raise CorruptedStore(
-        f"{os.path.join(path, DATA)} has a damaged meta page or is cut off after {len(head)} bytes; restore a backup", path=path
+        f"{os.path.join(path, DATA)} has a damaged meta page or is cut off after {len(head)} bytes; restore a backup",
+        path=path,
     )
 
 
@@ -229,9 +246,9 @@ def _names(fd: int, meta: _Meta) -> set[bytes] | None:
 
 def _check_short_file(data: str, path: str, size: int, meta: _Meta) -> None:
     """A file shorter than its meta page says is sound only where all that is missing are free pages at its end."""
-    from lmdb.verify import verify  # rare, and 1,000 lines  # noqa: PLC0415
+    from lmdb.verify import verify  # rare, and 1,000 lines
 
-    problems = verify(data, subdir=False)
+    problems = verify(data, subdir=False)  # type: ignore[no-untyped-call]
     if problems:
         raise CorruptedStore(
             f"{data} is truncated: {size} bytes of {(meta.last_page + 1) * limits.PAGE_BYTES} ({problems[0]}); restore a backup",
@@ -239,7 +256,7 @@ def _check_short_file(data: str, path: str, size: int, meta: _Meta) -> None:
         )
 
 
-# -- the handle lock -------------------------------------------------------------------------------------------------------
+# -- the handle lock -------------------------------------------------------------------------------
 
 
 def lock_handle(path: str, *, exclusive: bool, readonly: bool) -> int:
@@ -260,7 +277,9 @@ def lock_handle(path: str, *, exclusive: bool, readonly: bool) -> int:
         os.close(fd)
         if exc.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
             whose = "another handle has it open" if exclusive else "it is open for bulk loading"
-            raise StoreInUse(f"{path}: {whose}; durability='bulk' needs the store alone. Retry later", path=path) from None
+            raise StoreInUse(
+                f"{path}: {whose}; durability='bulk' needs the store alone. Retry later", path=path
+            ) from None
         raise unavailable(path, exc) from exc
     return fd
 

@@ -1,19 +1,22 @@
 """Memory of the map that stays mapped and unchanged for as long as any slice of it lives.
 
 py-lmdb's own memoryviews are bare pointers: when their transaction ends they silently show other bytes, and after
-``env.close()`` they crash the process. Nothing of that kind leaves the engine. A *pin* is an object that exports the address
-space through the buffer protocol and holds the read transaction as an attribute; every view handed out is a slice of a
-memoryview of a pin. Python's own reference counting does the rest: the last slice to die drops the memoryview, which drops
-the pin, which drops the transaction, whose C destructor frees the reader slot (and, for the last one of an environment that was let
-go, unmaps the file). No code of ours runs then, so nothing can deadlock inside the garbage collector.
+``env.close()`` they crash the process. Nothing of that kind leaves the engine. A *pin* is an object that exports the
+address space through the buffer protocol and holds the read transaction as an attribute; every view handed out is a
+slice of a memoryview of a pin. Python's own reference counting does the rest: the last slice to die drops the
+memoryview, which drops the pin, which drops the transaction, whose C destructor frees the reader slot (and, for the
+last one of an environment that was let go, unmaps the file). No code of ours runs then, so nothing can deadlock inside
+the garbage collector.
 
-The pin is a ctypes array of bytes from address 0, so that a value is the slice ``[address : address + length]`` whatever the map's
-own address is: one pin serves every value of a snapshot. Measured against the alternatives (per snapshot / per value, CPython
-3.11): this 0.4 / 0.3 us; one ctypes array per value 0.8 us; PEP 688 ``__buffer__`` 0.7 us and only from 3.12; a numpy subclass
+The pin is a ctypes array of bytes from address 0, so that a value is the slice ``[address : address + length]``
+whatever the map's own address is: one pin serves every value of a snapshot. Measured against the alternatives (per
+snapshot / per value, CPython
+3.11): this 0.4 / 0.3 us; one ctypes array per value 0.8 us; PEP 688 ``__buffer__`` 0.7 us and only from 3.12; a numpy
+subclass
 0.8 us and a dependency.
 
-The address of a value is read out of the memoryview object, at an offset found at import with a buffer whose address is known;
-where that does not work (another object layout) ``PyObject_GetBuffer`` is asked, at 0.8 us.
+The address of a value is read out of the memoryview object, at an offset found at import with a buffer whose address is
+known; where that does not work (another object layout) ``PyObject_GetBuffer`` is asked, at 0.8 us.
 """
 
 from __future__ import annotations
@@ -91,7 +94,8 @@ address_of = _calibrate()
 
 
 class LivePin(NamedTuple):
-    """A pin as ``Pins.live`` reports it: LMDB's number of its instant, its age, the last page of the file when it began."""
+    """A pin as ``Pins.live`` reports it: LMDB's number of its instant, its age, the last page of the file when it
+    began."""
 
     snapshot_id: int
     age_s: float
@@ -153,8 +157,8 @@ class Pins:
         if age_s > limits.SNAPSHOT_AGE_S_WARN and not pin.warned:
             pin.warned = True
             warnings.warn(
-                f"a snapshot of the store has been alive for {age_s:.0f} s while others commit: until its views are dropped, the file "
-                "grows with every commit (varve.owned() copies an event)",
+                f"a snapshot of the store has been alive for {age_s:.0f} s while others commit: until its views are dropped, "
+                "the file grows with every commit (varve.owned() copies an event)",
                 ResourceWarning,
                 stacklevel=2,
             )

@@ -1,7 +1,7 @@
 """A commit worked out but not written: what is new, which runs the index gains, and the blocks.
 
-Everything here is computed from the state that the write transaction found, and kept apart from it: an aborted transaction leaves
-nothing behind, its numbers and lengths are forgotten with its plan.
+Everything here is computed from the state that the write transaction found, and kept apart from it: an aborted
+transaction leaves nothing behind, its numbers and lengths are forgotten with its plan.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class Plan:
         return size <= limits.TAIL_BLOCK_BYTES_MAX and size + self._cold_bytes(tail) <= limits.TAIL_BLOCK_BYTES_MAX
 
     def blocks(self, tail: BlockDraft | None) -> Iterator[BlockDraft]:
-        """The blocks in order; the first one is ``tail`` itself where the commit extends it, the last one the new tail."""
-        if tail is not None and self.extends(tail):
-            draft = tail
-        else:
-            draft = BlockDraft(self.first_sequence, self.first_sequence)
+        """The blocks in order; the first one is ``tail`` itself where the commit extends it, the last one the new
+        tail."""
+        draft = (
+            tail if tail is not None and self.extends(tail) else BlockDraft(self.first_sequence, self.first_sequence)
+        )
         interleaved = self.runs > 1 and self.events < limits.SHORT_RUN_EVENTS * self.runs
         limit = limits.TAIL_BLOCK_BYTES_MAX if interleaved else limits.BLOCK_BYTES_MAX
         sequence = self.first_sequence

@@ -1,15 +1,16 @@
 """One instant of the store: the block of a sequence, the runs of a stream or a name, metadata.
 
-Above this file nothing speaks of transactions and cursors; another engine that stores the same blocks gives the same methods. A
-snapshot is one LMDB read transaction. It takes a reader slot and keeps LMDB from reusing pages that it may still read, so
-everything short closes it at once; what stays alive afterwards are only the pins of views (``engine.pins``).
+Above this file nothing speaks of transactions and cursors; another engine that stores the same blocks gives the same
+methods. A snapshot is one LMDB read transaction. It takes a reader slot and keeps LMDB from reusing pages that it may
+still read, so everything short closes it at once; what stays alive afterwards are only the pins of views
+(``engine.pins``).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from varve import limits
 from varve.engine.pins import address_of
@@ -36,7 +37,7 @@ class StreamRun(NamedTuple):
 
     stream_sequence: int
     global_sequence: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
 
 
 class CheckedBlocks:
@@ -106,7 +107,7 @@ class Snapshot:
         """Let the transaction go; views that were handed out keep it for themselves."""
         self._log = self._index = self._memory = self._transaction = None
 
-    def __enter__(self) -> Snapshot:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -132,7 +133,7 @@ class Snapshot:
         """The store's path, for messages."""
         return self._environment.path
 
-    # -- metadata ----------------------------------------------------------------------------------------------------------
+    # -- metadata ----------------------------------------------------------------------------------
 
     def find_meta(self, key: bytes) -> memoryview | None:
         """A metadata value, valid until the snapshot closes; None where there is none."""
@@ -143,12 +144,14 @@ class Snapshot:
         value = self.find_meta(key)
         if value is None:
             raise CorruptedStore(
-                f"{self.path}: the metadata lacks the record {key[:40]!r} that the log needs; rebuild it with varve.ops", path=self.path
+                f"{self.path}: the metadata lacks the record {key[:40]!r} that the log needs; rebuild it with varve.ops",
+                path=self.path,
             )
         return value
 
     def meta_chunk(self, prefix: bytes, after: bytes | None) -> list[tuple[bytes, bytes]]:
-        """Copies of up to 256 metadata records whose key begins with ``prefix``, in key order, behind the key ``after``."""
+        """Copies of up to 256 metadata records whose key begins with ``prefix``, in key order, behind the key
+        ``after``."""
         chunk: list[tuple[bytes, bytes]] = []
         with self._lock, self.transaction.cursor(self._environment.meta) as cursor:
             more = cursor.set_range(prefix if after is None else after + b"\0")
@@ -174,7 +177,7 @@ class Snapshot:
         count = self.record.next_sequence
         return count if self.limit is None else min(count, self.limit)
 
-    # -- blocks ------------------------------------------------------------------------------------------------------------
+    # -- blocks ------------------------------------------------------------------------------------
 
     def _log_cursor(self) -> Cursor:
         cursor = self._log
@@ -194,7 +197,9 @@ class Snapshot:
         else:
             found = cursor.last()
         if not found:
-            raise CorruptedStore(f"{self.path}: no block holds global sequence {sequence}; verify the store", path=self.path)
+            raise CorruptedStore(
+                f"{self.path}: no block holds global sequence {sequence}; verify the store", path=self.path
+            )
         first = keys.log_sequence(cursor.key())
         data = cursor.value()
         self.checked.check(self.path, first, data)
@@ -281,7 +286,7 @@ class Snapshot:
                     raise CorruptedStore(f"{self.path}: the block at {block.first} vanished", path=self.path)
                 if not (cursor.prev() if reverse else cursor.next()):
                     raise CorruptedStore(
-                        f"{self.path}: the log ends {'before' if not reverse else 'at'} {block.end if not reverse else block.first}, "
+                        f"{self.path}: the log {'begins' if reverse else 'ends'} at {block.first if reverse else block.end}, "
                         f"not at {start if reverse else stop}; verify the store",
                         path=self.path,
                     )
@@ -291,13 +296,14 @@ class Snapshot:
                 following = self._parse(first, self.keep(data))
             if following.end != block.first if reverse else first != block.end:
                 raise CorruptedStore(
-                    f"{self.path}: a gap in the log between {min(block.end, following.end)} and {max(block.first, first)}; verify it",
+                    f"{self.path}: a gap in the log between {min(block.end, following.end)} and {max(block.first, first)}; "
+                    "verify the store",
                     path=self.path,
                 )
             block = following
             yield block
 
-    # -- index -------------------------------------------------------------------------------------------------------------
+    # -- index -------------------------------------------------------------------------------------
 
     def _floor(self, key: bytes, prefix_bytes: int) -> tuple[int, list[tuple[int, int]]] | None:
         """Position and runs of the greatest index entry at or before ``key`` under the same prefix."""
@@ -423,4 +429,6 @@ class Snapshot:
             return (keys.entry_position(found), decode_runs(value)) if found[:3] == key[:3] else None
 
     def _index_gap(self, where: str) -> CorruptedStore:
-        return CorruptedStore(f"{self.path}: the index has no entry for {where}; rebuild it with varve.ops", path=self.path)
+        return CorruptedStore(
+            f"{self.path}: the index has no entry for {where}; rebuild it with varve.ops", path=self.path
+        )

@@ -1,13 +1,14 @@
 """Blocks: the values of the log, many events each.
 
 A value is a *frame*: ``u32 crc32 of the rest | u32 format | FlatBuffer``, a multiple of 8 bytes. The FlatBuffer is one
-``Block`` table of schemas/varve.fbs (identifier ``VRV1``): two numbers and parallel vectors (columns). LMDB keeps values of
-8-byte keys 8-aligned in the map, the FlatBuffer starts at byte 8 of the frame and the payload vector is aligned to 8, so every
-event is 8-aligned in memory and typed vectors can be read in place.
+``Block`` table of schemas/varve.fbs (identifier ``VRV1``): two numbers and parallel vectors (columns). LMDB keeps
+values of 8-byte keys 8-aligned in the map, the FlatBuffer starts at byte 8 of the frame and the payload vector is
+aligned to 8, so every event is 8-aligned in memory and typed vectors can be read in place.
 
 Two shapes are written, told apart by the size of their vtable: *hot* (events only) and *full* (with any of metadata,
-idempotency keys, declarations). Any other valid shape is read through its vtable, so that a later version may add columns.
-Source of the byte rules: the FlatBuffers internals document (little-endian, offsets relative and forward, vtable of u16).
+idempotency keys, declarations). Any other valid shape is read through its vtable, so that a later version may add
+columns. Source of the byte rules: the FlatBuffers internals document (little-endian, offsets relative and forward,
+vtable of u16).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from varve import limits
 
@@ -73,7 +74,8 @@ _SLOT_OF = {name: 2 + index for index, (name, _) in enumerate(COLUMNS)} | {
 }
 _WIDTH_OF = dict(COLUMNS + COLD_COLUMNS)
 
-# Table, relative to its start: soffset | commit_times | first, commit sequence | the other hot columns | pad | created | cold
+# Table, relative to its start: soffset | commit_times | first, commit sequence | the other hot columns | pad | created
+# | cold
 _HOT_FIELDS = (8, 16, 4, *range(24, 24 + 4 * (len(COLUMNS) - 1), 4))
 _HOT_TABLE_BYTES = 24 + 4 * (len(COLUMNS) - 1)
 _CREATED_FIELD = 56
@@ -110,7 +112,7 @@ class Run(NamedTuple):
     stream: int
     type: int
     first_stream_sequence: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
 
 
 def frame_crc(data: bytes | memoryview) -> int:
@@ -129,8 +131,9 @@ class Block:
 
     Vectors are memoryviews of ``data`` and live as long as it does.
 
-    Attributes: ``data`` (the frame), ``first`` (first global sequence), ``commit_sequence`` (first global sequence of the commit
-    that the first event belongs to), ``count`` (events), ``payload_at`` (byte offset of the payload in ``data``).
+    Attributes: ``data`` (the frame), ``first`` (first global sequence), ``commit_sequence`` (first global sequence of
+    the commit that the first event belongs to), ``count`` (events), ``payload_at`` (byte offset of the payload in
+    ``data``).
     """
 
     __slots__ = ("_columns", "_runs", "_vtable", "commit_sequence", "count", "data", "first", "payload_at")
@@ -143,8 +146,8 @@ class Block:
         self.data = data
         self._runs: list[Run] | None = None
         try:
-            _, flags, root, identifier, vtable, soffset, times, self.first, self.commit_sequence, *offsets = _HOT.unpack_from(
-                data
+            _, flags, root, identifier, vtable, soffset, times, self.first, self.commit_sequence, *offsets = (
+                _HOT.unpack_from(data)
             )
             if vtable == _HOT_VTABLE and root == _HOT_TABLE - FRAME_HEADER_BYTES and soffset == len(_HOT_VTABLE):
                 table = _HOT_TABLE
@@ -163,10 +166,7 @@ class Block:
             if flags != FORMAT or identifier != IDENTIFIER:
                 raise MalformedBlock(f"not a block of format {FORMAT}: flags {flags:#x}, identifier {identifier!r}")
             at = table + 24
-            self._columns = (
-                table + 4 + times,
-                *[at + 4 * index + offset for index, offset in enumerate(offsets)],
-            )
+            self._columns = (table + 4 + times, *[at + 4 * index + offset for index, offset in enumerate(offsets)])
             self.count: int = _U32.unpack_from(data, self._columns[6])[0]
             self.payload_at: int = self._columns[7] + 4
         except struct.error as exc:
@@ -215,22 +215,23 @@ class Block:
         raw = self.data[place + 4 : place + 4 + length]
         if len(raw) != length:
             raise MalformedBlock(f"its {name} reach beyond its end")
-        return raw if width == 1 else raw.cast(_CODES[width])
+        return raw if width == 1 else _cast(raw, width)
 
     def column(self, name: str) -> memoryview:
         """Any column by name; empty where the block has none."""
         slot = _SLOT_OF[name]
         place = self._columns[slot - 2] if slot < _HOT_SLOTS else self._vector_at(name)
         if place is None:
-            return memoryview(b"").cast(_CODES[_WIDTH_OF[name]])
+            return _cast(memoryview(b""), _WIDTH_OF[name])
         return self._vector(name, place)
 
-    # -- events ----------------------------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------------------
 
     @property
     def end(self) -> int:
         """The global sequence behind the last event."""
-        return self.first + self.count
+        end: int = self.first + self.count
+        return end
 
     @property
     def runs(self) -> list[Run]:
@@ -279,7 +280,7 @@ class Block:
         at = bisect_right(starts, index) - 1
         return runs[at], starts[at]
 
-    # -- commits ---------------------------------------------------------------------------------------------------------
+    # -- commits -----------------------------------------------------------------------------------
 
     def commit_of(self, index: int) -> tuple[int, int]:
         """First global sequence and time (ns) of the commit that event ``index`` belongs to."""
@@ -302,7 +303,8 @@ class Block:
     @property
     def last_time_ns(self) -> int:
         """When the last commit was recorded."""
-        return int(self.commit_times()[-1])
+        last: int = self.commit_times()[-1]
+        return last
 
     def metadata_of(self, index: int) -> bytes | None:
         """The metadata (JSON) of event ``index``, or None."""
@@ -316,7 +318,7 @@ class Block:
             return None
         return _pieces(self.column("metadata_ends"), self.column("metadata"))[at]
 
-    # -- declarations ------------------------------------------------------------------------------------------------------
+    # -- declarations ------------------------------------------------------------------------------
 
     @property
     def is_plain(self) -> bool:
@@ -346,7 +348,7 @@ class Block:
         ids = _pieces(self.column("stream_id_ends"), self.column("stream_ids"))
         return list(zip(self.column("stream_numbers").tolist(), self.column("stream_names").tolist(), ids, strict=True))
 
-    def keys(self) -> list[tuple[int, bytes, bytes]]:
+    def commit_keys(self) -> list[tuple[int, bytes, bytes]]:
         """``(index of the commit in this block, key token, content digest)`` of idempotent commits that begin here."""
         digests = self.column("key_digests")
         pieces = _pieces(self.column("key_ends"), self.column("keys"))
@@ -369,24 +371,40 @@ class Block:
             problems.append("it holds no events")
         elif ends[-1] != len(payload) or any(end % 8 for end in ends) or any(a >= b for a, b in zip([0, *ends], ends)):  # noqa: B905 - pairwise with a start
             problems.append("its ends are not rising multiples of 8 up to the payload's end")
-        for counts, others in (("run_counts", ("run_streams", "run_types", "run_firsts")), ("commit_counts", ("commit_times",))):
+        for counts, others in (
+            ("run_counts", ("run_streams", "run_types", "run_firsts")),
+            ("commit_counts", ("commit_times",)),
+        ):
             column = self.column(counts)
             if sum(column) != self.count or not all(column):
                 problems.append(f"its {counts} do not add up to its events")
-            problems += [f"{other} and {counts} differ in length" for other in others if len(self.column(other)) != len(column)]
+            problems += [
+                f"{other} and {counts} differ in length" for other in others if len(self.column(other)) != len(column)
+            ]
         if not self.commit_sequence <= self.first:
             problems.append("its first commit begins behind it")
         try:
             metadata = _pieces(self.column("metadata_ends"), self.column("metadata"))
             if not len(metadata) == len(self.column("metadata_firsts")) == len(self.column("metadata_counts")):
                 problems.append("its metadata columns differ in length")
-            if len(self.keys()) * 16 != len(self.column("key_digests")):
+            if len(self.commit_keys()) * 16 != len(self.column("key_digests")):
                 problems.append("its key digests are not 16 bytes each")
-            self.declared_names(), self.declared_types(), self.declared_streams()  # each raises where its columns disagree
+            (
+                self.declared_names(),
+                self.declared_types(),
+                self.declared_streams(),
+            )  # each raises where its columns disagree
         except ValueError as exc:
             problems.append(f"its declarations do not fit together: {exc}")
         if problems:
             raise MalformedBlock("; ".join(problems))
+
+
+def _cast(raw: memoryview, width: int) -> memoryview:
+    """A column of unsigned numbers of so many bytes each."""
+    code: Any = _CODES[width]
+    typed: memoryview = raw.cast(code)
+    return typed
 
 
 def _pieces(ends: memoryview, data: memoryview) -> list[bytes]:
@@ -404,8 +422,8 @@ def _pieces(ends: memoryview, data: memoryview) -> list[bytes]:
 class BlockDraft:
     """A block being filled. Columns are appended to; ``encode`` gives the frame.
 
-    ``bytes_max`` bounds what ``encode`` will return, so that a writer can stop in time; ``payload`` is a list of byte strings whose
-    lengths are multiples of 8.
+    ``bytes_max`` bounds what ``encode`` will return, so that a writer can stop in time; ``payload`` is a list of byte
+    strings whose lengths are multiples of 8.
     """
 
     __slots__ = (
@@ -674,4 +692,4 @@ def cold_bytes_max(draft: BlockDraft) -> int:
     return 0 if draft.columns else _COLD_BYTES
 
 
-assert limits.TAIL_BLOCK_BYTES_MAX % 8 == 0  # noqa: S101 - a constant of ours, not input
+assert limits.TAIL_BLOCK_BYTES_MAX % 8 == 0

@@ -109,7 +109,7 @@ def idempotency_key(token: bytes) -> bytes:
     return b"\x07" + token
 
 
-# -- stream ids --------------------------------------------------------------------------------------------------------
+# -- stream ids ------------------------------------------------------------------------------------
 
 _KIND_INT = 1
 _KIND_STR = 2
@@ -151,7 +151,7 @@ def decode_stream_id(id_key: bytes | memoryview) -> StreamId:
     raise ValueError(f"unknown stream id kind {kind} of {len(id_key)} bytes")
 
 
-# -- names and idempotency keys ------------------------------------------------------------------------------------------
+# -- names and idempotency keys --------------------------------------------------------------------
 
 
 def check_name(name: str) -> str:

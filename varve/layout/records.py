@@ -124,7 +124,7 @@ class IdempotencyRecord(NamedTuple):
     """What was written under an idempotency key."""
 
     first_sequence: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
     digest: bytes
 
     def encode(self) -> bytes:

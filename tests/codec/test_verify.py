@@ -1,0 +1,149 @@
+"""Untrusted bytes: MalformedEvent or a readable event, nothing else."""
+
+from __future__ import annotations
+
+import random
+import struct
+from typing import Any
+
+import pytest
+from codec_models import Cash, Everything, Numbers, OrderPlaced, Tree, everything
+
+from varve.codec import event_type, owned, to_json
+from varve.errors import MalformedEvent
+
+SAMPLES = [
+    OrderPlaced(12345, "Laptop", 1, 99900),
+    Cash(),
+    Numbers(1, 2, 3, 4, -5, -6, -7, -8, 9, 1.5, 0.25, True),
+    Tree(1, (Tree(2), Tree(3, (Tree(4),))), Tree(5)),
+    everything(),
+    everything(maybe_int=1, maybe_bool=False, maybe_text="t", maybe_numbers=(1.0,), refund=Cash(), maybe_lines=()),
+]
+
+
+def read_everything(compiled: Any, data: bytes) -> None:
+    """All that a user may do with an accepted event."""
+    view = compiled.view(data + bytes(-len(data) % 8))
+    out = owned(view)
+    assert out == view
+    hash(view)
+    repr(view)
+    to_json(view)
+    compiled.digest(view)
+    compiled.verify(compiled.pack(view))
+
+
+def accepted(compiled: Any, data: bytes) -> bool:
+    try:
+        compiled.verify(data)
+    except MalformedEvent:
+        return False
+    read_everything(compiled, data)
+    return True
+
+
+def mutation(data: bytes, chance: random.Random) -> bytes:
+    out = bytearray(data)
+    for _ in range(chance.randint(1, 3)):
+        at = chance.randrange(len(out))
+        match chance.randrange(3):
+            case 0:
+                out[at] ^= 1 << chance.randrange(8)
+            case 1:
+                out[at] = chance.choice((0, 1, 4, 127, 128, 255))
+            case 2:
+                word = chance.choice((0, 1, 4, 8, 2**31, 2**32 - 1, len(data), at))
+                struct.pack_into("<I", out, at & ~3, word)
+    return bytes(out[: chance.randrange(len(out) + 1)] if chance.randrange(5) == 0 else out)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: type(s).__name__)
+def test_mutated_bytes_are_refused_or_readable(sample: Any) -> None:
+    """Flipped bits, replaced words and cut ends never get past verify and then fail."""
+    compiled = event_type(type(sample))
+    data = compiled.pack(sample)
+    chance = random.Random(4711)
+    survivors = 0
+    for _ in range(600):
+        survivors += accepted(compiled, mutation(data, chance))
+    assert survivors < 600
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: type(s).__name__)
+def test_every_shorter_buffer_is_refused_or_readable(sample: Any) -> None:
+    """Truncation at any byte."""
+    compiled = event_type(type(sample))
+    data = compiled.pack(sample)
+    for end in range(0, len(data), 1 if len(data) < 200 else 7):
+        accepted(compiled, data[:end])
+
+
+def test_random_bytes_are_refused() -> None:
+    """Noise is no event."""
+    chance = random.Random(1)
+    for size in (0, 1, 3, 4, 8, 16, 64, 256):
+        for _ in range(50):
+            accepted(event_type(Everything), chance.randbytes(size))
+
+
+def chain(depth: int) -> bytes:
+    """A chain of tables without values: soffset, children (empty, right behind), link."""
+    size = 16
+    out = bytearray(struct.pack("<I", 32) + struct.pack("<HHHHH", 10, 12, 0, 4, 8) + bytes(2))
+    out += struct.pack("<HHHHH", 10, 12, 0, 4, 0) + bytes(6)
+    for level in range(depth):
+        at, last = 32 + level * size, level == depth - 1
+        out += struct.pack("<iIII", at - (16 if last else 4), 8, 0 if last else size - 8, 0)
+    return bytes(out)
+
+
+def test_tables_nested_too_deeply_are_refused() -> None:
+    """64 levels pass, more do not."""
+    compiled = event_type(Tree)
+    tree = Tree(0)
+    for _ in range(63):
+        tree = Tree(0, (), tree)
+    compiled.verify(compiled.pack(tree))
+    compiled.verify(chain(64))
+    with pytest.raises(MalformedEvent, match="deeper than 64"):
+        compiled.verify(chain(65))
+
+
+def test_tables_shared_beyond_measure_are_refused() -> None:
+    """A few kilobytes of vectors that all point to the next level stand for 8^40 tables: refused, and quickly."""
+    levels, fan = 40, 8
+    out = bytearray(struct.pack("<IHHHH2x", 16, 8, 8, 0, 4) + bytes(2))
+    assert len(out) == 16
+    size = 8 + 4 + 4 * fan
+    for level in range(levels):
+        at = 16 + level * size
+        last = level == levels - 1
+        out += struct.pack("<iII", at - 4, 4, 0 if last else fan)
+        following = at + size
+        out += b"".join(struct.pack("<I", following - (at + 12 + 4 * i)) for i in range(fan))
+    with pytest.raises(MalformedEvent, match="expand beyond measure"):
+        event_type(Tree).verify(bytes(out))
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "reason"),
+    [
+        (0, 2**32 - 1, "outside the buffer"),
+        (0, 18, "not aligned"),
+        (16, 2**31 - 1, "outside the buffer"),
+        (20, 2**32 - 1, "outside the buffer"),
+        (44, 2**32 - 1, "outside the buffer"),
+        (44, 5, "not terminated"),
+        (48, 0xFFFFFFFF, "not UTF-8"),
+        (4, 0x001C0001, "impossible size"),
+        (4, 0x0000000C, "impossible size"),
+    ],
+)
+def test_the_reason_is_told(at: int, value: int, reason: str) -> None:
+    """MalformedEvent says what is wrong, and where."""
+    data = bytearray(event_type(OrderPlaced).pack(OrderPlaced(12345, "Laptop", 1, 99900)))
+    struct.pack_into("<I", data, at, value)
+    with pytest.raises(MalformedEvent, match=reason) as caught:
+        event_type(OrderPlaced).verify(bytes(data))
+    assert caught.value.offset is not None

@@ -1,0 +1,140 @@
+"""Index and metadata as functions of the log: what a commit writes beside its blocks, worked out from the blocks
+alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from varve.layout import keys, records
+from varve.layout.block import Block, MalformedBlock
+from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
+from varve.layout.runs import Run, append_runs, encode_runs, split_entries
+
+Pair = tuple[bytes, bytes]
+
+
+class Derivation:
+    """Feed it every block in order, then ask for the pairs. Memory grows with the number of streams and with index
+    entries.
+
+    Raises ``MalformedBlock`` where a block does not continue the ones before it.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[int, list[Run]] = {}
+        self._name_runs: dict[int, list[Run]] = {}
+        self._lengths: dict[int, int] = {}
+        self._streams: dict[int, tuple[int, bytes]] = {}
+        self._names: dict[int, str] = {}
+        self._types: dict[int, TypeRecord] = {}
+        self._keys: dict[bytes, IdempotencyRecord] = {}
+        self._open_key: bytes | None = None
+        self._store: tuple[bytes, int] | None = None
+        self._commit = 0
+        self.next_sequence = 0
+
+    def feed(self, block: Block) -> None:
+        """The next block."""
+        if block.first != self.next_sequence:
+            raise MalformedBlock(f"it begins at {block.first}, the log so far ends at {self.next_sequence}")
+        self._declare(block)
+        self._feed_keys(block)
+        at = block.first
+        for stream, type_number, first_stream_sequence, count in block.run_columns():
+            if stream not in self._streams:
+                raise MalformedBlock(f"stream number {stream} was not declared before its first event at {at}")
+            if type_number not in self._types:
+                raise MalformedBlock(f"type number {type_number} was not declared before its first event at {at}")
+            if self._lengths.get(stream, 0) != first_stream_sequence:
+                raise MalformedBlock(
+                    f"stream number {stream} goes on at {first_stream_sequence} "
+                    f"where it holds {self._lengths.get(stream, 0)} events"
+                )
+            self._lengths[stream] = first_stream_sequence + count
+            append_runs(self._runs.setdefault(stream, []), ((at, count),))
+            append_runs(self._name_runs.setdefault(self._streams[stream][0], []), ((at, count),))
+            at += count
+        self.next_sequence = block.end
+
+    def _declare(self, block: Block) -> None:
+        if block.is_plain:
+            if block.first == 0:
+                raise MalformedBlock("the first block does not declare the store")
+            return
+        store = block.store()
+        if (store is not None) != (block.first == 0):
+            raise MalformedBlock("the store is declared by the first block, and by no other")
+        self._store = store or self._store
+        for number, name in block.declared_names():
+            _next(number, len(self._names), "name")
+            self._names[number] = name
+        for number, name, schema in block.declared_types():
+            _next(number, len(self._types), "type")
+            self._types[number] = TypeRecord(name, schema)
+        for number, name_number, id_key in block.declared_streams():
+            _next(number, len(self._streams), "stream")
+            if name_number not in self._names:
+                raise MalformedBlock(f"stream number {number} has the undeclared name number {name_number}")
+            self._streams[number] = (name_number, id_key)
+
+    def _feed_keys(self, block: Block) -> None:
+        """Idempotency records: their commits' events are counted over all blocks that hold some."""
+        begun = {commit: (token, digest) for commit, token, digest in block.commit_keys()} if not block.is_plain else {}
+        firsts = block.commit_firsts()
+        for index, (first, count) in enumerate(zip(firsts, block.column("commit_counts"), strict=True)):
+            if index == 0 and first < block.first:
+                if first != self._commit:
+                    raise MalformedBlock(f"it continues a commit of {first}; the last one began at {self._commit}")
+                if self._open_key is not None:
+                    known = self._keys[self._open_key]
+                    self._keys[self._open_key] = known._replace(count=known.count + count)
+                continue
+            self._commit = first
+            self._open_key = None
+            if index in begun:
+                token, digest = begun[index]
+                self._open_key = token
+                self._keys[token] = IdempotencyRecord(first, count, digest)
+
+    @property
+    def record(self) -> StoreRecord | None:
+        """The store's record; None for an empty log."""
+        if self._store is None:
+            return None
+        return StoreRecord(*self._store, 0, self.next_sequence, len(self._streams), len(self._names), len(self._types))
+
+    def index_pairs(self) -> Iterator[Pair]:
+        """Every pair of the index, in key order."""
+        for number, runs in sorted(self._runs.items()):
+            position = 0
+            for entry in split_entries(runs):
+                yield keys.stream_entry_key(number, position), encode_runs(entry)
+                position += sum(count for _, count in entry)
+        for number, runs in sorted(self._name_runs.items()):
+            for entry in split_entries(runs):
+                yield keys.name_entry_key(number, entry[0][0]), encode_runs(entry)
+
+    def meta_pairs(self) -> list[Pair]:
+        """Every pair of the metadata, in key order; without the store's record where the log is empty."""
+        pairs: list[Pair] = []
+        record = self.record
+        if record is not None:
+            pairs.append((keys.STORE_RECORD_KEY, record.encode()))
+        for number, name in self._names.items():
+            pairs.append((keys.name_key(number), name.encode()))
+            pairs.append((keys.name_lookup_key(name), records.encode_name_number(number)))
+        versions: dict[str, list[int]] = {}
+        for number, declared in self._types.items():
+            pairs.append((keys.type_key(number), declared.encode()))
+            versions.setdefault(declared.name, []).append(number)
+        pairs += [(keys.type_lookup_key(name), records.encode_numbers(numbers)) for name, numbers in versions.items()]
+        for number, (name_number, id_key) in self._streams.items():
+            pairs.append((keys.stream_lookup_key(name_number, id_key), records.encode_stream_number(number)))
+            pairs.append((keys.stream_key(number), records.encode_stream(name_number, id_key)))
+        pairs += [(keys.idempotency_key(token), record.encode()) for token, record in self._keys.items()]
+        return sorted(pairs)
+
+
+def _next(number: int, expected: int, what: str) -> None:
+    if number != expected:
+        raise MalformedBlock(f"{what} number {number} is declared where {expected} comes next")

@@ -79,7 +79,8 @@ def rehydrate(db: varve.Varve, rows: list[Row]) -> Aircraft:
     """Fold the history of the aircraft that was scheduled most often, and compare that history with the source."""
     known = Counter(row.tailnum for row in rows if stream_id_of(row) != UNKNOWN_AIRCRAFT)
     tail_number = max(known, key=known.__getitem__, default="none")
-    aircraft, history = Aircraft(tail_number), []
+    aircraft = Aircraft(tail_number)
+    history: list[Row] = []
     for recorded in db.stream(STREAM, Flight).reader().iter_stream(tail_number):
         aircraft = aircraft.apply(recorded.event)
         history.append(to_row(recorded.stream_id, recorded.event))

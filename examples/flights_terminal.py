@@ -3,27 +3,23 @@
 Progress goes to stderr, so that stdout holds results and nothing else.
 """
 
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-try:
-    from rich.console import Console
-    from rich.progress import track as rich_track
-    from rich.table import Table
-except ImportError:  # the `demo` extra is not installed
-    HAS_RICH = False
-else:
-    HAS_RICH = True
-
 Item = TypeVar("Item")
 
+HAS_RICH = importlib.util.find_spec("rich") is not None  # it comes with the extra `demo`
 PLAIN_STEPS = 4
 
 
 def track(items: Sequence[Item], label: str) -> Iterator[Item]:
     """Yield the items and show how far they are: a bar on a terminal, a line per quarter elsewhere."""
     if HAS_RICH and sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track as rich_track
+
         yield from rich_track(items, label, console=Console(stderr=True))
         return
     shown = 0
@@ -37,6 +33,9 @@ def track(items: Sequence[Item], label: str) -> Iterator[Item]:
 def print_table(title: str, rows: Sequence[tuple[str, str]]) -> None:
     """Print names and figures in two columns."""
     if HAS_RICH and sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
         table = Table(title=title, show_header=False)
         table.add_column()
         table.add_column(justify="right")

@@ -214,9 +214,7 @@ def breaches_in_user_code(root: Path) -> list[str]:
     rooms = frozenset(TIER_OF) - {"varve"}
     for path, first_line, source in _user_code(root):
         where = path.relative_to(root).as_posix()
-        own_room = (
-            path.relative_to(root).parts[1].removeprefix("test_").removesuffix(".py") if path.suffix == ".py" else ""
-        )
+        own_room = _own_room(path.relative_to(root))
         height = TIER_OF.get(own_room, -1)
         tree = compile(source, where, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         assert isinstance(tree, ast.Module)
@@ -229,6 +227,11 @@ def breaches_in_user_code(root: Path) -> list[str]:
             found.append(f"{where}:{first_line + imported.line}: imports {imported.module}, which is private")
         found += [f"{where}:{first_line + line}: opens {LOCK_FILE}" for line in openings_of_the_lock_file(tree)]
     return found
+
+
+def _own_room(path: Path) -> str:
+    """The room that ``tests/engine/test_pins.py`` or ``tests/test_engine.py`` is named after, if there is one."""
+    return path.parts[1].removeprefix("test_").removesuffix(".py") if path.parts[0] == "tests" else ""
 
 
 def _user_code(root: Path) -> Iterator[tuple[Path, int, str]]:

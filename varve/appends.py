@@ -61,13 +61,12 @@ class StreamTypes:
     def encode_all(self, events: Iterable[object]) -> list[tuple[EventType, list[bytes]]]:
         """Events as runs of one type each. Raises as ``encode`` does; the message tells which event of the batch it
         was."""
-        batch = events if isinstance(events, list | tuple) else list(events)
+        batch = events if isinstance(events, list | tuple) else list(_iterable(events, "append_batch takes events"))
         if not batch:
             return []
-        first = self.of(batch[0])
-        cls = type(batch[0])
         try:
             if len(set(map(type, batch))) == 1:
+                first = self.of(batch[0])
                 pack = first.pack
                 runs = [(first, [pack(event) for event in batch])]
             else:
@@ -80,13 +79,12 @@ class StreamTypes:
                         bufs: list[bytes] = []
                         runs.append((event_type, bufs))
                     bufs.append(event_type.pack(event))
-        except (EventTypeError, InvalidInput, ValueError) as exc:
-            del cls
+            for event_type, bufs in runs:
+                if max(map(len, bufs)) > limits.EVENT_BYTES_MAX:
+                    raise _too_large(event_type.name, max(map(len, bufs)))
+        except (EventTypeError, ValueError) as exc:
             _tell_which(exc, batch, self)
             raise
-        for event_type, bufs in runs:
-            if max(map(len, bufs)) > limits.EVENT_BYTES_MAX:
-                raise _too_large(event_type.name, max(map(len, bufs)))
         return runs
 
 
@@ -98,6 +96,14 @@ def _tell_which(exc: BaseException, batch: list[object] | tuple[object, ...], ty
         except Exception:  # noqa: BLE001 - the same failure again, to find where
             exc.add_note(f"it was event {index} of a batch of {len(batch)}; nothing of the batch was written")
             return
+
+
+def _iterable(given: Iterable[Any], what: str) -> Iterable[Any]:
+    """An iterable argument, or the typed error; errors that it raises while it runs stay its own."""
+    try:
+        return iter(given)
+    except TypeError:
+        raise InvalidInput(f"{what} in an iterable, not {_spelled(given)}") from None
 
 
 def _too_large(name: str, size: int) -> EventTooLarge:
@@ -165,7 +171,7 @@ def append_many(
     last_key, last_type = b"", None
     bufs: list[bytes] = []
     by_class = types._by_class  # noqa: SLF001 - this file's own class
-    for index, item in enumerate(items):
+    for index, item in enumerate(_iterable(items, "append_many takes (stream id, event) pairs")):
         try:
             stream_id, event = item
         except (TypeError, ValueError):
@@ -176,13 +182,13 @@ def append_many(
                 id_key = known[type(stream_id), stream_id] = encode_stream_id(stream_id)
             event_type = by_class.get(type(event)) or types.of(event)
             buffer = event_type.pack(event)
+            if len(buffer) > limits.EVENT_BYTES_MAX:
+                raise _too_large(event_type.name, len(buffer))
         except (TypeError, ValueError) as exc:
             if isinstance(exc, TypeError) and not isinstance(exc, EventTypeError):
                 encode_stream_id(stream_id)  # an unhashable id: say so
             exc.add_note(f"it was item {index} of append_many; nothing of it was written")
             raise
-        if len(buffer) > limits.EVENT_BYTES_MAX:
-            raise _too_large(event_type.name, len(buffer))
         if event_type is last_type and id_key == last_key:
             bufs.append(buffer)
         else:
@@ -266,4 +272,6 @@ def _check_json(value: object, path: str, depth: int) -> None:
 
 
 def _plain(value: Any) -> Any:
-    return {key: _plain(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -24,11 +24,12 @@ class Bindings:
 
     def view_class(self, snapshot: Snapshot, type_number: int, _sequence: int = 0) -> Any:
         """The class of views of a type number."""
-        view = self._views.get(type_number)
+        views = self._views  # bind() replaces it: what was found before must not outlive that
+        view = views.get(type_number)
         if view is None:
             declared = snapshot.catalog.type(snapshot, type_number)
             bound = self._bound.get(declared.name)
             if bound is None:
                 bound = event_type_from_schema(declared.schema)
-            view = self._views[type_number] = bound.view_class
+            view = views[type_number] = bound.view_class
         return view

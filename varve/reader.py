@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, cast
 
+from varve import limits
 from varve.codec import EventType, event_type
 from varve.errors import InvalidInput, UnexpectedEventType
 from varve.layout import keys
@@ -152,7 +153,9 @@ class StreamReader(Generic[E]):
         if type(stream_sequence) is not int or stream_sequence < 0:
             raise InvalidInput(f"a stream sequence is an int from 0 on, not {stream_sequence!r}")
         number = snapshot.stream_number(self.name, encode_stream_id(stream_id))
-        return None if number is None else snapshot.global_of(number, stream_sequence)
+        if number is None or stream_sequence > limits.EVENTS_MAX:
+            return None
+        return snapshot.global_of(number, stream_sequence)
 
     def _view(self, snapshot: Snapshot, type_number: int, sequence: int) -> Any:
         """The class of views of a type number. Raises ``UnexpectedEventType``."""
@@ -259,15 +262,15 @@ class GlobalReader:
 
 def stream_names(streams: Iterable[str]) -> list[str]:
     """A ``streams=`` argument, checked. Raises ``InvalidInput``, ``InvalidName``."""
-    if isinstance(streams, str):
-        raise InvalidInput(f"streams= takes an iterable of stream names; write [{streams!r}]")
+    if isinstance(streams, str) or not isinstance(streams, Iterable):
+        raise InvalidInput(f"streams= takes an iterable of stream names such as ['orders'], not {streams!r}")
     return list(dict.fromkeys(map(keys.check_name, streams)))
 
 
 def type_names(types: Iterable[type | str]) -> frozenset[str]:
     """A ``types=`` argument, checked. Raises ``InvalidInput``, ``SchemaError``."""
-    if isinstance(types, str | type):
-        raise InvalidInput(f"types= takes an iterable of event classes or type names; write [{types!r}]")
+    if isinstance(types, str | type) or not isinstance(types, Iterable):
+        raise InvalidInput(f"types= takes an iterable of event classes or type names, not {types!r}")
     return frozenset(wanted if isinstance(wanted, str) else event_type(wanted).name for wanted in types)
 
 

@@ -164,7 +164,7 @@ class Recorded(Generic[E_co]):
     @property
     def type(self) -> type[E_co]:
         """The event's declared class."""
-        declared: type[E_co] = self._event.__event_class__  # type: ignore[attr-defined]
+        declared: type[E_co] = self._event.__varve__.cls  # type: ignore[attr-defined]
         return declared
 
     @property

@@ -153,7 +153,9 @@ def walk_blocks(
                 while low < high:
                     sequence = high - 1 if reverse else low
                     if block is None or not block.first <= sequence < block.first + block.count:
-                        if source.fixed is None and time.monotonic() - begun_s > limits.ITERATOR_SNAPSHOT_AGE_S_MAX:
+                        # Only after a block of this snapshot: a renewal that comes late must not renew again at once, for ever.
+                        old = block is not None and time.monotonic() - begun_s > limits.ITERATOR_SNAPSHOT_AGE_S_MAX
+                        if old and source.fixed is None:
                             start, stop = (start, at + high - first) if reverse else (at + low - first, stop)
                             finished = False
                             break

@@ -121,7 +121,7 @@ class Varve:
         allow_network: bool = False,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        folder = os.fspath(path)
+        folder = os.fspath(path) if isinstance(path, str | os.PathLike) else path
         if not isinstance(folder, str) or not folder or "\0" in folder:
             raise InvalidInput(f"a store's path is a non-empty str or Path, not {folder!r}")
         if durability not in DURABILITIES:
@@ -220,6 +220,7 @@ class Varve:
 
     def global_reader(self) -> GlobalReader:
         """A reader of the whole log; each of its calls sees the newest instant."""
+        self._engine.check_usable()
         return GlobalReader(self._live, self._bindings)
 
     def snapshot(self, at: int | None = None) -> Snapshot:
@@ -229,7 +230,7 @@ class Varve:
         """
         if at is not None and (not isinstance(at, int) or isinstance(at, bool) or at < 0):
             raise InvalidInput(f"at is a global sequence from 0 on, not {at!r}")
-        snapshot = self._engine.snapshot(at)
+        snapshot = self._engine.held_snapshot(at)
         if at is not None and at > snapshot.record.next_sequence:
             end = snapshot.record.next_sequence
             snapshot.close()
@@ -255,6 +256,7 @@ class Varve:
 
         ``metadata`` is that of every append in it; an append's own comes on top.
         """
+        self._engine.check_usable()
         return Transaction(self._engine, idempotency_key, metadata)
 
     def write(
@@ -269,6 +271,8 @@ class Varve:
         For decisions that must see the very latest. Nobody else commits meanwhile, so keep it short; ``fn`` cannot
         await. If it raises, nothing is written.
         """
+        if not callable(fn):
+            raise InvalidInput(f"db.write takes a function of the transaction, not {fn!r:.80}")
         with self._engine.session() as session:
             tx = WriteTransaction(self._engine, self._bindings, session, idempotency_key, metadata)
             try:
@@ -307,8 +311,8 @@ class Varve:
 
     def __del__(self) -> None:
         engine = getattr(self, "_engine", None)
-        if engine is not None and not engine.environment.is_closed and not engine.environment.is_forked:
-            engine.release()
+        if engine is not None:
+            engine.drop()
 
 
 class Snapshot:
@@ -326,17 +330,20 @@ class Snapshot:
 
     def reader(self, stream: Stream[E]) -> StreamReader[E]:
         """A reader of a stream name at this instant."""
-        if stream._engine is not self._engine:  # noqa: SLF001 - the same library
+        self._snapshot.transaction  # noqa: B018 - raises where it is closed
+        if getattr(stream, "_engine", None) is not self._engine:
             raise InvalidInput("a snapshot reads streams of its own store, made by db.stream(name, types)")
         return StreamReader(Fixed(self._engine, self._snapshot), stream.name, stream._types.by_name)  # noqa: SLF001
 
     def global_reader(self) -> GlobalReader:
         """A reader of the whole log at this instant."""
+        self._snapshot.transaction  # noqa: B018 - as in reader
         return GlobalReader(Fixed(self._engine, self._snapshot), self._bindings)
 
     @property
     def next_global_sequence(self) -> int:
         """Number of events at this instant."""
+        self._snapshot.transaction  # noqa: B018 - as in reader
         return self._snapshot.next_sequence
 
     def close(self) -> None:

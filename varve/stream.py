@@ -85,10 +85,12 @@ class Stream(Generic[E]):
 
     def reader(self) -> StreamReader[E]:
         """A reader of these streams; each of its calls sees the newest instant."""
+        self._engine.check_usable()
         return StreamReader(Live(self._engine), self.name, self._types.by_name)
 
     def _span(self, append: AppendRequest, key: IdempotencyKey | None) -> Span:
         if not append.parts:
+            self._engine.check_usable()
             if key is not None:
                 encode_idempotency_key(key)
             return Span(())

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from varve.appends import Metadata, StreamTypes, append_batch, append_many, append_one, commit_request
+from varve.appends import Metadata, StreamTypes, append_batch, append_many, append_one, commit_request, encode_metadata
 from varve.engine.request import AppendRequest, Committed
 from varve.errors import InvalidInput, TransactionClosed
 from varve.expected import ANY, ExpectedVersion
@@ -40,6 +40,8 @@ class Transaction:
             encode_idempotency_key(key)
         self._engine = engine
         self._key = key
+        if metadata is not None:
+            encode_metadata(metadata)
         self._metadata = metadata
         self._appends: list[AppendRequest] = []
         self._single: list[bool] = []
@@ -136,6 +138,7 @@ class Transaction:
         """The append's metadata over the transaction's."""
         if self._metadata is None or metadata is None:
             return metadata if self._metadata is None else self._metadata
+        encode_metadata(metadata)
         return {**self._metadata, **metadata}
 
     def _add(self, stream: Stream[Any], append: AppendRequest, *, single: bool = False) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum, IntFlag
 from typing import Any
@@ -141,7 +141,7 @@ class Everything:
     label: str = "none"
 
 
-times = st.datetimes(datetime(1700, 1, 1), datetime(2200, 1, 1), timezones=st.just(timezone.utc))
+times = st.datetimes(datetime(1700, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
 decimals = st.decimals(allow_nan=False, allow_infinity=False)
 
 
@@ -202,10 +202,10 @@ def everything(**changes: Any) -> Everything:
         "lines": (Line("a", 1, 2), Line("bcde", 3, 4)),
         "notes": (Note("n"),),
         "tree": Tree(-3, (Tree(1), Tree(2, (), Tree(4)))),
-        "payment": Card("4711", datetime(2030, 1, 1, tzinfo=timezone.utc)),
+        "payment": Card("4711", datetime(2030, 1, 1, tzinfo=UTC)),
         "refund": None,
         "key": UUID(int=9),
-        "at": datetime(2020, 1, 2, 3, 4, 5, 6, tzinfo=timezone.utc),
+        "at": datetime(2020, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
         "price": Decimal("1.50"),
         "color": Color.BLUE,
         "access": Access.READ | Access.WRITE,
@@ -221,7 +221,7 @@ def everything(**changes: Any) -> Everything:
         "colors": (Color.RED,),
         "points": (point, Point(0.0, 1.0)),
         "keys": (UUID(int=1),),
-        "times": (datetime(1999, 12, 31, tzinfo=timezone.utc),),
+        "times": (datetime(1999, 12, 31, tzinfo=UTC),),
         "prices": (Decimal(1), Decimal("-0.10")),
     }
     return Everything(**(defaults | changes))

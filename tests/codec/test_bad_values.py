@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import numpy
+import numpy as np
 import pytest
 from codec_models import (
     Access,
@@ -30,7 +30,7 @@ from varve.codec import event, event_type
 from varve.errors import EventEncodingError, VarveError
 
 NAIVE = datetime(2020, 1, 1)
-FAR = datetime(2300, 1, 1, tzinfo=timezone.utc)
+FAR = datetime(2300, 1, 1, tzinfo=UTC)
 
 BAD = [
     ("flag", 1, "flag must be a bool, not 1 (int)"),
@@ -106,7 +106,7 @@ def test_integers_are_refused_just_outside_their_range(name: str) -> None:
     for good in (low, bound - 1):
         data = pack(dataclasses.replace(one, **{name: good}))
         assert getattr(event_type(Numbers).view(data), name) == good
-    for bad in (low - 1, bound, True, 1.0, float("nan"), None, "1", numpy.bool_(True)):
+    for bad in (low - 1, bound, True, 1.0, float("nan"), None, "1", np.bool_(True)):
         with pytest.raises(EventEncodingError, match=rf"Numbers\.{name} must be"):
             pack(dataclasses.replace(one, **{name: bad}))
 
@@ -155,15 +155,15 @@ def test_long_values_are_cut_in_messages() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "want"),
     [
-        ("count", numpy.uint8(5), 5),
-        ("numbers", numpy.array([1, 2], dtype="uint64"), (1, 2)),
-        ("numbers", [numpy.int64(7)], (7,)),
-        ("ratios", numpy.array([0.5], dtype="float32"), (0.5,)),
-        ("ratio", numpy.float32(0.5), 0.5),
-        ("exact", numpy.float64(0.5), 0.5),
+        ("count", np.uint8(5), 5),
+        ("numbers", np.array([1, 2], dtype="uint64"), (1, 2)),
+        ("numbers", [np.int64(7)], (7,)),
+        ("ratios", np.array([0.5], dtype="float32"), (0.5,)),
+        ("ratio", np.float32(0.5), 0.5),
+        ("exact", np.float64(0.5), 0.5),
         ("exact", 3, 3.0),
-        ("flag", numpy.bool_(True), True),
-        ("flags", numpy.array([True, False]), (True, False)),
+        ("flag", np.bool_(True), True),
+        ("flags", np.array([True, False]), (True, False)),
         ("blob", bytearray(b"abc"), b"abc"),
         ("blob", memoryview(b"abc"), b"abc"),
         ("bytes_", b"\x01\x02", (1, 2)),
@@ -171,7 +171,7 @@ def test_long_values_are_cut_in_messages() -> None:
     ],
 )
 def test_close_relatives_are_taken(name: str, value: Any, want: Any) -> None:
-    """numpy scalars and arrays, bytearrays, ints for floats, enum members that only newer code knows."""
+    """Scalars of numpy and arrays, bytearrays, ints for floats, enum members that only newer code knows."""
     compiled = event_type(Everything)
     view = compiled.view(compiled.pack(everything(**{name: value})))
     assert plain(getattr(view, name)) == want

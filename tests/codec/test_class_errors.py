@@ -74,8 +74,8 @@ def test_a_type_that_cannot_be_stored_is_refused(annotation: Any, advice: str) -
 
 ACCEPTED = [
     (UserId, "i64"),
-    (Optional[u8], "u8"),
-    (Union[Card, Cash, None], "Card | Cash"),
+    (Optional[u8], "u8"),  # noqa: UP045
+    (Union[Card, Cash, None], "Card | Cash"),  # noqa: UP007
     (typing.List[int], "list[i64]"),  # noqa: UP006
     (collections.abc.Sequence[str], "list[str]"),
     (typing.Annotated[str, "a note"], "str"),
@@ -225,6 +225,12 @@ def test_dataclass_mistakes_are_schema_errors() -> None:
         @event
         class WithInit:
             a: dataclasses.InitVar[int]
+
+    with pytest.raises(SchemaError, match="init=False"):
+
+        @event
+        class Hidden:
+            a: int = dataclasses.field(default=1, init=False)
 
     with pytest.raises(SchemaError, match=r"the default of Wrong\.a must be in 0 \.\. 255"):
 

@@ -6,9 +6,9 @@ import dataclasses
 from typing import Any
 
 import pytest
+from codec_models import Cash, Everything, Line, Numbers, OrderPlaced, Tree, events_of, everything
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from codec_models import Cash, Everything, Line, Numbers, OrderPlaced, Tree, events_of, everything
 
 from varve.codec import declare, event_type, owned
 from varve.codec.json import from_json, to_json
@@ -46,7 +46,20 @@ def test_every_event_reads_back_equal(cls: Any, data: st.DataObject) -> None:
     check(cls, data.draw(events_of(cls)))
 
 
-KIND_NAMES = [*SCALARS, "str", "bytes", "decimal", "uuid", "datetime", "Line", "Box", "Color", "Access", "Card | Cash", "Tree"]
+KIND_NAMES = [
+    *SCALARS,
+    "str",
+    "bytes",
+    "decimal",
+    "uuid",
+    "datetime",
+    "Line",
+    "Box",
+    "Color",
+    "Access",
+    "Card | Cash",
+    "Tree",
+]
 
 
 @given(data=st.data())
@@ -95,6 +108,7 @@ def test_the_layout_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for n in range(40):
         check(Pair, Pair("a" * n, "b" * (40 - n)))
+    assert len(event_type(Pair).pack.__globals__["LAYOUTS"]) == 2
 
 
 def test_a_view_may_be_nested_in_a_new_event() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pickle
@@ -10,14 +11,33 @@ from enum import IntEnum, IntFlag
 from typing import Any
 
 import pytest
-from codec_models import Access, Card, Cash, Color, Everything, Line, Numbers, OrderPlaced, Point, Tree, everything, plain
+from codec_models import (
+    Access,
+    Card,
+    Cash,
+    Color,
+    Everything,
+    Line,
+    Numbers,
+    OrderPlaced,
+    Point,
+    Tree,
+    everything,
+    plain,
+)
 
 from varve.codec import event, event_type, event_type_from_schema, incompatibilities, struct, to_json
 from varve.codec.declare import declare
 from varve.errors import MalformedEvent
 from varve.types import u8, u16, u32, u64
 
-SAMPLES = [OrderPlaced(1, "x", 2, 3), everything(maybe_int=4), Tree(1, (Tree(2),)), Cash(), Numbers(*range(1, 12), True)]
+SAMPLES = [
+    OrderPlaced(1, "x", 2, 3),
+    everything(maybe_int=4),
+    Tree(1, (Tree(2),)),
+    Cash(),
+    Numbers(*range(1, 12), True),
+]
 
 
 @pytest.mark.parametrize("one", SAMPLES, ids=lambda s: type(s).__name__)
@@ -78,7 +98,17 @@ def test_garbage_is_no_schema() -> None:
     """MalformedEvent, whatever the bytes; code in names is not executed."""
     good = event_type(Everything).schema_bytes
     model = json.loads(event_type(Line).schema_bytes)
-    bad: list[bytes] = [b"", b"{}", b"[]", b"\xff", b"null", b"[" * 100_000, good[:-1], good + b" ", good.replace(b",", b", ")]
+    bad: list[bytes] = [
+        b"",
+        b"{}",
+        b"[]",
+        b"\xff",
+        b"null",
+        b"[" * 100_000,
+        good[:-1],
+        good + b" ",
+        good.replace(b",", b", "),
+    ]
     for field in ("x; import os", "a b", "class", "", "__class__", "x\n"):
         model["types"]["Line"]["table"][0]["name"] = field
         bad.append(json.dumps(model, sort_keys=True, separators=(",", ":")).encode())
@@ -95,10 +125,8 @@ def test_mutated_schemas_are_refused_or_work() -> None:
         text = bytearray(good)
         for _ in range(chance.randint(1, 2)):
             text[chance.randrange(len(text))] = chance.choice(b'{}[]":,0129aetu_')
-        try:
+        with contextlib.suppress(MalformedEvent):
             event_type_from_schema(bytes(text))
-        except MalformedEvent:
-            pass
 
 
 # -- evolution -------------------------------------------------------------------------------------------------------

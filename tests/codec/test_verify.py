@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from codec_models import Cash, Everything, Numbers, OrderPlaced, Tree, everything
 
-from varve.codec import event_type, owned, to_json
+from varve.codec import event, event_type, owned, to_json
 from varve.errors import MalformedEvent
 
 SAMPLES = [
@@ -124,6 +124,23 @@ def test_tables_shared_beyond_measure_are_refused() -> None:
         out += b"".join(struct.pack("<I", following - (at + 12 + 4 * i)) for i in range(fan))
     with pytest.raises(MalformedEvent, match="expand beyond measure"):
         event_type(Tree).verify(bytes(out))
+
+
+@event
+class Pair:
+    left: Pair | None
+    right: Pair | None
+
+
+def test_tables_shared_by_two_fields_are_refused() -> None:
+    """The same through plain fields: both sides of each of 40 levels point to the next, 2^40 tables in 640 bytes."""
+    levels, size = 40, 12
+    out = bytearray(struct.pack("<IHHHHHHHHHH", 24, 8, 12, 4, 8, 8, 12, 0, 0, 0, 0))
+    for level in range(levels):
+        at, last = 24 + level * size, level == levels - 1
+        out += struct.pack("<iII", at - (12 if last else 4), size - 4, size - 8)
+    with pytest.raises(MalformedEvent, match="expand beyond measure"):
+        event_type(Pair).verify(bytes(out))
 
 
 @pytest.mark.parametrize(

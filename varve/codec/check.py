@@ -69,7 +69,7 @@ def as_utc(value: Any) -> Any:
 
 
 def as_tuple(value: Any) -> Any:
-    if type(value) is tuple or isinstance(value, (str, dict, set, frozenset)):
+    if value is None or type(value) is tuple or isinstance(value, (str, dict, set, frozenset)):
         return value
     tolist = getattr(value, "tolist", None)
     try:
@@ -113,7 +113,7 @@ def shown(value: object) -> str:
     """A repr for messages: short, whatever the value."""
     try:
         text = repr(value)
-    except Exception:
+    except Exception:  # noqa: BLE001  (a user's __repr__ must not hide the real error)
         text = f"<{type(value).__name__} whose repr fails>"
     return text if len(text) <= SHOWN_CHARS_MAX else text[: SHOWN_CHARS_MAX - 3] + "..."
 
@@ -154,10 +154,7 @@ def _record(declaration: Declaration, value: object, path: str, depth: int) -> A
             item = getattr(value, f.name)
         except AttributeError:
             raise _Bad(where, "is not set; every field needs a value", None) from None
-        if item is None and f.optional:
-            fit = None
-        else:
-            fit = _value(f.kind, item, where, declaration, depth)
+        fit = None if item is None and f.optional else _value(f.kind, item, where, declaration, depth)
         object.__setattr__(out, f.name, fit)
     return out
 
@@ -218,7 +215,7 @@ def _exact(value: int) -> float:
 
 
 def _numpy_float(value: object, path: str, tag: str) -> float:
-    """numpy's float32 and float16 are no floats; anything else that merely converts (a Fraction) is refused."""
+    """A float32 or float16 of numpy is no float; anything else that merely converts (a Fraction) is refused."""
     if type(value).__module__ == "numpy" and hasattr(value, "__float__") and getattr(value, "shape", None) == ():
         return float(value)
     raise _Bad(path, f"must be a float ({tag})", value)

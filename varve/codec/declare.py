@@ -81,7 +81,19 @@ MARK: Final = "__varve__"
 class Declaration:
     """What a decorated class declares. ``resolve`` turns its annotations into fields, once."""
 
-    __slots__ = ("_fields", "_hold", "bound", "cls", "compiled", "dynamic", "key", "name", "placeholder", "scope", "what")
+    __slots__ = (
+        "_fields",
+        "_hold",
+        "bound",
+        "cls",
+        "compiled",
+        "dynamic",
+        "key",
+        "name",
+        "placeholder",
+        "scope",
+        "what",
+    )
 
     def __init__(self, cls: type, what: str, name: str, scope: dict[str, Any]) -> None:
         self.cls = cls
@@ -103,6 +115,7 @@ class Declaration:
 
     @property
     def fields(self) -> tuple[FieldDef, ...]:
+        """In order of declaration; SchemaError when an annotation still names nothing."""
         if self._fields is None:
             try:
                 self.read_annotations()
@@ -118,7 +131,8 @@ class Declaration:
         assert isinstance(found, Declaration)
         return found
 
-    def enum_of(self, name: str) -> type[IntEnum] | type[IntFlag]:
+    def enum_of(self, name: str) -> type[IntEnum | IntFlag]:
+        """The enum class of that name."""
         found = self.bound[name]
         assert not isinstance(found, Declaration)
         return found  # type: ignore[no-any-return]
@@ -136,6 +150,7 @@ class Declaration:
         return [(name, fix) for name, fix in found if fix is not None]
 
     def definition(self) -> TypeDef:
+        """This class as it stands in a schema."""
         return TypeDef(self.what, self.name, fields=self.fields)
 
     def schema(self) -> Schema:
@@ -191,6 +206,7 @@ class Declaration:
         self._hold = hold
 
     def kind_or_optional(self, hint: Any, where: str) -> tuple[Kind, bool]:
+        """The kind of a field's annotation, and whether None is allowed."""
         hint = unwrapped(hint)
         if typing.get_origin(hint) not in {typing.Union, types.UnionType}:
             return self.kind(hint, where), False
@@ -209,6 +225,7 @@ class Declaration:
         return Kind("union", names=tuple(kind.name for kind in kinds)), optional
 
     def kind(self, hint: Any, where: str, inside_vector: bool = False) -> Kind:
+        """The kind of one type without None; SchemaError names ``where`` and what to use instead."""
         hint = unwrapped(hint)
         if isinstance(hint, Kind):
             found = hint
@@ -221,10 +238,13 @@ class Declaration:
         else:
             raise SchemaError(f"{where}: {spelled(hint)} cannot be stored; {self.instead(hint, inside_vector)}")
         if self.what == "struct" and not found.inline:
-            raise SchemaError(f"{where}: a struct holds numbers and structs only, not {found}; use @varve.event instead")
+            raise SchemaError(
+                f"{where}: a struct holds numbers and structs only, not {found}; use @varve.event instead"
+            )
         return found
 
     def instead(self, hint: Any, inside_vector: bool) -> str:
+        """Advice for a type that cannot be stored."""
         origin = typing.get_origin(hint)
         if origin in {typing.Union, types.UnionType} and inside_vector:
             return "items of a vector are all of one type and never None: use a nested event class with such a field"
@@ -234,13 +254,16 @@ class Declaration:
             return "name one concrete type"
         key = origin or hint
         known = isinstance(key, collections.abc.Hashable) and key in INSTEAD
-        return INSTEAD[key] if known else "use numbers, str, bytes, lists of them, or a class decorated with @varve.event"
+        return (
+            INSTEAD[key] if known else "use numbers, str, bytes, lists of them, or a class decorated with @varve.event"
+        )
 
     def vector(self, hint: Any, where: str, inside_vector: bool) -> Kind:
+        """The kind of list[T], tuple[T, ...] or Sequence[T]."""
         args = typing.get_args(hint)
         if inside_vector:
             raise SchemaError(f"{where}: a vector of vectors cannot be stored; use a list of a nested event class")
-        if typing.get_origin(hint) is tuple and (len(args) != 2 or args[1] is not Ellipsis):  # noqa: PLR2004
+        if typing.get_origin(hint) is tuple and (len(args) != 2 or args[1] is not Ellipsis):
             raise SchemaError(f"{where}: {spelled(hint)} cannot be stored; use tuple[T, ...] or a @varve.struct class")
         if not args:
             raise SchemaError(f"{where}: say what it holds: list[T]")
@@ -266,6 +289,7 @@ class Declaration:
         )
 
     def bind(self, kind: Kind, target: Any, where: str) -> Kind:
+        """Remember which class a name means."""
         if self.what == "struct" and target is self:
             raise SchemaError(f"{where}: a struct cannot hold itself; use @varve.event")
         if self.bound.setdefault(kind.name, target) is not target:
@@ -277,6 +301,8 @@ class Declaration:
         assert self._hold is not None
         out = []
         for f in dataclasses.fields(self.cls):
+            if not f.init:
+                raise SchemaError(f"{self.name}.{f.name}: an event is its fields; init=False cannot be rebuilt")
             kind, optional = self._hold[f.name]
             default = self.absent_value(f, kind, optional)
             deprecated = bool(f.metadata.get("deprecated", False))
@@ -318,7 +344,9 @@ def unwrapped(hint: Any) -> Any:
 
 
 def spelled(hint: Any) -> str:
-    return hint.__qualname__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+    return (
+        hint.__qualname__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+    )
 
 
 def enum_def(name: str, cls: Any) -> TypeDef:
@@ -352,7 +380,7 @@ def event(cls: type[T] | None = None, /, *, name: str | None = None) -> Any:
     ``name`` is the store-wide type name, the class's own name by default. Raises SchemaError for a class that cannot be
     stored, saying what to use instead.
     """
-    scope = names_of(sys._getframe(1))
+    scope = names_of(sys._getframe(1))  # noqa: SLF001  (the documented way to a caller's names)
     if cls is not None:
         return declare(cls, "table", name, scope)
     return lambda cls: declare(cls, "table", name, scope)
@@ -368,7 +396,7 @@ def struct(cls: type[T] | None = None, /, *, name: str | None = None) -> Any:
 
     Cheaper than a nested event class and just as frozen; its fields can never be added to.
     """
-    scope = names_of(sys._getframe(1))
+    scope = names_of(sys._getframe(1))  # noqa: SLF001  (the documented way to a caller's names)
     if cls is not None:
         return declare(cls, "struct", name, scope)
     return lambda cls: declare(cls, "struct", name, scope)
@@ -413,7 +441,8 @@ def declare(cls: Any, what: str, name: str | None, scope: dict[str, Any]) -> typ
         pending = True
     else:
         pending = False
-    if pending or found.normalisers():
+    own_init = "__init__" in cls.__dict__
+    if pending:
         cls.__post_init__ = values.post_init(found, cls.__dict__.get("__post_init__"))
     try:
         made = dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)(cls)
@@ -421,6 +450,8 @@ def declare(cls: Any, what: str, name: str | None, scope: dict[str, Any]) -> typ
         raise SchemaError(f"{cls.__name__}: {error}") from error
     found.cls = made
     setattr(made, MARK, found)
+    if not pending:
+        (values.normalise_after if own_init else values.add_constructor)(made, dict(found.normalisers()))
     values.add_value_methods(made, found)
     if not pending:
         found.finish()

@@ -120,7 +120,7 @@ class _Maker:
         base: Any = IntFlag if definition.flags else IntEnum
         made: Any = base(name, list(definition.members))
         schema_bytes = self.schema_bytes
-        made.__reduce_ex__ = lambda member, protocol: (rebuild_member, (schema_bytes, name, int(member)))
+        made.__reduce_ex__ = lambda member, _: (rebuild_member, (schema_bytes, name, int(member)))
         return made
 
     def label(self, name: str) -> str:

@@ -72,7 +72,9 @@ class EventType:
         self.schema: Schema = declared.schema()
         self.schema_bytes = self.schema.to_bytes()
         self.fingerprint = blake2b(self.schema_bytes, digest_size=16).digest()
-        self.plan: TablePlan = plan_table(self.schema.table, self._struct_plan, lambda name: self.schema.types[name].base)
+        self.plan: TablePlan = plan_table(
+            self.schema.table, self._struct_plan, lambda name: self.schema.types[name].base
+        )
 
     def _struct_plan(self, name: str) -> StructPlan:
         return plan_struct(self.schema.types[name], self._struct_plan, lambda enum: self.schema.types[enum].base)
@@ -146,7 +148,7 @@ class Build:
         """Whether what a field points to holds 8-byte values."""
         if kind.tag == "vector":
             assert kind.item is not None
-            return self.shape(kind.item)[1] == 8 if kind.item.inline else self.wide(kind.item)  # noqa: PLR2004
+            return self.shape(kind.item)[1] == 8 if kind.item.inline else self.wide(kind.item)
         names = kind.references() if kind.tag in {"table", "union"} else ()
         return any(is_wide(self.declaration.declaration_of(name)) for name in names)
 
@@ -176,7 +178,7 @@ def is_wide(declared: Declaration) -> bool:
         table = Build(target.compiled)
         for f in table.fields:
             kind = f.kind.item if f.kind.item is not None else f.kind
-            if kind.inline and table.shape(kind)[1] == 8:  # noqa: PLR2004
+            if kind.inline and table.shape(kind)[1] == 8:
                 return True
     return False
 

@@ -6,9 +6,10 @@ import math
 import re
 from typing import Any
 
+from varve.codec.check import nanoseconds
+from varve.codec.declare import Declaration
 from varve.codec.event_type import event_type
 from varve.codec.json import absent_object
-from varve.codec.declare import Declaration
 from varve.codec.schema import NO_DEFAULT, SCALARS, FieldDef, Kind, Schema, TypeDef
 
 __all__ = ["to_fbs"]
@@ -22,8 +23,8 @@ BYTES_TEXT = "table Bytes {\n  data:[ubyte];\n}\n"
 def to_fbs(cls: Any) -> str:
     """FlatBuffers schema text of an event class with everything it needs, acceptable to flatc.
 
-    datetime is ``long`` (nanoseconds since 1970 UTC), Decimal ``string``, an IntFlag its number. Characters of type names that .fbs does not know
-    become underscores.
+    datetime is ``long`` (nanoseconds since 1970 UTC), Decimal ``string``, an IntFlag its number. Characters of type
+    names that .fbs does not know become underscores.
     """
     compiled = event_type(cls)
     return _Writer(compiled.schema, compiled.declaration).text()
@@ -131,8 +132,6 @@ class _Writer:
             return ""
         value = absent_object(f.kind, f.default, self.declarations[owner.name])
         if tag == "datetime":
-            from varve.codec.check import nanoseconds  # noqa: PLC0415
-
             return f" = {nanoseconds(value)}"
         if tag == "bool":
             return f" = {str(value).lower()}"

@@ -187,7 +187,12 @@ def _value(kind: Kind, data: Any, path: str, declaration: Declaration, depth: in
 
 
 def _text(tag: str, data: Any, path: str) -> Any:
-    want = {"bytes": "base64 text", "datetime": "an ISO 8601 time with its offset", "uuid": "a UUID", "decimal": "a decimal"}
+    want = {
+        "bytes": "base64 text",
+        "datetime": "an ISO 8601 time with its offset",
+        "uuid": "a UUID",
+        "decimal": "a decimal",
+    }
     if not isinstance(data, str):
         raise _Bad(path, f"must be {want[tag]}", data)
     try:

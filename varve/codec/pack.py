@@ -285,7 +285,7 @@ def _body(src: Source, build: Build) -> None:
     src.put("", "")
 
 
-def _pack_whole(src: Source, build: Build) -> None:
+def _pack_whole(src: Source) -> None:
     src.put("def pack_whole(e):", '    """An event by way of its body."""')
     src.put("    x = body(e, 1)", "    return ROOT + x if len(x) & 4 else ROOT + x + Z4", "", "")
 
@@ -299,7 +299,9 @@ def uses_layouts(build: Build) -> bool:
 def _pack_by_layout(src: Source, build: Build) -> None:
     plan, fields = build.plan, build.fields
     strings = [slot for slot in plan.inline if not slot.tag and not fields[slot.field].kind.inline]
-    src.put("def pack(e):", '    """The event as a FlatBuffer; EventEncodingError when a value does not fit."""', "    try:")
+    src.put(
+        "def pack(e):", '    """The event as a FlatBuffer; EventEncodingError when a value does not fit."""', "    try:"
+    )
     src.depth += 2
     _read_fields(src, fields)
     _checks(src, build, "return pack_slow(e)")
@@ -332,7 +334,7 @@ def pack_source(build: Build) -> str:
     """The source of an event class's packers."""
     src = Source()
     _body(src, build)
-    _pack_whole(src, build)
+    _pack_whole(src)
     if uses_layouts(build):
         _pack_by_layout(src, build)
     else:

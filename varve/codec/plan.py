@@ -69,6 +69,7 @@ class TablePlan:
 
     @property
     def vtable_bytes(self) -> int:
+        """The size of the vtable."""
         return 4 + 2 * self.ids
 
     def prefix(self, absent: Iterable[int] = ()) -> bytes:
@@ -103,6 +104,7 @@ def inline_shape(kind: Kind, struct_of: StructOf, base_of: Callable[[str], str])
 
 
 def plan_struct(definition: TypeDef, struct_of: StructOf, base_of: Callable[[str], str]) -> StructPlan:
+    """Fields in order of declaration, each aligned to its own size; the whole to the widest."""
     at, widest, offsets, codes = 0, 1, [], ["<"]
     for f in definition.fields:
         size, align, code = inline_shape(f.kind, struct_of, base_of)

@@ -269,4 +269,3 @@ def vector_reader(item: Callable[[Any, int], Any], stride: int) -> Callable[[Any
         return tuple([item(b, at) for at in range(start, start + U4(b, p)[0] * stride, stride)])
 
     return read
-

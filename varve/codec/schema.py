@@ -79,9 +79,11 @@ class Kind:
 
     @property
     def inline(self) -> bool:
+        """Stored in the table itself, not behind an offset."""
         return self.tag in INLINE_TAGS
 
     def to_json(self) -> Any:
+        """This kind in the canonical text."""
         if self.tag == "vector":
             assert self.item is not None
             return {"vector": self.item.to_json()}
@@ -125,6 +127,7 @@ class FieldDef:
         return self.defaultless and self.kind.tag not in NUMBER_TAGS
 
     def to_json(self) -> dict[str, Any]:
+        """This part of the canonical text."""
         out: dict[str, Any] = {"name": self.name, "type": self.kind.to_json()}
         if self.optional:
             out["optional"] = True
@@ -147,6 +150,7 @@ class TypeDef:
     flags: bool = False
 
     def to_json(self) -> dict[str, Any]:
+        """This part of the canonical text."""
         if self.what == "enum":
             out: dict[str, Any] = {"enum": self.base, "members": [list(member) for member in self.members]}
             if self.flags:
@@ -164,6 +168,7 @@ class Schema:
 
     @property
     def table(self) -> TypeDef:
+        """The root."""
         return self.types[self.root]
 
     def to_bytes(self) -> bytes:
@@ -190,6 +195,7 @@ TYPE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/\-]*", re.ASCII)
 
 
 def check_type_name(name: str) -> None:
+    """Type names end up in schema text and in .fbs: a narrow alphabet."""
     if not isinstance(name, str) or not TYPE_NAME.fullmatch(name) or len(name) > limits.TYPE_NAME_BYTES_MAX:
         raise SchemaError(
             f"{name!r} cannot be an event type's name: ASCII letters, digits and _ . : / - , starting with a letter, at most "
@@ -293,7 +299,7 @@ class _Parser:
                 return Kind(tag)
             case {"vector": item} if len(body) == 1 and not inside_vector:
                 return Kind("vector", item=self.kind(item, where, True))
-            case {"union": [*names]} if len(body) == 1 and not inside_vector and 0 < len(names) < 256:  # noqa: PLR2004
+            case {"union": [*names]} if len(body) == 1 and not inside_vector and 0 < len(names) < 256:
                 if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
                     return Kind("union", names=tuple(names))
             case {"enum": str(name)} | {"struct": str(name)} | {"table": str(name)} if len(body) == 1:

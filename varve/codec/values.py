@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,22 +34,73 @@ NAN: Final = _NaN()
 
 
 def post_init(declaration: Declaration, users: Callable[[Any], None] | None) -> Callable[[Any], None]:
-    """A ``__post_init__`` that normalises the fields that need it, then runs the user's own."""
-    fixes: list[tuple[str, Callable[[Any], Any]]] | None = None
+    """A ``__post_init__`` for a class whose annotations cannot be read yet: normalises, then runs the user's own."""
+    ready: Callable[[Any], None] | None = None
+
+    def __post_init__(self: Any) -> None:
+        nonlocal ready
+        if ready is None:
+            ready = _fixing(dict(declaration.normalisers()), users)
+        ready(self)
+
+    return __post_init__
+
+
+def _fixing(fixes: dict[str, Callable[[Any], Any]], users: Callable[[Any], None] | None) -> Callable[[Any], None]:
     put = object.__setattr__
 
     def __post_init__(self: Any) -> None:
-        nonlocal fixes
-        if fixes is None:
-            fixes = declaration.normalisers()
-        for name, fix in fixes:
-            value = getattr(self, name)
-            if value is not None:
-                put(self, name, fix(value))
+        for name, fix in fixes.items():
+            put(self, name, fix(getattr(self, name)))
         if users is not None:
             users(self)
 
     return __post_init__
+
+
+def add_constructor(cls: Any, fixes: dict[str, Callable[[Any], Any]]) -> None:
+    """An ``__init__`` with the dataclass's signature that sets slots by their descriptors, at half the cost of the frozen
+    dataclass's own, and normalises the fields that need it."""
+    fields = dataclasses.fields(cls)
+    namespace: dict[str, Any] = {}
+    parameters, lines = ["_self"], []
+    for f in [*(f for f in fields if not f.kw_only), *(f for f in fields if f.kw_only)]:
+        if f.kw_only and "*" not in parameters:
+            parameters.append("*")
+        parameter, value = f.name, f.name
+        if f.default_factory is not dataclasses.MISSING:
+            namespace |= {f"_make_{f.name}": f.default_factory, "_MISSING": dataclasses.MISSING}
+            parameter, value = f"{f.name}=_MISSING", f"_make_{f.name}() if {f.name} is _MISSING else {f.name}"
+        elif f.default is not dataclasses.MISSING:
+            namespace[f"_default_{f.name}"] = f.default
+            parameter = f"{f.name}=_default_{f.name}"
+        parameters.append(parameter)
+        namespace[f"_set_{f.name}"] = cls.__dict__[f.name].__set__
+        if f.name in fixes:
+            namespace[f"_fix_{f.name}"] = fixes[f.name]
+            value = f"_fix_{f.name}({value})"
+        lines.append(f"    _set_{f.name}(_self, {value})\n")
+    if hasattr(cls, "__post_init__"):
+        lines.append("    _self.__post_init__()\n")
+    exec(f"def __init__({', '.join(parameters)}):\n{''.join(lines) or '    pass'}", namespace)
+    made = namespace["__init__"]
+    made.__qualname__, made.__module__ = f"{cls.__qualname__}.__init__", cls.__module__
+    made.__annotations__ = cls.__init__.__annotations__
+    cls.__init__ = made
+
+
+def normalise_after(cls: Any, fixes: dict[str, Callable[[Any], Any]]) -> None:
+    """For a class with its own ``__init__``: what that has set is normalised when it returns."""
+    users = cls.__init__
+    fix = _fixing(fixes, None)
+
+    @functools.wraps(users)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        users(self, *args, **kwargs)
+        fix(self)
+
+    if fixes:
+        cls.__init__ = __init__
 
 
 def _key_item(f: FieldDef) -> str:
@@ -109,7 +162,7 @@ def add_value_methods(cls: Any, declaration: Declaration) -> None:
         return f"{cls.__qualname__}({inside})"
 
     def _repr_html_(self: Any) -> str:
-        import html  # noqa: PLC0415  (only notebooks need it)
+        import html
 
         rows = "".join(
             f"<tr><th>{f.name}</th><td>{html.escape(shown(getattr(self, f.name)))}</td></tr>"
@@ -132,7 +185,7 @@ def _reduce(cls: type, declaration: Declaration) -> Callable[[Any], tuple[Any, .
     def __reduce__(self: Any) -> tuple[Any, ...]:
         fields = tuple(owned_value(getattr(self, f.name)) for f in dataclasses.fields(cls))
         if declaration.dynamic is not None:
-            from varve.codec.dynamic import rebuild_event  # noqa: PLC0415  (a cycle otherwise)
+            from varve.codec.dynamic import rebuild_event
 
             return rebuild_event, (declaration.dynamic, declaration.name, fields)
         return rebuild, (cls, fields)
@@ -154,7 +207,10 @@ def owned_value(value: Any) -> Any:
     if type(value) is memoryview:
         return tuple(value)
     if type(value) is tuple:
-        return tuple(map(owned_value, value)) if value and _is_event(value[0]) else value
+        if not value or not _is_event(value[0]):
+            return value
+        items = tuple(map(owned_value, value))
+        return value if all(map(operator.is_, items, value)) else items
     return owned(value) if _is_event(value) else value
 
 

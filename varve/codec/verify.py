@@ -40,7 +40,9 @@ def verify_event(compiled: EventType, buffer: bytes | memoryview) -> None:
     """MalformedEvent unless the buffer holds a valid event of the type. Its first byte counts as 8-aligned."""
     data = bytes(buffer)
     if len(data) > limits.EVENT_BYTES_MAX:
-        raise MalformedEvent(f"an event of {len(data)} bytes; at most {limits.EVENT_BYTES_MAX} are allowed", offset=None)
+        raise MalformedEvent(
+            f"an event of {len(data)} bytes; at most {limits.EVENT_BYTES_MAX} are allowed", offset=None
+        )
     _Verifier(compiled.schema, data).root()
 
 
@@ -71,7 +73,7 @@ class _Verifier:
     def target(self, at: int, what: str) -> int:
         """Where the uoffset at ``at`` points to; only forward, and 4-aligned."""
         offset: int = U4(self.data, at)[0]
-        if offset < 4 or offset > self.size - at:  # noqa: PLR2004
+        if offset < 4 or offset > self.size - at:
             raise self.bad(f"the offset of {what} points outside the buffer", at)
         if (at + offset) % 4:
             raise self.bad(f"{what} is not aligned to 4 bytes", at + offset)
@@ -119,10 +121,10 @@ class _Verifier:
         vtable = at - I4(self.data, at)[0]
         self.need(vtable, 4, 2, f"the vtable of {name}")
         vtable_size, table_size = U2(self.data, vtable)[0], U2(self.data, vtable + 2)[0]
-        if vtable_size < 4 or vtable_size % 2:  # noqa: PLR2004
+        if vtable_size < 4 or vtable_size % 2:
             raise self.bad(f"the vtable of {name} has an impossible size", vtable)
         self.need(vtable, vtable_size, 2, f"the vtable of {name}")
-        if table_size < 4:  # noqa: PLR2004
+        if table_size < 4:
             raise self.bad(f"{name} has an impossible size", vtable + 2)
         self.need(at, table_size, 4, name)
         return at, vtable, vtable_size, table_size
@@ -133,7 +135,7 @@ class _Verifier:
         offset: int = U2(self.data, vtable + entry)[0] if entry < vtable_size else 0
         if not offset:
             return 0
-        if offset < 4 or offset + size > table_size:  # noqa: PLR2004
+        if offset < 4 or offset + size > table_size:
             raise self.bad(f"{what} lies outside its table", at + offset)
         self.need(at + offset, size, align, what)
         return at + offset
@@ -234,5 +236,3 @@ class _Verifier:
                     raise self.bad(f"{what} shares its parts so often that it would expand beyond measure", at)
         self.done[at, f"[{item}]"] = cost = (height, tables, total)
         return cost
-
-

@@ -161,7 +161,12 @@ def view_source(build: Build) -> str:
             _fresh(src, build, f, which)
             _general(src, build, index, f, which)
     src.put("def nested(b, p):", '    """A view of the table whose uoffset stands at p."""')
-    src.put("    v = NEW(FRESH_NESTED)", "    v._b = b", f"    v._o = p + U4(b, p)[0] - {build.plan.table_at}", "    return v")
+    src.put(
+        "    v = NEW(FRESH_NESTED)",
+        "    v._b = b",
+        f"    v._o = p + U4(b, p)[0] - {build.plan.table_at}",
+        "    return v",
+    )
     return src.text()
 
 
@@ -201,11 +206,11 @@ class Known(dict[bytes, int]):
         return True
 
 
-def _frozen_set(self: Any, value: object) -> None:
+def _frozen_set(_self: Any, _value: object) -> None:
     raise dataclasses.FrozenInstanceError("events are frozen; dataclasses.replace makes a changed copy")
 
 
-def _frozen_delete(self: Any) -> None:
+def _frozen_delete(_self: Any) -> None:
     raise dataclasses.FrozenInstanceError("events are frozen")
 
 

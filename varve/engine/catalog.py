@@ -7,9 +7,11 @@ invalidation, only bounds. Every handle has one catalog, shared by its readers a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from varve import limits
+from varve.errors import CorruptedStore
 from varve.layout import keys, records
 from varve.layout.keys import StreamId
 from varve.layout.records import StoreRecord, TypeRecord
@@ -25,10 +27,10 @@ class MetaReader(Protocol):
     def record(self) -> StoreRecord:
         """The store's own record."""
 
-    def find_meta(self, key: bytes) -> memoryview | None:
+    def find_meta(self, key: bytes) -> memoryview | bytes | None:
         """A metadata value, or None."""
 
-    def meta(self, key: bytes) -> memoryview:
+    def meta(self, key: bytes) -> memoryview | bytes:
         """A metadata value that must be there."""
 
 
@@ -43,8 +45,8 @@ class Catalog:
     """Bounded memory of what numbers mean. Its misses read the snapshot that is asking."""
 
     def __init__(self) -> None:
-        self.names: list[str] = []
-        self.types: list[TypeRecord] = []
+        self._names: dict[int, str] = {}
+        self._types: dict[int, TypeRecord] = {}
         self._name_numbers: dict[str, int] = {}
         self._type_numbers: dict[tuple[str, bytes], int] = {}
         self._streams: dict[int, StreamIdentity] = {}
@@ -52,15 +54,11 @@ class Catalog:
 
     def refresh(self, snapshot: MetaReader, record: StoreRecord) -> None:
         """Learn the names and types that were declared since."""
-        for number in range(len(self.names), record.next_name):
-            name = str(snapshot.meta(keys.name_key(number)), "utf-8")
-            if len(self.names) == number:  # another thread may have been faster
-                self.names.append(name)
+        for number in range(len(self._names), record.next_name):
+            name = self._names[number] = str(snapshot.meta(keys.name_key(number)), "utf-8")
             self._name_numbers[name] = number
-        for number in range(len(self.types), record.next_type):
-            declared = records.decode_type(snapshot.meta(keys.type_key(number)))
-            if len(self.types) == number:
-                self.types.append(declared)
+        for number in range(len(self._types), record.next_type):
+            declared = self._types[number] = records.decode_type(snapshot.meta(keys.type_key(number)))
             self._type_numbers[declared.name, fingerprint(declared.schema)] = number
 
     def name_number(self, snapshot: MetaReader, name: str) -> int | None:
@@ -74,20 +72,22 @@ class Catalog:
 
     def name(self, snapshot: MetaReader, number: int) -> str:
         """The stream name of a number that the snapshot holds."""
-        if number >= len(self.names):
+        if number not in self._names:
             self.refresh(snapshot, snapshot.record)
-        return self.names[number]
+            _check_declared(number, self._names, "name")
+        return self._names[number]
 
     def type(self, snapshot: MetaReader, number: int) -> TypeRecord:
         """The event type of a number that the snapshot holds."""
-        if number >= len(self.types):
+        if number not in self._types:
             self.refresh(snapshot, snapshot.record)
-        return self.types[number]
+            _check_declared(number, self._types, "type")
+        return self._types[number]
 
     def type_number(self, snapshot: MetaReader, declaration: TypeDeclaration) -> int | None:
         """The number of exactly this version of an event type, or None where it was never appended."""
         number = self._type_numbers.get((declaration.name, declaration.fingerprint))
-        if number is None and len(self.types) < snapshot.record.next_type:
+        if number is None and len(self._types) < snapshot.record.next_type:
             self.refresh(snapshot, snapshot.record)
             number = self._type_numbers.get((declaration.name, declaration.fingerprint))
         return number
@@ -123,6 +123,11 @@ class Catalog:
                 self._streams.clear()
             self._streams[number] = known
         return known
+
+
+def _check_declared(number: int, known: Mapping[int, object], what: str) -> None:
+    if number not in known:
+        raise CorruptedStore(f"the metadata knows no {what} number {number}, which the log uses; rebuild it with varve.ops")
 
 
 def fingerprint(schema: bytes) -> bytes:

@@ -26,6 +26,7 @@ from varve.errors import (
     CommitOutcomeUnknown,
     CorruptedStore,
     DiskFull,
+    ForkedStore,
     HandleUnusable,
     IdempotencyConflict,
     ReadonlyStore,
@@ -94,6 +95,9 @@ class Writer:
         environment = self.environment
         if environment.readonly:
             raise ReadonlyStore(f"{environment.path} was opened with readonly=True; open it without to write")
+        if environment.refusal is not None:  # before the lock: after a fork a thread that is gone may hold it
+            raise environment.refusal()
+        environment.pins.warn_of_old()  # before anything is written: a warning may be an error
         with self._lock:
             if environment.refusal is not None:
                 raise environment.refusal()
@@ -107,10 +111,16 @@ class Writer:
             finally:
                 self._owner = 0
 
-    def after_fork(self) -> None:
-        """In the child: a thread that is gone may have held the lock."""
-        self._lock = threading.Lock()
-        self._owner = 0
+    def wait_idle(self) -> contextlib.AbstractContextManager[object]:
+        """Wait for the commit that is running, and let none begin inside the block. Raises ``HandleUnusable`` inside ``db.write``."""
+        if self._owner == threading.get_ident():
+            raise HandleUnusable("this thread is inside db.write(fn): close the store after it")
+        return self._lock
+
+    @property
+    def busy(self) -> bool:
+        """Whether a commit is running."""
+        return self._lock.locked()
 
 
 class Session:
@@ -215,6 +225,8 @@ class Session:
         ``DiskFull``,
         ``StoreFailed``. The transaction is useless after an error.
         """
+        if self.environment.is_forked:  # inside db.write(fn): the transaction is the parent's
+            raise ForkedStore(f"{self.environment.path}: the process forked inside db.write(fn); the parent's commit goes on")
         if request.token is not None:
             found = self.find_meta(keys.idempotency_key(request.token))
             if found is not None:
@@ -376,14 +388,15 @@ class Session:
             return planned[0]
         number = self.writer.catalog.type_number(self, declaration)
         if number is None:
-            self._check_evolution(declaration)
+            self._check_evolution(plan, declaration)
             number = plan.record.next_type + len(plan.types)
             _check_count("TYPES_MAX", limits.TYPES_MAX, number, "event types")
             plan.types[declaration.fingerprint] = (number, TypeRecord(declaration.name, declaration.schema_bytes))
         return number
 
-    def _check_evolution(self, declaration: TypeDeclaration) -> None:
-        latest = self.writer.catalog.latest_type(self, declaration.name)
+    def _check_evolution(self, plan: Plan, declaration: TypeDeclaration) -> None:
+        planned = [record for _, record in plan.types.values() if record.name == declaration.name]
+        latest = planned[-1] if planned else self.writer.catalog.latest_type(self, declaration.name)
         if latest is not None:
             check_evolution(declaration, latest.schema)
 
@@ -489,7 +502,6 @@ class Session:
         state.lengths.update(plan.lengths)
         writer.state = state
         writer.last_id = identity
-        self.environment.pins.warn_of_old()
 
     def abort(self) -> None:
         """End the transaction without a trace; nothing happens where it has ended."""
@@ -539,10 +551,7 @@ class Session:
             return DiskFull(
                 f"{path}: no room on the file system ({exc}); nothing was written. Free some and retry", path=path
             )
-        message = f"{path}: the disk failed during a commit ({exc}); nothing of it was written. Look at the disk, then reopen"
-        reason = str(exc)
-        self.environment.refusal = lambda: StoreFailed(message, path=path, reason=reason)
-        return StoreFailed(message, path=path, reason=reason)
+        return self.environment.fail(f"the disk failed during a commit ({exc}); nothing of it was written", str(exc))
 
     def _poison_unknown(self) -> VarveError:
         path = self.environment.path

@@ -7,7 +7,7 @@ import os
 import uuid
 import weakref
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, TypeVar
 
 import lmdb
 
@@ -16,9 +16,12 @@ from varve.engine.commit import Session, Writer
 from varve.engine.environment import Durability, Environment
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.snapshot import CheckedBlocks, Snapshot
-from varve.errors import CorruptedStore, NotAVarveStore, StoreFailed, UnsupportedFormat
+from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, StoreFailed, UnsupportedFormat
 from varve.layout import keys, records
 from varve.layout.records import StoreRecord
+
+
+T = TypeVar("T")
 
 
 class StoreClosing(BaseException):
@@ -49,6 +52,7 @@ class Engine:
         self.catalog = Catalog()
         self.checked = CheckedBlocks()
         self._iterators: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
+        self._snapshots: weakref.WeakSet[Snapshot] = weakref.WeakSet()
         try:
             self.created = self._found(clock)
             self._writer = Writer(self.environment, self.catalog, self.checked, clock)
@@ -120,38 +124,80 @@ class Engine:
         """The write transaction itself, for ``db.write``."""
         return self._writer.session()
 
-    def sync(self) -> None:
-        """Force everything committed so far to disk."""
+    def check_usable(self) -> None:
+        """Raise what this handle refuses everything with, if it does: ``StoreClosed`` and its kin."""
         if self.environment.refusal is not None:
             raise self.environment.refusal()
-        self.environment.env.sync(True)
+
+    def sync(self) -> None:
+        """Force everything committed so far to disk."""
+        self.check_usable()
+        if self.environment.readonly:
+            raise ReadonlyStore(f"{self.path} was opened with readonly=True; whoever writes to it can sync it")
+        try:
+            self.environment.env.sync(True)
+        except lmdb.Error as exc:
+            raise self.environment.fail(f"cannot force it to disk ({exc})", str(exc)) from exc
 
     def track(self, iterator: Generator[Any, None, None]) -> None:
         """Close this iterator when the store closes."""
         self._iterators.add(iterator)
 
+    def held_snapshot(self, limit: int | None = None) -> Snapshot:
+        """The newest instant, for a user who may hold it for long: it is closed with the store."""
+        snapshot = self.snapshot(limit)
+        self._snapshots.add(snapshot)
+        return snapshot
+
     # -- ending ------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Unmap now. Raises ``ViewsStillAlive`` and stays open where the user's views hold the map."""
+        """Unmap now, after the commit that is running. Raises ``ViewsStillAlive`` and stays open where the user's views hold
+        the map, ``HandleUnusable`` inside ``db.write``."""
         if self._ended():
             return
-        self._end_iterators()
-        self.environment.close()
+        with self._writer.wait_idle():
+            if not self._ended():
+                self._end_iterators()
+                self.environment.close(self._end_snapshots)
 
     def release(self) -> None:
-        """Let go without waiting: unmapped with the last view."""
+        """Let go without waiting for views: unmapped with the last one. Waits for the commit that is running."""
         if self._ended():
             return
-        self._end_iterators()
-        self.environment.release()
+        with self._writer.wait_idle():
+            self._release(in_use=False)
+
+    def drop(self) -> None:
+        """Let go from a finaliser, which must not wait: a commit that is running keeps the map until it is done."""
+        self._release(in_use=self._writer.busy)
+
+    def _release(self, *, in_use: bool) -> None:
+        if not self._ended():
+            self._end_iterators()
+            if not in_use:
+                self._end_snapshots()
+            self.environment.release(in_use=in_use)
 
     def _ended(self) -> bool:
         return self.environment.is_closed or self.environment.is_forked
 
     def _end_iterators(self) -> None:
-        for iterator in list(self._iterators):
-            with contextlib.suppress(
-                ValueError, StopIteration, StoreClosing
-            ):  # ValueError: another thread is inside it
+        """Nothing of our own holds the map from here on: iterators end, held snapshots keep their transaction only."""
+        for iterator in _members(self._iterators):
+            with contextlib.suppress(ValueError, StopIteration, StoreClosing):  # ValueError: another thread is inside it
                 iterator.throw(StoreClosing())
+        for snapshot in _members(self._snapshots):
+            snapshot.unpin()
+
+    def _end_snapshots(self) -> None:
+        for snapshot in _members(self._snapshots):
+            snapshot.close()
+
+
+def _members(held: weakref.WeakSet[T]) -> list[T]:
+    while True:
+        try:
+            return list(held)
+        except RuntimeError:  # another thread added one meanwhile
+            continue

@@ -9,6 +9,7 @@ opening the store meanwhile adopts it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import threading
 import weakref
@@ -38,7 +39,7 @@ Durability = Literal["full", "relaxed", "bulk"]
 DURABILITIES: tuple[Durability, ...] = ("full", "relaxed", "bulk")
 
 _registry: dict[tuple[int, int], _Entry] = {}
-_registry_lock = threading.Lock()
+_registry_lock = threading.RLock()  # a store may be let go by the garbage collector while this thread opens another
 _environments: weakref.WeakSet[Environment] = weakref.WeakSet()
 
 
@@ -52,12 +53,25 @@ class _Entry:
         self.lingering = False
 
 
+class _Gone:
+    """Stands where LMDB's environment stood once it was let go: every use raises what the handle refuses with."""
+
+    def __init__(self, refusal: Callable[[], VarveError]) -> None:
+        self._refusal = refusal
+
+    def __getattr__(self, name: str) -> Any:
+        raise self._refusal()
+
+
 class Environment:
     """An LMDB environment and its three sub-databases.
 
     ``refusal`` makes the error that every use meets once the handle is closed, forked or failed; None while it is
     usable. (It makes a new one each time: an error that is raised again would keep the frames of its first journey, and
     the views in them.)
+
+    ``active`` holds a mark for each snapshot that is being read. It is put there before ``refusal`` is looked at, and closing sets
+    ``refusal`` before it looks at ``active``: whoever is inside, on another thread, keeps the map until it is done.
     """
 
     def __init__(
@@ -67,25 +81,27 @@ class Environment:
         self.readonly = readonly
         self.durability: Durability = durability
         self.refusal: Callable[[], VarveError] | None = None
+        self.active: set[int] = set()
         self.is_new = files.prepare(path, readonly=readonly, allow_network=allow_network)
         self.is_forked = False
         self.is_closed = False
         self._lock_fd = -1
         self._pid = os.getpid()
+        self._was_usable = True
         settings = (readonly, durability)
         with _registry_lock:
             adopted = self._find(settings)
             self._lock_fd = files.lock_handle(path, exclusive=durability == "bulk", readonly=readonly)
             try:
                 if adopted is None:
-                    self.env = self._open(map_bytes)
+                    self.env: Any = self._open(map_bytes)
                     self.pins = Pins()
                 else:
                     env = adopted.env()
                     # Its last view may die on another thread just now.
                     self.env, self.pins = env or self._open(map_bytes), adopted.pins
                 self._key = _identity(path)
-                _registry[self._key] = _Entry(self.env, settings, self.pins)
+                _registry[self._key] = _Entry(self.env, adopted.settings if adopted else settings, self.pins)
             except BaseException:
                 self._release_lock()
                 raise
@@ -113,7 +129,8 @@ class Environment:
             raise StoreAlreadyOpen(
                 f"{self.path} is open already in this process; use that handle, or close it first", path=self.path
             )
-        if entry.settings != settings:
+        # A handle that only reads may stand on any environment; one that writes needs what it asked for.
+        if entry.settings != settings and not self.readonly:
             raise ViewsStillAlive(
                 f"{self.path} was left while views of it were alive, and cannot be opened in another mode until they are dropped",
                 count=entry.pins.count,
@@ -158,7 +175,7 @@ class Environment:
     def _open_error(self, exc: lmdb.Error) -> VarveError:
         if "already open" in str(exc):
             return StoreAlreadyOpen(f"{self.path} is open already in this process, by other code", path=self.path)
-        if exc.code > 0:
+        if exc.code is not None and exc.code > 0:
             return files.unavailable(self.path, OSError(exc.code, os.strerror(exc.code)))
         return StoreUnavailable(f"LMDB cannot open {self.path}: {exc}", path=self.path)
 
@@ -207,8 +224,32 @@ class Environment:
 
     # -- letting go --------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Unmap now. Raises ``ViewsStillAlive`` and stays open where views hold the map."""
+    def close(self, end: Callable[[], None]) -> None:
+        """Unmap now, calling ``end`` when it is certain. Raises ``ViewsStillAlive`` and stays open where views hold the map."""
+        usable = self.refusal
+        self._check_views()
+        self._refuse()
+        try:
+            self._check_views()  # a view that another thread was given just now
+        except ViewsStillAlive:
+            self.refusal = usable
+            raise
+        end()
+        self._let_go()
+
+    def release(self, *, in_use: bool = False) -> None:
+        """Let go: unmapped now, or by the last view to die (or with the last use of it that the caller knows of)."""
+        self._refuse()
+        self._let_go(in_use=in_use)
+
+    def fail(self, what: str, reason: str) -> StoreFailed:
+        """Refuse everything from now on: the disk failed."""
+        message = f"{self.path}: {what}. Look at the disk, then open it again"
+        path = self.path
+        self.refusal = lambda: StoreFailed(message, path=path, reason=reason)
+        return StoreFailed(message, path=path, reason=reason)
+
+    def _check_views(self) -> None:
         alive = self.pins.count
         if alive:
             raise ViewsStillAlive(
@@ -216,29 +257,26 @@ class Environment:
                 "event), or leave the with block instead, which waits for nobody. The store stays open",
                 count=alive,
             )
-        self._retire()
-        with _registry_lock:
-            _registry.pop(self._key, None)
-            self.env.close()
-        del self.env
-        self._release_lock()
 
-    def release(self) -> None:
-        """Let go: unmapped now, or by the last view to die."""
-        if not self.pins.count:
-            self.close()
-            return
-        self._retire()
-        with _registry_lock:
-            _registry[self._key].lingering = True
-        del self.env, self.log, self.index, self.meta
-        self._release_lock()
-
-    def _retire(self) -> None:
-        if self.durability == "bulk" and self.refusal is None:
-            self.env.sync(True)
-        self.is_closed = True
+    def _refuse(self) -> None:
+        self._was_usable = self.refusal is None
         self.refusal = lambda: StoreClosed(f"{self.path} was closed; open it again")
+
+    def _let_go(self, *, in_use: bool = False) -> None:
+        """Unmap the file, or leave that to the views and the reads on other threads that still need it."""
+        self.is_closed = True
+        env, self.env = self.env, _Gone(lambda: StoreClosed(f"{self.path} was closed; open it again"))
+        try:
+            if self.durability == "bulk" and self._was_usable:
+                env.sync(True)
+        finally:
+            with _registry_lock:
+                if in_use or self.pins.count or self.active:
+                    _registry[self._key].lingering = True
+                else:
+                    _registry.pop(self._key, None)
+                    env.close()
+            self._release_lock()
 
     def file_bytes(self) -> int:
         """Length of the data file."""
@@ -246,7 +284,8 @@ class Environment:
 
     def last_page(self) -> int:
         """Number of the last page in use: how far the file has grown."""
-        return self.env.info()["last_pgno"]
+        page: int = self.env.info()["last_pgno"]
+        return page
 
     def _release_lock(self) -> None:
         if self._lock_fd >= 0:
@@ -280,9 +319,14 @@ def _identity(path: str) -> tuple[int, int]:
 
 def _after_fork_in_child() -> None:
     global _registry_lock  # noqa: PLW0603 - a thread that is gone in the child may have held it
-    _registry_lock = threading.Lock()
+    _registry_lock = threading.RLock()
     for environment in list(_environments):
         environment.forget()
+    for entry in _registry.values():
+        # py-lmdb's environment, when it is freed in the child, frees the reader slot of the parent's spare transaction: never free it.
+        env = entry.env()
+        if env is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(env))
     _registry.clear()
     _unguard_lmdb()
 

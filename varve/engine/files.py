@@ -42,6 +42,7 @@ _META = struct.Struct("<QHHHH II QQ IHH5Q IHH5Q QQ")
 _PAGE = struct.Struct("<QHHHH")
 _NODE = struct.Struct("<HHHH")
 _META_FLAG = 0x08
+_BRANCH_FLAG = 0x01
 _LEAF_FLAG = 0x02
 _NETWORK_FILE_SYSTEMS = frozenset(
     (
@@ -233,6 +234,8 @@ def _names(fd: int, meta: _Meta) -> set[bytes] | None:
     if len(page) < limits.PAGE_BYTES:
         return None
     _, _, flags, lower, _ = _PAGE.unpack_from(page)
+    if flags & _BRANCH_FLAG:
+        return set()  # our few names fit into one page: these are somebody else's
     if not flags & _LEAF_FLAG:
         return None
     names = set()

@@ -21,6 +21,7 @@ known; where that does not work (another object layout) ``PyObject_GetBuffer`` i
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 import time
@@ -103,7 +104,11 @@ class LivePin(NamedTuple):
 
 
 class Pins:
-    """The live pins of one environment. Thread-safe under the interpreter lock: every step is one list operation."""
+    """The live pins of one environment.
+
+    Thread-safe without a lock, since the garbage collector may run inside any of this and end pins: the list stays the same object,
+    every change of it is one ``append`` or ``remove``.
+    """
 
     def __init__(self) -> None:
         self._live: list[weakref.ref[_Pin]] = []
@@ -120,10 +125,8 @@ class Pins:
             latest = live[-1]()
             if latest is not None and latest.snapshot_id == snapshot_id:
                 return memoryview(latest).cast("B").toreadonly()
-            if len(live) >= limits.PINNED_SNAPSHOTS_MAX:
-                self._live = live = [reference for reference in live if reference() is not None]
-                if len(live) >= limits.PINNED_SNAPSHOTS_MAX:
-                    return None
+            if len(live) >= limits.PINNED_SNAPSHOTS_MAX and self.count >= limits.PINNED_SNAPSHOTS_MAX:
+                return None
         pin = _Pin.from_address(0)
         pin.transaction = transaction
         pin.snapshot_id = snapshot_id
@@ -136,22 +139,28 @@ class Pins:
     def live(self) -> list[LivePin]:
         """Every live pin, oldest first."""
         now = time.monotonic()
-        pins = [pin for reference in self._live if (pin := reference()) is not None]
+        pins = [pin for reference in self._live.copy() if (pin := reference()) is not None]
         return [LivePin(pin.snapshot_id, now - pin.begun_s, pin.last_page) for pin in pins]
 
     @property
     def count(self) -> int:
         """Live pins."""
-        self._live = live = [reference for reference in self._live if reference() is not None]
+        live = self._live
+        for reference in live.copy():
+            if reference() is None:
+                with contextlib.suppress(ValueError):  # another thread was faster
+                    live.remove(reference)
         return len(live)
 
     def warn_of_old(self) -> None:
         """Warn, once for each, of a pin that is older than ``SNAPSHOT_AGE_S_WARN``."""
-        live = self._live
-        pin = live[0]() if live else None
+        oldest = self._live[:1]
+        if not oldest:
+            return
+        pin = oldest[0]()
         if pin is None:
-            if live:
-                self._live = live[1:]
+            with contextlib.suppress(ValueError):  # another thread was faster
+                self._live.remove(oldest[0])
             return
         age_s = time.monotonic() - pin.begun_s
         if age_s > limits.SNAPSHOT_AGE_S_WARN and not pin.warned:

@@ -93,7 +93,12 @@ class Snapshot:
         self, environment: Environment, catalog: Catalog, checked: CheckedBlocks, *, limit: int | None = None
     ) -> None:
         self._environment = environment
-        self._transaction: lmdb.Transaction[memoryview] | None = environment.begin()
+        environment.active.add(id(self))
+        try:
+            self._transaction: lmdb.Transaction[memoryview] | None = environment.begin()
+        except BaseException:
+            environment.active.discard(id(self))
+            raise
         self.catalog = catalog
         self.checked = checked
         self.limit = limit
@@ -104,8 +109,15 @@ class Snapshot:
         self._record: StoreRecord | None = None
 
     def close(self) -> None:
-        """Let the transaction go; views that were handed out keep it for themselves."""
-        self._log = self._index = self._memory = self._transaction = None
+        """Let the transaction go, after reads of other threads in it; views that were handed out keep it for themselves."""
+        with self._lock:
+            self._log = self._index = self._memory = self._transaction = None
+        self._environment.active.discard(id(self))
+
+    def unpin(self) -> None:
+        """Keep the transaction but no memory for views to come."""
+        with self._lock:
+            self._memory = None
 
     def __enter__(self) -> Self:
         return self
@@ -135,11 +147,13 @@ class Snapshot:
 
     # -- metadata ----------------------------------------------------------------------------------
 
-    def find_meta(self, key: bytes) -> memoryview | None:
-        """A metadata value, valid until the snapshot closes; None where there is none."""
-        return self.transaction.get(key, db=self._environment.meta)
+    def find_meta(self, key: bytes) -> bytes | None:
+        """A copy of a metadata value; None where there is none."""
+        with self._lock:
+            value = self.transaction.get(key, db=self._environment.meta)
+            return None if value is None else bytes(value)
 
-    def meta(self, key: bytes) -> memoryview:
+    def meta(self, key: bytes) -> bytes:
         """A metadata value that must be there. Raises ``CorruptedStore``."""
         value = self.find_meta(key)
         if value is None:

@@ -132,7 +132,7 @@ def encode_stream_id(stream_id: StreamId) -> bytes:
     if isinstance(stream_id, int):  # IntEnum and friends
         return encode_stream_id(int(stream_id))
     if isinstance(stream_id, str):
-        return encode_stream_id(str(stream_id))
+        return encode_stream_id(str.__str__(stream_id))
     if isinstance(stream_id, uuid.UUID):
         return b"\x03" + stream_id.bytes
     raise InvalidStreamId(f"a {kind.__name__} is no stream id: use an int, a str or a uuid.UUID")
@@ -158,8 +158,9 @@ def check_name(name: str) -> str:
     """A stream name that can be stored. Raises ``InvalidName``."""
     if not isinstance(name, str):
         raise InvalidName(f"a stream name is a str, not {type(name).__name__}")
+    name = str.__str__(name)  # the text itself, also of a member of a (str, Enum)
     _text(name, limits.NAME_BYTES_MAX, "stream name", InvalidName)
-    return str(name)
+    return name
 
 
 def encode_idempotency_key(key: IdempotencyKey) -> bytes:
@@ -167,7 +168,7 @@ def encode_idempotency_key(key: IdempotencyKey) -> bytes:
     if isinstance(key, uuid.UUID):
         return b"\x03" + key.bytes
     if isinstance(key, str):
-        return b"\x02" + _text(key, limits.IDEMPOTENCY_KEY_BYTES_MAX, "idempotency key", InvalidIdempotencyKey)
+        return b"\x02" + _text(str.__str__(key), limits.IDEMPOTENCY_KEY_BYTES_MAX, "idempotency key", InvalidIdempotencyKey)
     if isinstance(key, (bytes, bytearray, memoryview)):
         raw = bytes(key)
         if not 1 <= len(raw) <= limits.IDEMPOTENCY_KEY_BYTES_MAX:

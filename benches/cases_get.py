@@ -1,0 +1,85 @@
+"""Random reads of single events, their blocks checked before, against a bare ``get`` of an entry."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from benches.baselines import bare, pack_sequence
+from benches.cases_replay import count_of, entries, reading
+from benches.events import SEED, amount_total, encoded
+from benches.pairs import Side, compare, with_interval
+from benches.report import Goal, Line, cost_line
+from benches.workspace import Workspace
+
+
+def get(work: Workspace) -> Iterator[Line]:
+    """``reader.get`` of random events, inside a snapshot and outside."""
+    count, gets = work.size.events, work.size.gets
+    share = count // work.streams
+    generator = random.Random(SEED)
+    sequences = [generator.randrange(share * work.streams) for _ in range(gets)]
+    places = [divmod(sequence, share) for sequence in sequences]
+    keys = list(map(pack_sequence, sequences))
+    expected = amount_total(encoded(count)[sequence] for sequence in sequences)
+
+    with bare(entries(work)) as env, reading(work.batched_streams()) as (db, stream):
+        count_of(db.global_reader().iter_bytes())  # every block's checksum is known now
+
+        def plain(_: Any) -> list[memoryview]:
+            with env.env.begin(buffers=True) as txn:
+                log, find = env.log, txn.get
+                return [find(key, db=log) for key in keys]
+
+        def checked(_: Any, found: list[Any]) -> tuple[int, int]:
+            with env.env.begin(buffers=True):
+                return amount_total(found)
+
+        rival = Side("bare get", plain, checked)
+
+        def outside(_: Any) -> list[Any]:
+            find = stream.reader().get
+            return [find(stream_id, sequence) for stream_id, sequence in places]
+
+        def inside(_: Any) -> list[Any]:
+            with db.snapshot() as snapshot:
+                find = snapshot.reader(stream).get
+                return [find(stream_id, sequence) for stream_id, sequence in places]
+
+        ways: tuple[tuple[str, float, Callable[[Any], list[Any]]], ...] = (("inside", 6.0, inside), ("outside", 8.0, outside))
+        for where, limit_us, run in ways:
+            ours = Side(f"get {where}", run, lambda _, found: (len(found), sum(event.amount for event in found)))
+            pair = compare(ours, rival, rounds=work.size.short_rounds)
+            micros = with_interval([seconds / gets * 1e6 for seconds in pair.a_s])
+            what = f"get of a random event of {count:,} in {work.streams:,} streams, {where} a snapshot"
+            best = f"best round {min(pair.a_s) / gets * 1e6:.2f} us"
+            yield Line("get", what, "none", Goal(at_most=limit_us), micros, "us", best)
+            yield cost_line("get", f"the same against a bare get of an entry", "none", Goal(), pair, events=gets)
+    assert expected[0] == gets
+
+
+def get_interleaved(work: Workspace) -> Iterator[Line]:
+    """The same where single appends to many streams left short runs."""
+    gets = work.size.gets
+    ids = work.stream_ids()
+    counts: dict[int, int] = {}
+    places = []
+    for stream_id in ids:
+        places.append((stream_id, counts.get(stream_id, 0)))
+        counts[stream_id] = counts.get(stream_id, 0) + 1
+    places = random.Random(SEED).choices(places, k=gets)
+    with reading(work.single_streams()) as (db, stream), db.snapshot() as snapshot, contextlib.ExitStack():
+        count_of(db.global_reader().iter_bytes())
+        find, again = snapshot.reader(stream).get, stream.reader().get
+        a = Side("inside", lambda _: [find(*place) for place in places], lambda _, found: sum(e.amount for e in found))
+        b = Side("outside", lambda _: [again(*place) for place in places], lambda _, found: sum(e.amount for e in found))
+        pair = compare(a, b, rounds=work.size.short_rounds)
+        for where, seconds in (("inside", pair.a_s), ("outside", pair.b_s)):
+            micros = with_interval([one / gets * 1e6 for one in seconds])
+            what = f"get of a random event of {len(ids):,} single appends to {work.streams:,} streams, {where} a snapshot"
+            yield Line("get-interleaved", what, "none", Goal(), micros, "us", f"best round {min(seconds) / gets * 1e6:.2f} us")
+
+
+CASES = {"get": get, "get-interleaved": get_interleaved}

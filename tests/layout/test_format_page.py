@@ -1,0 +1,34 @@
+"""What schemas/varve.fbs and docs/format.md say is what the code writes."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+
+from varve.layout import block
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def test_the_schema_file_has_the_columns_that_the_code_writes() -> None:
+    """schemas/varve.fbs names every field of a block in slot order, with the element width of the code's table."""
+    widths = {"ulong": 8, "long": 8, "uint": 4, "ushort": 2, "ubyte": 1}
+    text = (ROOT / "schemas" / "varve.fbs").read_text(encoding="utf-8")
+    fields = re.findall(r"^  (\w+): (\[?)(\w+)\]?", text, re.MULTILINE)
+    vectors = [(name, widths[kind]) for name, is_vector, kind in fields if is_vector]
+    assert [name for name, *_ in fields][:2] == ["first_sequence", "commit_sequence"]
+    assert vectors == [*block.COLUMNS, *block.COLD_COLUMNS]
+    assert fields[2 + len(block.COLUMNS)][0] == "created_at_ns"
+
+
+def test_the_format_page_gives_the_places_of_the_hot_table() -> None:
+    """docs/format.md's figures for a hot block are where an encoded one has them."""
+    draft = block.BlockDraft(7, 5)
+    draft.begin_commit(9)
+    draft.add(0, 0, 0, [bytes(8)])
+    frame = draft.encode()
+    vtable_at, vtable_bytes, table_at, table_bytes = 16, 24, 40, 52
+    assert struct.unpack_from("<HH", frame, vtable_at) == (vtable_bytes, table_bytes)
+    assert struct.unpack_from("<i", frame, table_at) == (table_at - vtable_at,)
+    assert struct.unpack_from("<QQ", frame, table_at + 8) == (7, 5)

@@ -220,7 +220,7 @@ def content_digest(appends: list[AppendRequest], types: dict[str, StreamTypes]) 
         for id_key, declaration, bufs in append.parts:
             event_type = declared[declaration.name]
             for buffer in bufs:
-                event = event_type.digest(event_type.view(buffer))
+                event = event_type.digest_packed(buffer)
                 for piece in (stream, id_key, declaration.name.encode(), metadata, event):
                     digest.update(len(piece).to_bytes(8, "little"))
                     digest.update(piece)

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from uuid import UUID
 
-import make
+import golden_store
 import pytest
 
 import varve
@@ -17,9 +17,9 @@ from varve import ops
 GOLDEN = {
     # Folder: events, SHA-256 of all events' bytes, SHA-256 of everything that is recorded of them.
     "v1": (
-        1848,
-        "EVENTS",
-        "RECORDED",
+        1850,
+        "ed1bd75b41e5ebc45d28a597fae3871a22d4aee665f1a90035042b9807ae5186",
+        "14ba02cf81682e428a0a63d9a6aa64aa03af27d2ec39856c0db1bdffdb9f1016",
     )
 }
 
@@ -67,12 +67,14 @@ def test_typed_reads_give_equal_events(golden: tuple[Path, str]) -> None:
     """Events of every field type equal those that today's code would write."""
     path, _ = golden
     with varve.open(path, readonly=True) as db:
-        things = db.stream("things", make.Everything | make.Ticked).reader()
-        assert [things.get(number, 0) for number in range(5)] == [make.everything(number) for number in range(5)]
-        assert things.get("with a blob", 0) == make.everything(5)
-        assert things.get(UUID(int=99), 0) == make.everything(6)
+        things = db.stream("things", golden_store.Everything | golden_store.Ticked).reader()
+        assert [things.get(number, 0) for number in range(5)] == [
+            golden_store.everything(number) for number in range(5)
+        ]
+        assert things.get("with a blob", 0) == golden_store.everything(5)
+        assert things.get(UUID(int=99), 0) == golden_store.everything(6)
         assert list(things.stream_ids()) == [0, 1, 2, 3, 4, "large", "with a blob", UUID(int=99)]
-        ticks = db.stream("ticks", make.Ticked).reader()
+        ticks = db.stream("ticks", golden_store.Ticked).reader()
         assert [recorded.event.number for recorded in ticks.iter_stream("bulk")] == [*range(1_500), 1, 2]
         assert ticks.length("tail") == 40
 
@@ -82,12 +84,14 @@ def test_it_can_be_written_to_and_retried(golden: tuple[Path, str]) -> None:
     path, name = golden
     events = GOLDEN[name][0]
     with varve.open(path) as db:
-        ticks = db.stream("ticks", make.Ticked)
-        again = ticks.append_many([(number % 7, make.Ticked(number)) for number in range(300)], idempotency_key=UUID(int=5))
+        ticks = db.stream("ticks", golden_store.Ticked)
+        again = ticks.append_many(
+            [(number % 7, golden_store.Ticked(number)) for number in range(300)], idempotency_key=UUID(int=5)
+        )
         assert again.replayed
         assert again[0].global_sequence == 5 + 1_500
-        things = db.stream("things", make.Everything | make.Ticked)
-        position = things.append(0, make.everything(0))
+        things = db.stream("things", golden_store.Everything | golden_store.Ticked)
+        position = things.append(0, golden_store.everything(0))
         assert position == (1, events)
         old, new = things.reader().get_bytes(0, 0), things.reader().get_bytes(0, 1)
         assert old is not None

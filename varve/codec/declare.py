@@ -87,6 +87,7 @@ class Declaration:
         "bound",
         "cls",
         "compiled",
+        "digest_steps",
         "dynamic",
         "key",
         "name",
@@ -105,6 +106,7 @@ class Declaration:
         self.key: Callable[[Any], tuple[Any, ...]] | None = None
         self.compiled: Any = None
         self.dynamic: bytes | None = None
+        self.digest_steps: Any = None
         self._hold: dict[str, tuple[Kind, bool]] | None = None
         self._fields: tuple[FieldDef, ...] | None = None
 

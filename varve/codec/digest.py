@@ -7,53 +7,80 @@ result no Python version changes for them; datetimes count as nanoseconds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from varve.codec.check import nanoseconds
 from varve.codec.json import absent_object
-from varve.codec.schema import NO_DEFAULT, FieldDef, Kind
+from varve.codec.schema import NO_DEFAULT, Kind
 
 if TYPE_CHECKING:
     from varve.codec.declare import Declaration
 
 __all__ = ["digest_text"]
 
+_MISSING = object()
+
+
+class _Step(NamedTuple):
+    """How one field digests: its name, its value left out (``_MISSING``: none is), how the value is spelled (None: as it is)."""
+
+    name: str
+    absent: Any
+    spell: Callable[[Any], Any] | None
+
 
 def digest_text(declaration: Declaration, event: Any) -> bytes:
-    """``event`` must be in canonical form (``coerce_event``)."""
+    """``event`` must be in canonical form: ``coerce_event``, or a view of what our own packer made."""
     return ascii((declaration.name, _fields(declaration, event))).encode()
 
 
 def _fields(declaration: Declaration, event: Any) -> tuple[Any, ...]:
-    return tuple(
-        (f.name, _value(f.kind, value, declaration))
-        for f in declaration.fields
-        if not _is_absent(f, value := getattr(event, f.name), declaration)
-    )
+    steps: tuple[Callable[[Any], tuple[Any, ...]], list[_Step]] | None = declaration.digest_steps
+    if steps is None:
+        steps = declaration.digest_steps = _steps(declaration)
+    values, fields = steps
+    found = []
+    for (name, absent, spell), value in zip(fields, values(event), strict=True):
+        if value is not absent and (absent is None or value != absent):
+            found.append((name, value if spell is None else spell(value)))
+    return tuple(found)
 
 
-def _is_absent(f: FieldDef, value: Any, declaration: Declaration) -> bool:
-    if f.optional:
-        return value is None
-    return f.default is not NO_DEFAULT and bool(value == absent_object(f.kind, f.default, declaration))
+def _steps(declaration: Declaration) -> tuple[Callable[[Any], tuple[Any, ...]], list[_Step]]:
+    """Worked out once per class: one call that reads every field, and what to do with each."""
+    fields = []
+    for f in declaration.fields:
+        absent = _MISSING
+        if f.optional:
+            absent = None
+        elif f.default is not NO_DEFAULT:
+            absent = absent_object(f.kind, f.default, declaration)
+        fields.append(_Step(f.name, absent, _speller(f.kind, declaration)))
+    names = [f.name for f in declaration.fields]
+    if len(names) > 1:
+        return attrgetter(*names), fields
+    return (lambda event: tuple(getattr(event, name) for name in names)), fields
 
 
-def _value(kind: Kind, value: Any, declaration: Declaration) -> Any:
+def _speller(kind: Kind, declaration: Declaration) -> Callable[[Any], Any] | None:
+    """What makes a value of this kind one whose ``ascii`` never changes."""
     match kind.tag:
         case "datetime":
-            return nanoseconds(value)
+            return nanoseconds
         case "uuid":
-            return value.bytes
+            return attrgetter("bytes")
         case "decimal":
-            return str(value)
+            return str
         case "enum":
-            return int(value)
+            return int
         case "vector":
             assert kind.item is not None
-            return tuple(_value(kind.item, item, declaration) for item in value)
+            item = _speller(kind.item, declaration)
+            return tuple if item is None else lambda values: tuple(map(item, values))
         case "table" | "struct":
-            return _fields(declaration.declaration_of(kind.name), value)
+            return lambda value: _fields(declaration.declaration_of(kind.name), value)
         case "union":
-            found = type(value).__varve__
-            return (found.name, _fields(found, value))
-    return value
+            return lambda value: (type(value).__varve__.name, _fields(type(value).__varve__, value))
+    return None

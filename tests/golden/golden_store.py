@@ -1,9 +1,10 @@
-"""Make the golden store of this format version: run once per version, by hand, and commit what it writes.
+"""Make the golden store of this format version: run once per version, by hand; commit its data.mdb, gzipped, as
+vN.mdb.gz.
 
-    python tests/golden/make.py tests/golden/v1
+    python tests/golden/golden_store.py store
 
-Every kind of thing that a store can hold is in it: several names, ids of every kind, all field types, metadata, idempotency keys, a
-batch that spans blocks, a tail that was extended, an event with a block of its own.
+Every kind of thing that a store can hold is in it: several names, ids of every kind, all field types, metadata,
+idempotency keys, a batch that spans blocks, a tail that was extended, an event with a block of its own.
 """
 
 from __future__ import annotations
@@ -109,7 +110,9 @@ def fill(path: Path) -> None:
         for number in range(5):
             things.append(number, everything(number), metadata={"number": number} if number else None)
             clock.advance(1)
-        ticks.append_batch("bulk", [Ticked(number) for number in range(1_500)], metadata={"batch": True}, idempotency_key=b"\x00bulk")
+        ticks.append_batch(
+            "bulk", [Ticked(number) for number in range(1_500)], metadata={"batch": True}, idempotency_key=b"\x00bulk"
+        )
         clock.advance(-10)
         ticks.append_many([(number % 7, Ticked(number)) for number in range(300)], idempotency_key=UUID(int=5))
         things.append("with a blob", everything(5), expected=varve.NO_STREAM)

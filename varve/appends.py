@@ -13,7 +13,7 @@ from typing import Any
 from varve import limits
 from varve.codec import EventType
 from varve.engine.request import AppendRequest, CommitRequest, Part
-from varve.errors import EventTooLarge, EventTypeError, InvalidInput, InvalidMetadata
+from varve.errors import EventTooLarge, EventTypeError, InvalidInput, InvalidMetadata, InvalidStreamId, VarveError
 from varve.expected import ANY, Expected, ExpectedVersion
 from varve.layout.keys import IdempotencyKey, StreamId, encode_idempotency_key, encode_stream_id
 
@@ -185,10 +185,14 @@ def append_many(
             if len(buffer) > limits.EVENT_BYTES_MAX:
                 raise _too_large(event_type.name, len(buffer))
         except (TypeError, ValueError) as exc:
-            if isinstance(exc, TypeError) and not isinstance(exc, EventTypeError):
-                encode_stream_id(stream_id)  # an unhashable id: say so
-            exc.add_note(f"it was item {index} of append_many; nothing of it was written")
-            raise
+            refusal: Exception = exc
+            if not isinstance(exc, VarveError):  # an unhashable id: say so
+                try:
+                    encode_stream_id(stream_id)
+                except InvalidStreamId as told:
+                    refusal = told
+            refusal.add_note(f"it was item {index} of append_many; nothing of it was written")
+            raise refusal from None
         if event_type is last_type and id_key == last_key:
             bufs.append(buffer)
         else:

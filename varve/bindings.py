@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from varve.codec import EventType, event_type_from_schema
+from varve.codec import EventType, event_type_from_schema, incompatibilities
 
 if TYPE_CHECKING:
     from varve.engine.snapshot import Snapshot
@@ -29,7 +29,18 @@ class Bindings:
         if view is None:
             declared = snapshot.catalog.type(snapshot, type_number)
             bound = self._bound.get(declared.name)
-            if bound is None:
+            if bound is None or unreadable(bound, declared.schema):
                 bound = event_type_from_schema(declared.schema)
             view = views[type_number] = bound.view_class
         return view
+
+
+def unreadable(bound: EventType, stored_schema: bytes) -> list[str]:
+    """Why events of a stored schema cannot come as a class; empty where they can, the class being newer or older than they.
+
+    ``db.stream`` and appends refuse such a class. A reader can hold one all the same: somebody else declared the type since.
+    """
+    if stored_schema == bound.schema_bytes:
+        return []
+    reasons = incompatibilities(stored_schema, bound.schema_bytes)
+    return list(reasons) if reasons and incompatibilities(bound.schema_bytes, stored_schema) else []

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from varve import limits
+from varve.bindings import unreadable
 from varve.codec import EventType, event_type
-from varve.errors import InvalidInput, UnexpectedEventType
+from varve.errors import InvalidInput, SchemaConflict, UnexpectedEventType
 from varve.layout import keys
 from varve.layout.keys import StreamId, encode_stream_id
 from varve.layout.records import decode_stream_number
@@ -161,7 +162,8 @@ class StreamReader(Generic[E]):
         """The class of views of a type number. Raises ``UnexpectedEventType``."""
         view = self._views.get(type_number)
         if view is None:
-            name = snapshot.catalog.type(snapshot, type_number).name
+            declared = snapshot.catalog.type(snapshot, type_number)
+            name = declared.name
             known = self._types.get(name)
             if known is None:
                 raise UnexpectedEventType(
@@ -170,6 +172,14 @@ class StreamReader(Generic[E]):
                     stream=self.name,
                     type_name=name,
                     global_sequence=sequence,
+                )
+            reasons = unreadable(known, declared.schema)
+            if reasons:
+                raise SchemaConflict(
+                    f"the {name!r} at global sequence {sequence} was written with a schema that this class cannot read: "
+                    f"{'; '.join(reasons)}. Read with db.global_reader(), or give one of the classes another name",
+                    type_name=name,
+                    reasons=tuple(reasons),
                 )
             view = self._views[type_number] = known.view_class
         return view

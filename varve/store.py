@@ -309,11 +309,6 @@ class Varve:
     def __exit__(self, *exc: object) -> None:
         self._engine.release()
 
-    def __del__(self) -> None:
-        engine = getattr(self, "_engine", None)
-        if engine is not None:
-            engine.drop()
-
 
 class Snapshot:
     """One consistent instant of a store. Made by ``db.snapshot()``; thread-safe.

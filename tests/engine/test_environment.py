@@ -397,16 +397,15 @@ def test_slots_of_the_dead_are_used_again(varve_path: Path, monkeypatch: pytest.
     with varve.open(varve_path, durability="relaxed") as db:
         db.stream("notes", Note).append(1, Note(1, ""))
         for turn in range(2):
-            holder = start_script(KILLED, varve_path, 20)
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == "held\n"
-            with pytest.raises(varve.TooManyReaders):
-                db.snapshot()
-            os.kill(holder.pid, signal.SIGKILL)
-            holder.communicate()
+            with start_script(KILLED, varve_path, 19) as holder, db.snapshot():
+                assert holder.stdout is not None
+                assert holder.stdout.readline() == "held\n"
+                with pytest.raises(varve.TooManyReaders):
+                    db.snapshot()
+                os.kill(holder.pid, signal.SIGKILL)
             if turn == 0:
-                with db.snapshot() as snapshot:
-                    assert snapshot.next_global_sequence == 1
+                with db.snapshot(), db.snapshot() as second:
+                    assert second.next_global_sequence == 1
             else:
                 db.close()
                 db = varve.open(varve_path, durability="relaxed")

@@ -11,7 +11,7 @@ from varve.testing import ManualClock
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from store_models import OrderPlaced, OrderShipped  # noqa: E402 - made importable just above
+from store_models import OrderPlaced, OrderShipped
 
 
 @pytest.fixture

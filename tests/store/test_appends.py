@@ -71,7 +71,8 @@ def test_a_span_refuses_an_index_outside(span: varve.Span, index: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "cut", [slice(None), slice(1, 3), slice(-2, None), slice(None, None, -1), slice(4, 0, -2), slice(9, 12), slice(3, 1)]
+    "cut",
+    [slice(None), slice(1, 3), slice(-2, None), slice(None, None, -1), slice(4, 0, -2), slice(9, 12), slice(3, 1)],
 )
 def test_a_span_is_sliced_as_a_list(span: varve.Span, cut: slice) -> None:
     """Slices hold the positions that a list's would."""

@@ -77,7 +77,9 @@ def test_every_public_member_is_tested(kind: str) -> None:
     assert public == AFTERWARDS[kind] | USES[kind].keys()
 
 
-@pytest.mark.parametrize(("kind", "use"), [(kind, use) for kind, uses in USES.items() for use in uses if kind != "Snapshot"])
+@pytest.mark.parametrize(
+    ("kind", "use"), [(kind, use) for kind, uses in USES.items() for use in uses if kind != "Snapshot"]
+)
 @pytest.mark.parametrize("how", ["close", "with"])
 def test_a_closed_store_says_so(varve_path: Path, kind: str, use: str, how: str) -> None:
     """``StoreClosed`` from everything that needs the store."""
@@ -86,7 +88,13 @@ def test_a_closed_store_says_so(varve_path: Path, kind: str, use: str, how: str)
         orders.append(1, placed(1))
         tx = db.transaction()
         tx.append(orders, 1, placed(2))
-        things = {"Varve": db, "Stream": orders, "StreamReader": orders.reader(), "GlobalReader": db.global_reader(), "Transaction": tx}
+        things = {
+            "Varve": db,
+            "Stream": orders,
+            "StreamReader": orders.reader(),
+            "GlobalReader": db.global_reader(),
+            "Transaction": tx,
+        }
         if how == "close":
             db.close()
     with pytest.raises(varve.StoreClosed):
@@ -156,8 +164,16 @@ def test_a_closed_store_is_opened_again(varve_path: Path) -> None:
             _ = db.next_global_sequence
 
 
-def test_a_dropped_store_is_closed(varve_path: Path) -> None:
-    """A handle that nobody holds does not keep the store from being opened."""
-    varve.open(varve_path, durability="relaxed").stream("orders", OrderPlaced).append(1, placed(1))
+def test_a_stream_keeps_its_store_open(varve_path: Path) -> None:
+    """Whoever holds a stream, a reader or an iterator can go on when the handle itself was dropped; then it is closed."""
+    stream = varve.open(varve_path, durability="relaxed").stream("orders", OrderPlaced)
+    stream.append(1, placed(1))
+    reader = stream.reader()
+    del stream
+    assert reader.get(1, 0) == placed(1)
+    walk = reader.iter_all()
+    del reader
+    assert next(walk).event == placed(1)
+    del walk
     with varve.open(varve_path, durability="relaxed") as db:
         assert db.next_global_sequence == 1

@@ -15,26 +15,36 @@ import varve
 Append = Callable[..., Any]
 
 
-def by_append(db: varve.Varve, stream: Any, events: list[Any], *, key: Any, metadata: Any = None, expected: Any = varve.ANY) -> Any:
+def by_append(
+    db: varve.Varve, stream: Any, events: list[Any], *, key: Any, metadata: Any = None, expected: Any = varve.ANY
+) -> Any:
     return stream.append(1, events[0], idempotency_key=key, metadata=metadata, expected=expected)
 
 
-def by_batch(db: varve.Varve, stream: Any, events: list[Any], *, key: Any, metadata: Any = None, expected: Any = varve.ANY) -> Any:
+def by_batch(
+    db: varve.Varve, stream: Any, events: list[Any], *, key: Any, metadata: Any = None, expected: Any = varve.ANY
+) -> Any:
     return stream.append_batch(1, events, idempotency_key=key, metadata=metadata, expected=expected)
 
 
-def by_many(db: varve.Varve, stream: Any, events: list[Any], *, key: Any, metadata: Any = None, expected: Any = varve.ANY) -> Any:
+def by_many(
+    db: varve.Varve, stream: Any, events: list[Any], *, key: Any, metadata: Any = None, expected: Any = varve.ANY
+) -> Any:
     return stream.append_many([(n % 2, e) for n, e in enumerate(events)], idempotency_key=key, metadata=metadata)
 
 
-def by_transaction(db: varve.Varve, stream: Any, events: list[Any], *, key: Any, metadata: Any = None, expected: Any = varve.ANY) -> Any:
+def by_transaction(
+    db: varve.Varve, stream: Any, events: list[Any], *, key: Any, metadata: Any = None, expected: Any = varve.ANY
+) -> Any:
     with db.transaction(idempotency_key=key, metadata=metadata) as tx:
         tx.append(stream, 1, events[0], expected=expected)
         tx.append_batch(stream, "b", events)
     return tx
 
 
-def by_write(db: varve.Varve, stream: Any, events: list[Any], *, key: Any, metadata: Any = None, expected: Any = varve.ANY) -> Any:
+def by_write(
+    db: varve.Varve, stream: Any, events: list[Any], *, key: Any, metadata: Any = None, expected: Any = varve.ANY
+) -> Any:
     def fn(tx: varve.WriteTransaction) -> varve.WriteTransaction:
         tx.append(stream, 1, events[0], expected=expected)
         tx.append_batch(stream, "b", events)
@@ -83,7 +93,13 @@ def test_other_content_is_a_conflict(db: varve.Varve, mixed: Any, way: Append) -
     """Other values, types, metadata or order under a known key are refused with the key and the place of its first use."""
     mixed.append(1, placed(0))
     way(db, mixed, EVENTS, key="k", metadata={"a": 1})
-    others = [([placed(2), *EVENTS[1:]], {"a": 1}), ([shipped(1), *EVENTS[1:]], {"a": 1}), (EVENTS, {"a": 2}), (EVENTS, None), (EVENTS, {})]
+    others = [
+        ([placed(2), *EVENTS[1:]], {"a": 1}),
+        ([shipped(1), *EVENTS[1:]], {"a": 1}),
+        (EVENTS, {"a": 2}),
+        (EVENTS, None),
+        (EVENTS, {}),
+    ]
     if way is not by_append:
         others += [(EVENTS[:2], {"a": 1}), (EVENTS[::-1], {"a": 1}), ([*EVENTS, placed(4)], {"a": 1})]
     for events, metadata in others:
@@ -163,7 +179,9 @@ def test_a_large_batch_is_retried(db: varve.Varve, mixed: Any) -> None:
 def test_a_retry_after_the_class_grew(varve_path: Path) -> None:
     """Content is by value: a field appended to the class since does not turn a retry into a conflict."""
     old = varve.event(type("Grown", (), {"__annotations__": {"a": int}, "__module__": __name__}))
-    new = varve.event(type("Grown", (), {"__annotations__": {"a": int, "b": int | None}, "b": None, "__module__": __name__}))
+    new = varve.event(
+        type("Grown", (), {"__annotations__": {"a": int, "b": int | None}, "b": None, "__module__": __name__})
+    )
     with varve.open(varve_path, durability="relaxed") as db:
         db.stream("s", old).append(1, old(5), idempotency_key="k")
         assert db.stream("s", new).append(1, new(5), idempotency_key="k").replayed

@@ -62,7 +62,11 @@ class Model:
     def stream(self, name: str, stream_id: Any, at: int | None = None) -> list[int]:
         """Global sequences of a stream; ids of different kinds are different ids."""
         log = self.log if at is None else self.log[:at]
-        return [g for g, e in enumerate(log) if e.name == name and e.stream_id == stream_id and same_kind(e.stream_id, stream_id)]
+        return [
+            g
+            for g, e in enumerate(log)
+            if e.name == name and e.stream_id == stream_id and same_kind(e.stream_id, stream_id)
+        ]
 
     def append(self, items: list[tuple[str, Any, Any, Any]], time_ns: int) -> list[tuple[int, int]]:
         """One commit of ``(name, id, event, metadata)``; the positions it should get."""
@@ -153,9 +157,10 @@ class StoreMachine(RuleBasedStateMachine):
     def append_singly(self, name: str, stream_id: Any, times: int) -> None:
         """Runs of small commits, which extend the tail block."""
         for event in self.events(times, 5):
-            assert self.streams[name].append(stream_id, event) == self.model.append(
-                [(name, stream_id, event, None)], self.clock.now_ns
-            )[0]
+            assert (
+                self.streams[name].append(stream_id, event)
+                == self.model.append([(name, stream_id, event, None)], self.clock.now_ns)[0]
+            )
 
     @rule(name=SOME_NAME, stream_id=SOME_ID, count=BATCH, size=TEXT_BYTES, metadata=METADATA)
     def append_batch(self, name: str, stream_id: Any, count: int, size: int, metadata: Any) -> None:
@@ -164,7 +169,12 @@ class StoreMachine(RuleBasedStateMachine):
         wanted = self.model.append([(name, stream_id, event, metadata) for event in events], self.clock.now_ns)
         assert list(span) == wanted
 
-    @rule(name=SOME_NAME, ids=st.lists(SOME_ID, min_size=1, max_size=6), rounds=st.sampled_from([1, 2, 60]), metadata=METADATA)
+    @rule(
+        name=SOME_NAME,
+        ids=st.lists(SOME_ID, min_size=1, max_size=6),
+        rounds=st.sampled_from([1, 2, 60]),
+        metadata=METADATA,
+    )
     def append_many(self, name: str, ids: list[Any], rounds: int, metadata: Any) -> None:
         items = list(zip(ids * rounds, self.events(len(ids) * rounds, 20), strict=True))
         span = self.streams[name].append_many(items, metadata=metadata)
@@ -217,7 +227,12 @@ class StoreMachine(RuleBasedStateMachine):
         assert caught.value.expected == wrong
         assert self.db.next_global_sequence == len(self.model.log)
 
-    @rule(key=st.sampled_from([b"k", "k", "k2", uuid.UUID(int=7)]), name=SOME_NAME, stream_id=SOME_ID, count=st.sampled_from([1, 3, 700]))
+    @rule(
+        key=st.sampled_from([b"k", "k", "k2", uuid.UUID(int=7)]),
+        name=SOME_NAME,
+        stream_id=SOME_ID,
+        count=st.sampled_from([1, 3, 700]),
+    )
     def append_under_key(self, key: Any, name: str, stream_id: Any, count: int) -> None:
         """First use writes; a retry gives the original positions; other content is a conflict."""
         known = self.model.keys.get((type(key), key))
@@ -233,9 +248,7 @@ class StoreMachine(RuleBasedStateMachine):
         events = [e for _, _, e, _ in items]
         again = self.streams[name].append_batch(stream_id, events, idempotency_key=key, expected=10**6)
         assert again.replayed
-        assert list(again) == [
-            (self.model.log[g].stream_sequence, g) for g in range(first, first + len(items))
-        ]
+        assert list(again) == [(self.model.log[g].stream_sequence, g) for g in range(first, first + len(items))]
         with pytest.raises(varve.IdempotencyConflict) as caught:
             self.streams[name].append_batch(stream_id, [*events, placed(0)], idempotency_key=key)
         assert caught.value.global_sequence == first

@@ -12,13 +12,28 @@ import varve
 from varve import limits
 
 RANGES = [
-    (0, None), (0, 0), (3, None), (0, 4), (2, 5), (5, 2), (4, 4), (9, 10), (10, None), (11, None), (0, 99), (50, 60),
-    (0, 2**70), (2**70, None), (2**64, 2**65),
+    (0, None),
+    (0, 0),
+    (3, None),
+    (0, 4),
+    (2, 5),
+    (5, 2),
+    (4, 4),
+    (9, 10),
+    (10, None),
+    (11, None),
+    (0, 99),
+    (50, 60),
+    (0, 2**70),
+    (2**70, None),
+    (2**64, 2**65),
 ]
 
 
 @pytest.fixture
-def filled(db: varve.Varve, mixed: varve.Stream[OrderPlaced | OrderShipped]) -> varve.Stream[OrderPlaced | OrderShipped]:
+def filled(
+    db: varve.Varve, mixed: varve.Stream[OrderPlaced | OrderShipped]
+) -> varve.Stream[OrderPlaced | OrderShipped]:
     """Ten events of stream 1 between events of another stream and another name."""
     payments = db.stream("payments", OrderPlaced)
     for n in range(10):

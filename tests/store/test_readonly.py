@@ -67,7 +67,9 @@ with varve.open({str(varve_path)!r}, durability="relaxed") as db:
         orders.append_batch("new-%d" % n, [placed(n)] * 700)
         more.append(n, shipped(n)); print(n, flush=True)
 """
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
         assert writer.stdout.readline() == "0\n"
         with varve.open(varve_path, readonly=True) as db:
             reader, replay = db.stream("orders", OrderPlaced).reader(), db.global_reader()

@@ -8,14 +8,22 @@ import types
 from typing import Any
 
 import pytest
-from store_models import OrderPlaced, OrderShipped, placed, refused, shipped
+from store_models import OrderPlaced, placed, refused, shipped
 
 import varve
 from varve import limits
 from varve.testing import ManualClock
 
 T0 = 1_700_000_000_000_000_000
-DEEP: dict[str, Any] = {"user": "eve", "n": 1, "x": -2.5, "none": None, "yes": True, "list": [1, [2, {"deep": "ä\0\n"}]], "": {}}
+DEEP: dict[str, Any] = {
+    "user": "eve",
+    "n": 1,
+    "x": -2.5,
+    "none": None,
+    "yes": True,
+    "list": [1, [2, {"deep": "ä\0\n"}]],
+    "": {},
+}
 
 
 def test_every_property_of_a_recorded_event(db: varve.Varve, orders: Any, varve_clock: ManualClock) -> None:
@@ -34,7 +42,9 @@ def test_every_property_of_a_recorded_event(db: varve.Varve, orders: Any, varve_
     assert recorded.metadata == {"by": "me"}
     assert recorded.raw.readonly
     assert bytes(recorded.raw) == bytes(orders.reader().get_bytes("ü", 1))
-    assert repr(recorded).startswith("<Recorded #2 orders/ü [1] 2023-11-14T22:13:21.500000+00:00 OrderPlaced(order_id=2")
+    assert repr(recorded).startswith(
+        "<Recorded #2 orders/ü [1] 2023-11-14T22:13:21.500000+00:00 OrderPlaced(order_id=2"
+    )
 
 
 def test_recorded_events_are_equal_by_position_and_event(db: varve.Varve, orders: Any) -> None:
@@ -52,7 +62,9 @@ def test_recorded_events_are_equal_by_position_and_event(db: varve.Varve, orders
             setattr(one, name, 1)
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"a": 1}, DEEP, types.MappingProxyType({"a": types.MappingProxyType({"b": (1, 2)})})])
+@pytest.mark.parametrize(
+    "metadata", [None, {}, {"a": 1}, DEEP, types.MappingProxyType({"a": types.MappingProxyType({"b": (1, 2)})})]
+)
 def test_metadata_comes_back_as_json(db: varve.Varve, orders: Any, metadata: Any) -> None:
     """None stays None, an empty mapping stays one; tuples come back as lists."""
     orders.append(1, placed(1), metadata=metadata)
@@ -197,7 +209,7 @@ def test_sequence_at_finds_the_first_event_at_or_after(
         orders.append_batch(1, [placed(1)] * batch)
         varve_clock.advance(10)
     log = [r.time_ns for r in db.global_reader().iter_from(0)]
-    for time_ns in {t + off for t in log[:: batch] for off in (-5_000_000_000, -1_000, 0, 1_000, 5_000_000_000)}:
+    for time_ns in {t + off for t in log[::batch] for off in (-5_000_000_000, -1_000, 0, 1_000, 5_000_000_000)}:
         wanted = next((g for g, t in enumerate(log) if t >= time_ns), len(log))
         assert db.sequence_at(at(time_ns)) == wanted
     assert db.sequence_at(dt.datetime.min.replace(tzinfo=dt.UTC)) == 0

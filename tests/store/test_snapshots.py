@@ -13,7 +13,10 @@ import varve
 
 def fill(db: varve.Varve, commits: int = 12) -> list[varve.Stream[OrderPlaced | OrderShipped]]:
     """A small store of several names, id kinds, types and kinds of commits."""
-    orders, payments = db.stream("orders", OrderPlaced | OrderShipped), db.stream("payments", OrderPlaced | OrderShipped)
+    orders, payments = (
+        db.stream("orders", OrderPlaced | OrderShipped),
+        db.stream("payments", OrderPlaced | OrderShipped),
+    )
     ids = [1, "1", uuid.UUID(int=1)]
     for n in range(commits):
         orders.append(ids[n % 3], placed(n), metadata={"n": n} if n % 2 else None)
@@ -171,7 +174,9 @@ def test_threads_share_a_snapshot(db: varve.Varve) -> None:
                 for n in range(worker, len(mine), 4):
                     if reader.get(1, n) != mine[n] or replay.get(n).event != log[n][4]:
                         wrong.append(n)
-                if [r.event for r in reader.iter_stream(1, reverse=bool(worker % 2))] != mine[:: -1 if worker % 2 else 1]:
+                if [r.event for r in reader.iter_stream(1, reverse=bool(worker % 2))] != mine[
+                    :: -1 if worker % 2 else 1
+                ]:
                     wrong.append("iter")
                 if reader.length(1) != len(mine):
                     wrong.append("length")

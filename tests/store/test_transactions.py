@@ -98,7 +98,9 @@ def test_a_body_holds_no_lock(db: varve.Varve, orders: varve.Stream[OrderPlaced]
     assert [r.event for r in orders.reader().iter_stream(1)] == [placed(2), placed(3), placed(4), placed(1)]
 
 
-def test_a_stream_of_another_store_is_refused(db: varve.Varve, orders: varve.Stream[OrderPlaced], tmp_path: Path) -> None:
+def test_a_stream_of_another_store_is_refused(
+    db: varve.Varve, orders: varve.Stream[OrderPlaced], tmp_path: Path
+) -> None:
     """A transaction is of one store."""
     with varve.open(tmp_path / "other", durability="relaxed") as other:
         foreign = other.stream("orders", OrderPlaced)
@@ -214,7 +216,9 @@ def test_write_sees_the_very_latest(db: varve.Varve, orders: varve.Stream[OrderP
 
     def increment() -> None:
         for _ in range(25):
-            db.write(lambda tx: tx.append(orders, 1, placed(tx.reader(orders).length(1)), expected=tx.length(orders, 1)))
+            db.write(
+                lambda tx: tx.append(orders, 1, placed(tx.reader(orders).length(1)), expected=tx.length(orders, 1))
+            )
 
     threads = [threading.Thread(target=increment) for _ in range(3)]
     for thread in threads:

@@ -9,7 +9,6 @@ transaction number.
 from __future__ import annotations
 
 import contextlib
-import errno
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     from varve.engine.environment import Environment
     from varve.engine.snapshot import CheckedBlocks
 
-_SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PUT_BLOCKS = 256
 
 
@@ -545,7 +543,7 @@ class Session:
             )
         if (
             isinstance(exc, lmdb.DiskError)
-            or exc.code in _SPACE_ERRORS
+            or exc.code in files.SPACE_ERRORS
             or files.free_bytes(path) < 2 * payload_bytes + 2**20
         ):
             return DiskFull(

@@ -168,6 +168,10 @@ class Engine:
         with self._writer.wait_idle():
             self._release(in_use=False)
 
+    def __del__(self) -> None:  # not the handle's: streams, readers and iterators keep the store open beyond it
+        if hasattr(self, "_writer"):
+            self.drop()
+
     def drop(self) -> None:
         """Let go from a finaliser, which must not wait: a commit that is running keeps the map until it is done."""
         self._release(in_use=self._writer.busy)

@@ -23,6 +23,7 @@ from varve.engine import files
 from varve.engine.pins import Pins
 from varve.errors import (
     CorruptedStore,
+    DiskFull,
     ForkedStore,
     NotAVarveStore,
     StoreAlreadyOpen,
@@ -139,6 +140,7 @@ class Environment:
 
     def _open(self, map_bytes: int) -> lmdb.Environment:
         """LMDB's environment, with as much address space reserved as the machine grants."""
+        files.check_room_for_readers(self.path, limits.READERS_MAX)
         while True:
             try:
                 env = lmdb.open(
@@ -175,6 +177,8 @@ class Environment:
     def _open_error(self, exc: lmdb.Error) -> VarveError:
         if "already open" in str(exc):
             return StoreAlreadyOpen(f"{self.path} is open already in this process, by other code", path=self.path)
+        if exc.code in files.SPACE_ERRORS:
+            return DiskFull(f"{self.path}: no room on the file system to create or open it ({exc})", path=self.path)
         if exc.code is not None and exc.code > 0:
             return files.unavailable(self.path, OSError(exc.code, os.strerror(exc.code)))
         return StoreUnavailable(f"LMDB cannot open {self.path}: {exc}", path=self.path)

@@ -14,13 +14,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
+import resource
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from varve import limits
 from varve.errors import (
     CorruptedStore,
+    DiskFull,
     NotAVarveStore,
     StoreAccessDenied,
     StoreInUse,
@@ -30,8 +33,11 @@ from varve.errors import (
 )
 
 DATA = "data.mdb"
+LMDB_LOCK = "lock.mdb"
 LOCK = "varve.lock"
 DATABASES = (b"varve.log", b"varve.index", b"varve.meta")
+
+SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _MAGIC = 0xBEEFC0DE
 _DATA_VERSION = 1
@@ -42,6 +48,14 @@ _META = struct.Struct("<QHHHH II QQ IHH5Q IHH5Q QQ")
 _PAGE = struct.Struct("<QHHHH")
 _NODE = struct.Struct("<HHHH")
 _META_FLAG = 0x08
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+_READER_BYTES = 64
+_MAGIC_AT = 16
+_TREE_ROOT_AT = 40
+_NO_PAGE = 2**64 - 1
+_LARGE_VALUE = 0x01
+_SUB_DATABASE = 0x02
 _BRANCH_FLAG = 0x01
 _LEAF_FLAG = 0x02
 _NETWORK_FILE_SYSTEMS = frozenset(
@@ -70,6 +84,7 @@ class _Meta(NamedTuple):
     last_page: int
     entries: int
     root: int
+    free_root: int
 
 
 def prepare(path: str, *, readonly: bool, allow_network: bool) -> bool:
@@ -81,7 +96,7 @@ def prepare(path: str, *, readonly: bool, allow_network: bool) -> bool:
         data = os.path.join(path, DATA)
         if os.path.exists(path) and not os.path.isdir(path):
             raise NotAVarveStore(f"{path} is a file; a store is a folder. Choose another path", path=path)
-        exists = os.path.exists(data) and os.path.getsize(data) > 0
+        exists = _size(data) > 0
         if not exists:
             if readonly:
                 raise StoreNotFound(
@@ -101,6 +116,14 @@ def prepare(path: str, *, readonly: bool, allow_network: bool) -> bool:
         if isinstance(exc, StoreUnavailable):
             raise
         raise unavailable(path, exc) from exc
+
+
+def _size(data: str) -> int:
+    """Bytes of a file, 0 where there is none. (``os.path.exists`` calls a file that may not be seen missing.)"""
+    try:
+        return os.stat(data).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def unavailable(path: str, exc: OSError) -> StoreUnavailable:
@@ -162,7 +185,7 @@ def file_system(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:
         fields = mount.split(" ")
         if len(fields) < 5 or not tail:
             continue
-        point = fields[4].encode("utf-8", "surrogateescape").decode("unicode_escape", "replace")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, tail.split(" ")[0]
@@ -200,12 +223,11 @@ def _read_meta(fd: int, path: str) -> _Meta:
     """The newer sane meta page. Raises ``NotAVarveStore`` and ``CorruptedStore``."""
     head = os.pread(fd, 2 * limits.PAGE_BYTES, 0)
     metas = []
-    magic = False
+    magic = len(head) >= _MAGIC_AT + 4 and _U32.unpack_from(head, _MAGIC_AT)[0] == _MAGIC
     for at in (0, limits.PAGE_BYTES):
         if len(head) < at + _META.size:
             continue
         (_, _, flags, _, _, found, version, _, _, page_bytes, *rest) = _META.unpack_from(head, at)
-        magic |= found == _MAGIC
         if found != _MAGIC or not flags & _META_FLAG:
             continue
         if version != _DATA_VERSION or page_bytes != limits.PAGE_BYTES:
@@ -214,8 +236,8 @@ def _read_meta(fd: int, path: str) -> _Meta:
                 f"Varve uses version {_DATA_VERSION} and {limits.PAGE_BYTES}",
                 path=path,
             )
-        entries, root, last_page, transaction = rest[13], rest[14], rest[15], rest[16]
-        metas.append(_Meta(transaction, last_page, entries, root))
+        free_root, entries, root, last_page, transaction = rest[6], rest[13], rest[14], rest[15], rest[16]
+        metas.append(_Meta(transaction, last_page, entries, root, free_root))
     if len(metas) == 2:
         return max(metas)
     if not magic:
@@ -238,6 +260,8 @@ def _names(fd: int, meta: _Meta) -> set[bytes] | None:
         return set()  # our few names fit into one page: these are somebody else's
     if not flags & _LEAF_FLAG:
         return None
+    if not _PAGE.size <= lower <= len(page) or lower % 2:
+        return None
     names = set()
     for (at,) in struct.iter_unpack("<H", page[_PAGE.size : lower]):
         if at + _NODE.size > len(page):
@@ -249,14 +273,47 @@ def _names(fd: int, meta: _Meta) -> set[bytes] | None:
 
 def _check_short_file(data: str, path: str, size: int, meta: _Meta) -> None:
     """A file shorter than its meta page says is sound only where all that is missing are free pages at its end."""
-    from lmdb.verify import verify  # rare, and 1,000 lines
+    from lmdb.verify import VerifyError, verify  # rare, and 1,000 lines
 
-    problems = verify(data, subdir=False)  # type: ignore[no-untyped-call]
+    try:
+        problems = verify(data, subdir=False)  # type: ignore[no-untyped-call]
+    except VerifyError as exc:
+        problems = [str(exc)]
+    if not problems:
+        # It looks at the first page of a large value only: the rest may be what is missing.
+        with open(data, "rb") as file:
+            if (_last_page_in_use(file, meta) + 1) * limits.PAGE_BYTES > size:
+                problems = ["the end of a large value is missing"]
     if problems:
         raise CorruptedStore(
             f"{data} is truncated: {size} bytes of {(meta.last_page + 1) * limits.PAGE_BYTES} ({problems[0]}); restore a backup",
             path=path,
         )
+
+
+def _last_page_in_use(file: BinaryIO, meta: _Meta) -> int:
+    """The highest page that any tree of a file reaches. The file's structure was verified before."""
+    last = 0
+    todo = [root for root in (meta.root, meta.free_root) if root != _NO_PAGE]
+    while todo:
+        number = todo.pop()
+        last = max(last, number)
+        file.seek(number * limits.PAGE_BYTES)
+        page = file.read(limits.PAGE_BYTES)
+        _, _, page_flags, lower, _ = _PAGE.unpack_from(page)
+        for (at,) in struct.iter_unpack("<H", page[_PAGE.size : lower]):
+            low, high, flags, key_bytes = _NODE.unpack_from(page, at)
+            value = at + _NODE.size + key_bytes
+            if page_flags & _BRANCH_FLAG:
+                todo.append(low | high << 16 | flags << 32)
+            elif flags & _LARGE_VALUE:
+                pages = (_PAGE.size - 1 + (low | high << 16)) // limits.PAGE_BYTES + 1
+                last = max(last, _U64.unpack_from(page, value)[0] + pages - 1)
+            elif flags & _SUB_DATABASE:
+                root = _U64.unpack_from(page, value + _TREE_ROOT_AT)[0]
+                if root != _NO_PAGE:
+                    todo.append(root)
+    return last
 
 
 # -- the handle lock -------------------------------------------------------------------------------
@@ -287,7 +344,23 @@ def lock_handle(path: str, *, exclusive: bool, readonly: bool) -> int:
     return fd
 
 
+def check_room_for_readers(path: str, slots: int) -> None:
+    """LMDB maps its sparse lock file: touching a page of it that the file system has no room for would kill the process.
+
+    Raises ``DiskFull``. (The file is looked at, not opened.)
+    """
+    try:
+        allocated = os.stat(os.path.join(path, LMDB_LOCK)).st_blocks * 512
+    except FileNotFoundError:
+        allocated = 0
+    missing = (slots + 4) * _READER_BYTES - allocated
+    if missing > 0 and free_bytes(path) < missing + 16 * limits.PAGE_BYTES:
+        raise DiskFull(f"{path}: no room on the file system for LMDB's reader table; free some and retry", path=path)
+
+
 def free_bytes(path: str) -> int:
-    """Room left for us on the file system of ``path``."""
+    """By how much the data file may still grow: room left for us on its file system, and under this process's limit."""
     status = os.statvfs(path)
-    return status.f_bavail * status.f_frsize
+    free = status.f_bavail * status.f_frsize
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return free if limit == resource.RLIM_INFINITY else min(free, max(0, limit - _size(os.path.join(path, DATA))))

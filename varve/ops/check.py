@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from varve.engine import whole
+from varve.errors import StoreAccessDenied, StoreNotFound, VarveError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,15 @@ class CheckReport:
 def check(path: str | os.PathLike[str]) -> CheckReport:
     """Check a store that this process does not hold open. Nothing is written.
 
-    Index and metadata must hold exactly the pairs that the log gives. Memory grows with the number of streams.
+    Index and metadata must hold exactly the pairs that the log gives. Memory grows with the number of streams. Raises
+    ``StoreNotFound``, ``StoreAlreadyOpen``, ``StoreAccessDenied``.
     """
-    return CheckReport(tuple(whole.findings(os.fspath(path))))
+    folder = os.fspath(path)
+    if not os.path.isfile(os.path.join(folder, "data.mdb")):
+        raise StoreNotFound(f"{folder} holds no store", path=folder)
+    try:
+        return CheckReport(tuple(whole.findings(folder)))
+    except PermissionError as exc:
+        if isinstance(exc, VarveError):
+            raise
+        raise StoreAccessDenied(f"cannot read {folder}: {exc.strerror}", path=folder) from exc

@@ -7,6 +7,7 @@
 #
 #   make lint      ruff, mypy --strict, pyright
 #   make format    ruff's formatter and its safe fixes
+#   make bench     speed against bare py-lmdb, small sizes; `make bench-full` takes the real ones (ARGS="--only get")
 #   make test-all  the test suite under every Python >= 3.11 found on this machine, each in a .venv-X.Y of its own
 #   make clean     remove environments, caches and the demo's data
 #
@@ -25,7 +26,7 @@ PYTHON ?= $(shell for python in $(CANDIDATES); do \
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format test-all clean
+.PHONY: help demo test lint format bench bench-full test-all clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two installers must not share an environment
 
@@ -47,6 +48,12 @@ lint: $(VENV)/.installed-test $(VENV)/.installed-lint
 format: $(VENV)/.installed-lint
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m benches --quick $(ARGS)
+
+bench-full: $(VENV)/.installed-test
+	$(BIN)/python -m benches $(ARGS)
 
 # One Python per minor version; the first one found stands for it.
 test-all:

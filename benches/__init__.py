@@ -5,9 +5,9 @@
     python -m benches --only get      the cases whose name contains "get"
     python -m benches --json out.json the same figures for a program
 
-A machine's speed changes from minute to minute, so no absolute rate is a result here: both sides of a pair take turns, what counts is
-the median of their ratios, and a bootstrap interval tells how far to trust it. Both sides write at the same durability, which each
-line names, and every round compares checksums of what was written or read.
+A machine's speed changes from minute to minute, so no absolute rate is a result here: both sides of a pair take turns, what
+counts is the median of their ratios, and a bootstrap interval tells how far to trust it. Both sides write at the same
+durability, which each line names, and every round compares checksums of what was written or read.
 
 Where to look:
 

@@ -29,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benches", description="Measure Varve against bare py-lmdb.")
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--tiny", action="store_true", help="sizes at which the figures mean nothing: does it run?")
-    parser.add_argument("--only", metavar="NAME", action="append", help="cases whose name contains NAME (may be repeated)")
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", help="cases whose name contains NAME (may be repeated)"
+    )
     parser.add_argument("--rounds", type=int, help="rounds of the long comparisons")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")

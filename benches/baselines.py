@@ -1,9 +1,9 @@
 """Bare py-lmdb, one entry per event: what Varve is compared with.
 
-Three sub-databases as in VarveDB: ``log`` (global sequence -> FlatBuffer), ``index`` (stream, stream sequence -> global sequence)
-and ``meta`` (stream -> its length). Log and index get one entry per event; the length of the one stream that is written is put once
-per commit, which is the least that such a store can do and so the harder comparison. Payloads are given already encoded; keys are
-packed inside the measured loop, as any such store must.
+Three sub-databases as in VarveDB: ``log`` (global sequence -> FlatBuffer), ``index`` (stream, stream sequence -> global
+sequence) and ``meta`` (stream -> its length). Every event puts an entry into each of the three; with ``meta_once`` the
+stream's length is put once per commit instead, which is the least that such a store can do. Payloads are given already
+encoded; keys are packed inside the measured loop, as any such store must.
 """
 
 from __future__ import annotations
@@ -34,30 +34,37 @@ class Bare:
         with self.env.begin() as txn:
             self.events = txn.stat(self.log)["entries"]
 
-    def put_loop(self, stream: int, payloads: Sequence[bytes]) -> None:
-        """One commit, ``put(append=True)`` for every entry."""
+    def put_loop(self, stream: int, payloads: Sequence[bytes], *, meta_once: bool = False) -> None:
+        """One commit, a ``put`` for every entry (``append=True`` where the keys rise: not for a length that is put again)."""
         first = self.events
-        log, index = self.log, self.index
+        log, index, meta = self.log, self.index, self.meta
+        stream_key = pack_sequence(stream)
         with self.env.begin(write=True) as txn:
             put = txn.put
             for sequence, payload in enumerate(payloads, first):
                 key = pack_sequence(sequence)
                 put(key, payload, append=True, db=log)
                 put(pack_entry(stream, sequence), key, append=True, db=index)
-            put(pack_sequence(stream), pack_sequence(first + len(payloads)), db=self.meta)
+                if not meta_once:
+                    put(stream_key, pack_sequence(sequence + 1), db=meta)
+            if meta_once:
+                put(stream_key, pack_sequence(first + len(payloads)), db=meta)
         self.events += len(payloads)
 
-    def putmulti(self, stream: int, payloads: Sequence[bytes]) -> None:
-        """One commit, one ``putmulti`` for the log and one for the index."""
-        first = self.events
-        sequences = range(first, first + len(payloads))
+    def putmulti(self, stream: int, payloads: Sequence[bytes], *, meta_once: bool = False) -> None:
+        """One commit, one ``putmulti`` for each sub-database."""
+        first, last = self.events, self.events + len(payloads)
+        sequences = range(first, last)
+        lengths = range(last, last + 1) if meta_once else range(first + 1, last + 1)
+        entries = (
+            (self.log, zip(map(pack_sequence, sequences), payloads, strict=True), True),
+            (self.index, zip(map(pack_entry, repeat(stream), sequences), map(pack_sequence, sequences)), True),  # noqa: B905 - repeat has no end
+            (self.meta, zip(repeat(pack_sequence(stream)), map(pack_sequence, lengths)), False),
+        )
         with self.env.begin(write=True) as txn:
-            with txn.cursor(self.log) as cursor:
-                cursor.putmulti(zip(map(pack_sequence, sequences), payloads, strict=True), append=True)
-            with txn.cursor(self.index) as cursor:
-                entries = zip(map(pack_entry, repeat(stream), sequences), map(pack_sequence, sequences))  # noqa: B905 - repeat has no end
-                cursor.putmulti(entries, append=True)
-            txn.put(pack_sequence(stream), pack_sequence(first + len(payloads)), db=self.meta)
+            for database, items, append in entries:
+                with txn.cursor(database) as cursor:
+                    cursor.putmulti(items, append=append)
         self.events += len(payloads)
 
     def put_one(self, payload: bytes) -> None:

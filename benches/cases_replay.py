@@ -88,8 +88,20 @@ def single_appends(work: Workspace) -> Iterator[Line]:
     count = work.size.events
     stores = (
         ("one stream", work.single(), "batches of 1,000", work.batched(), Goal(at_least=0.8)),
-        (f"{work.streams:,} streams", work.single_streams(), "a batch per stream", work.batched_streams(), Goal(at_least=0.6)),
-        (f"{work.streams:,} streams", work.single_streams(), "append_many of 1,000 in the same order", work.shuffled(), Goal()),
+        (
+            f"{work.streams:,} streams",
+            work.single_streams(),
+            "a batch per stream",
+            work.batched_streams(),
+            Goal(at_least=0.6),
+        ),
+        (
+            f"{work.streams:,} streams",
+            work.single_streams(),
+            "append_many of 1,000 in the same order",
+            work.shuffled(),
+            Goal(),
+        ),
     )
     ways = (
         ("typed", lambda db: read_amounts(db.global_reader().iter_from())),
@@ -102,7 +114,9 @@ def single_appends(work: Workspace) -> Iterator[Line]:
                 b = Side("batches", run, lambda _, result: result, _kept(batched))
                 pair = compare(a, b, rounds=work.size.rounds)
                 what = f"{way} replay of {count:,} single appends, {streams}, against {batches}"
-                yield speed_line("replay-single-appends", what, "none", goal if way == "typed" else Goal(), pair, events=count)
+                yield speed_line(
+                    "replay-single-appends", what, "none", goal if way == "typed" else Goal(), pair, events=count
+                )
 
 
 CASES = {"replay-typed": typed, "replay-raw": raw, "replay-single-appends": single_appends}

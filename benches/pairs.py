@@ -1,8 +1,8 @@
 """Two sides of a comparison, run alternately.
 
-The sides of a round run right after each other and the order swaps with every round (A B, B A, A B, ...), so that what disturbs the
-machine for longer than a round disturbs both. The figure is the median over the rounds of ``seconds of B / seconds of A``: how many
-times as fast A is. Its interval is a percentile bootstrap with a fixed seed.
+The sides of a round run right after each other and the order swaps with every round (A B, B A, A B, ...), so that what
+disturbs the machine for longer than a round disturbs both. The figure is the median over the rounds of ``seconds of B /
+seconds of A``: how many times as fast A is. Its interval is a percentile bootstrap with a fixed seed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class ChecksumMismatch(AssertionError):
 class Side:
     """One side of a pair.
 
-    ``setup`` makes the state of one round and is not timed; what it gives goes to ``run``, which is. ``checksum`` turns the state and
-    what ``run`` returned into a value that must be equal on both sides; it is not timed either.
+    ``setup`` makes the state of one round and is not timed; what it gives goes to ``run``, which is. ``checksum`` turns the
+    state and what ``run`` returned into a value that must be equal on both sides; it is not timed either.
     """
 
     name: str
@@ -79,7 +79,9 @@ def compare(a: Side, b: Side, *, rounds: int, warmups: int = 1, clock: Callable[
             if number >= 0:
                 times[which].append(seconds)
         if sums["a"] != sums["b"]:
-            raise ChecksumMismatch(f"{a.name} gave {sums['a']!r}, {b.name} gave {sums['b']!r}: they did not do the same work")
+            raise ChecksumMismatch(
+                f"{a.name} gave {sums['a']!r}, {b.name} gave {sums['b']!r}: they did not do the same work"
+            )
     ratios = [b_s / a_s for a_s, b_s in zip(times["a"], times["b"], strict=True)]
     return Pair(tuple(times["a"]), tuple(times["b"]), with_interval(ratios))
 

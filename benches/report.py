@@ -99,6 +99,8 @@ def as_json(lines: list[Line], **about: Any) -> str:
         "system": platform.system(),
         "lmdb": ".".join(map(str, lmdb.version())),
         "py_lmdb": lmdb.__version__,
-        "varve": varve.__version__ if hasattr(varve, "__version__") else "",
+        "varve": getattr(varve, "__version__", ""),
     }
-    return json.dumps({"about": machine | about, "lines": [asdict(line) | {"met": line.met} for line in lines]}, indent=2)
+    return json.dumps(
+        {"about": machine | about, "lines": [asdict(line) | {"met": line.met} for line in lines]}, indent=2
+    )

@@ -22,7 +22,12 @@ BATCH_EVENTS = 1_000
 def disk_folder() -> str | None:
     """A folder for temporary files that is on a disk; None (the default one) where that cannot be told."""
     for folder in (os.environ.get("VARVE_BENCH_DIR"), tempfile.gettempdir(), "/var/tmp", os.getcwd()):  # noqa: PTH109
-        if folder and Path(folder).is_dir() and os.access(folder, os.W_OK) and file_system(folder) not in _MEMORY_FILE_SYSTEMS:
+        if (
+            folder
+            and Path(folder).is_dir()
+            and os.access(folder, os.W_OK)
+            and file_system(folder) not in _MEMORY_FILE_SYSTEMS
+        ):
             return folder
     return None
 

@@ -72,11 +72,12 @@ class StreamTypes:
             else:
                 runs = []
                 current: EventType | None = None
+                bufs: list[bytes] = []
                 for event in batch:
                     event_type = self._by_class.get(type(event)) or self.of(event)
                     if event_type is not current:
                         current = event_type
-                        bufs: list[bytes] = []
+                        bufs = []
                         runs.append((event_type, bufs))
                     bufs.append(event_type.pack(event))
             for event_type, bufs in runs:

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, cast, overload
 
 from typing_extensions import TypeVar, override
 
@@ -152,10 +152,12 @@ class Recorded(Generic[E_co]):
         @property
         def event(self) -> E_co:
             """The event, an instance of its declared class."""
+            ...
 
         @property
         def global_sequence(self) -> int:
             """Position in the whole log, from 0."""
+            ...
 
     else:
         event = property(attrgetter("_event"), doc="The event, an instance of its declared class.")
@@ -164,7 +166,7 @@ class Recorded(Generic[E_co]):
     @property
     def type(self) -> type[E_co]:
         """The event's declared class."""
-        declared: type[E_co] = self._event.__varve__.cls  # type: ignore[attr-defined]
+        declared: type[E_co] = cast("Any", self._event).__varve__.cls
         return declared
 
     @property

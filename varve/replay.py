@@ -31,7 +31,7 @@ class Range(NamedTuple):
 
     at: int
     first: int
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+    count: int  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride] - nobody calls tuple.count
 
 
 Ranges = Callable[["Snapshot", int, int, bool], Iterable[Range]]
@@ -49,9 +49,11 @@ class Source(Protocol):
 
     def begin(self) -> Snapshot:
         """A snapshot for one call."""
+        ...
 
     def end(self, snapshot: Snapshot) -> None:
         """Done with it."""
+        ...
 
 
 class Live:
@@ -140,7 +142,7 @@ def walk_blocks(
     snapshot = source.begin()
     try:
         last = end(snapshot)
-        stop = last if stop is None else min(stop, last)
+        upper = last if stop is None else min(stop, last)
         limit = snapshot.next_sequence
         yield None
         begun_s = time.monotonic()
@@ -148,7 +150,7 @@ def walk_blocks(
         finished = False
         while not finished:
             finished = True
-            for at, first, count in ranges(snapshot, start, stop, reverse):
+            for at, first, count in ranges(snapshot, start, upper, reverse):
                 low, high = first, first + count
                 while low < high:
                     sequence = high - 1 if reverse else low
@@ -156,7 +158,7 @@ def walk_blocks(
                         # Only after a block of this snapshot: a renewal that comes late must not renew again at once, for ever.
                         old = block is not None and time.monotonic() - begun_s > limits.ITERATOR_SNAPSHOT_AGE_S_MAX
                         if old and source.fixed is None:
-                            start, stop = (start, at + high - first) if reverse else (at + low - first, stop)
+                            start, upper = (start, at + high - first) if reverse else (at + low - first, upper)
                             finished = False
                             break
                         block = snapshot.block(sequence)
@@ -198,6 +200,10 @@ def walk_events(
     slices = walk_blocks(source, ranges, start, end, stop, reverse=reverse)
     new = object.__new__
     known: Block | None = None
+    payload = ends = memoryview(b"")
+    runs: list[tuple[int, int, int, int]] = []
+    run_starts = [0]
+    snapshot = block = item = event = recorded = None
     try:
         yield next(slices)
         for item in slices:
@@ -246,8 +252,8 @@ def walk_events(
     except StoreClosing:
         slices.close()
         path = source.engine.path
-        source = slices = snapshot = block = known = payload = event = recorded = item = None  # type: ignore[assignment]
-        ends = runs = offsets = sequences = None  # type: ignore[assignment]
+        # This frame lives on until the user asks again: let go of what holds the map.
+        del slices, snapshot, block, known, payload, ends, item, event, recorded
         yield None
         raise StoreClosed(f"{path} was closed while this iterator was running") from None
 
@@ -255,11 +261,12 @@ def walk_events(
 def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, None, None]:
     """Event buffers of the whole log. The first item is None: started."""
     slices = walk_blocks(source, whole_log, start, lambda snapshot: snapshot.next_sequence, stop, reverse=False)
+    block = payload = item = None
     try:
         yield next(slices)
         for item in slices:
             assert item is not None
-            _, block, low, high = item
+            block, low, high = item[1:]
             payload = block.payload()
             ends = [0, *block.ends()]
             cut = ends[low - block.first : high - block.first + 1]
@@ -267,7 +274,7 @@ def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, N
     except StoreClosing:
         slices.close()
         path = source.engine.path
-        source = slices = block = payload = item = _ = None  # type: ignore[assignment]
+        del slices, block, payload, item
         yield None
         raise StoreClosed(f"{path} was closed while this iterator was running") from None
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from typing_extensions import TypeAliasType
+
 from varve import limits
 from varve.appends import Metadata, StreamTypes
 from varve.bindings import Bindings
@@ -373,7 +375,7 @@ def first_at(snapshot: EngineSnapshot, time_ns: int) -> int:
 
 def _event_types(declared: Any) -> list[EventType]:
     """The event types of a class or a union of classes. Raises ``SchemaError``."""
-    while isinstance(declared, typing.TypeAliasType) if hasattr(typing, "TypeAliasType") else False:
+    while isinstance(declared, TypeAliasType):  # from 3.12: type OrderEvent = OrderPlaced | OrderShipped
         declared = declared.__value__
     is_union = isinstance(declared, types.UnionType) or typing.get_origin(declared) is typing.Union
     members = typing.get_args(declared) if is_union else (declared,)

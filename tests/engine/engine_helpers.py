@@ -41,7 +41,9 @@ def blob(number: int, size: int) -> Blob:
 
 def start_script(script: str, *args: object) -> subprocess.Popen[str]:
     """A script in an interpreter of its own."""
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join((str(ROOT), str(HERE))), PYTHONWARNINGS="ignore::DeprecationWarning")
+    environment = dict(
+        os.environ, PYTHONPATH=os.pathsep.join((str(ROOT), str(HERE))), PYTHONWARNINGS="ignore::DeprecationWarning"
+    )
     return subprocess.Popen(
         [sys.executable, "-X", "faulthandler", "-c", script, *map(str, args)],
         env=environment,
@@ -82,7 +84,9 @@ def fast_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def raw_lmdb(path: os.PathLike[str], *, write: bool = True) -> Iterator[tuple[lmdb.Transaction, dict[str, lmdb._Database]]]:
+def raw_lmdb(
+    path: os.PathLike[str], *, write: bool = True
+) -> Iterator[tuple[lmdb.Transaction, dict[str, lmdb._Database]]]:
     """A transaction behind the library's back, and the three sub-databases."""
     env = lmdb.open(os.fspath(path), max_dbs=16, map_size=1 << 30, lib_version=0, readonly=not write)
     try:

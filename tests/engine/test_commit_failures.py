@@ -64,7 +64,7 @@ class Model:
         assert found == self.log
         assert self.db.next_global_sequence == len(self.log)
         reader = self.notes.reader()
-        for stream_id in {0, 1, 2, 99}:
+        for stream_id in (0, 1, 2, 99):
             wanted = [event for known, event in self.log if known == stream_id]
             assert reader.length(stream_id) == len(wanted)
             assert [one.event for one in reader.iter_stream(stream_id)] == wanted
@@ -117,7 +117,9 @@ def test_no_room_writes_nothing_and_the_handle_goes_on(
 
 
 @pytest.mark.parametrize("place", ["on_put", "on_commit"])
-def test_a_disk_that_fails_ends_the_handle(model: Model, varve_path: Path, varve_clock: ManualClock, place: str) -> None:
+def test_a_disk_that_fails_ends_the_handle(
+    model: Model, varve_path: Path, varve_clock: ManualClock, place: str
+) -> None:
     """EIO with room left: StoreFailed, and the handle refuses everything from then on with a new error each time; reopened, the store holds
     what was acknowledged and goes on."""
     setattr(faulty(model.db), place, once(EIO))
@@ -125,7 +127,12 @@ def test_a_disk_that_fails_ends_the_handle(model: Model, varve_path: Path, varve
         model.notes.append(1, Note(0, "lost"))
     assert failed.value.kind == "unavailable"
     assert "Input/output error" in failed.value.reason
-    uses = (lambda: model.notes.append(1, Note(0, "")), lambda: model.notes.reader().length(1), model.db.snapshot, model.db.sync)
+    uses = (
+        lambda: model.notes.append(1, Note(0, "")),
+        lambda: model.notes.reader().length(1),
+        model.db.snapshot,
+        model.db.sync,
+    )
     errors = []
     for use in uses:
         with pytest.raises(varve.StoreFailed) as refused:
@@ -284,7 +291,9 @@ with varve.open(sys.argv[1], durability="relaxed") as db:
         assert db.stream("blobs101", Blob).append("x", blob(1, 5)) == (1, 12)
 
 
-def test_the_clock_never_takes_the_log_back(varve_store: varve.Varve, varve_clock: ManualClock, varve_path: Path) -> None:
+def test_the_clock_never_takes_the_log_back(
+    varve_store: varve.Varve, varve_clock: ManualClock, varve_path: Path
+) -> None:
     """recorded_at stays where it was while the clock is behind, also after the store was reopened."""
     notes = varve_store.stream("notes", Note)
     start = varve_clock.now_ns
@@ -305,7 +314,10 @@ def small_file_system(folder: Path, size: str) -> Iterator[Path]:
     """A tmpfs of its own; skips, with the reason, where the machine does not let us mount."""
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode:
         reason = f"no small file system can be mounted here: {mounted.stderr.strip()}"
@@ -517,7 +529,9 @@ def test_a_missing_block_is_a_gap_and_never_skipped(blocks: tuple[Path, list[Blo
 
 
 @pytest.mark.parametrize("change", [-1, 1, 1_000])
-def test_a_next_sequence_that_disagrees_with_the_log_refuses_writes(blocks: tuple[Path, list[Block]], change: int) -> None:
+def test_a_next_sequence_that_disagrees_with_the_log_refuses_writes(
+    blocks: tuple[Path, list[Block]], change: int
+) -> None:
     """The next sequence stands in the metadata too; where log and metadata disagree, a commit raises CorruptedStore and writes nothing."""
     path, _ = blocks
     with raw_lmdb(path) as (transaction, databases):

@@ -153,9 +153,8 @@ def test_opening_again_and_again_leaks_nothing(tmp_path: Path) -> None:
     varve.open(path).close()
     before = len(os.listdir("/proc/self/fd"))
     for turn in range(100):
-        with varve.open(path, durability="relaxed"):
-            with pytest.raises(varve.StoreAlreadyOpen):
-                varve.open(path)
+        with varve.open(path, durability="relaxed"), pytest.raises(varve.StoreAlreadyOpen):
+            varve.open(path)
         if turn % 10 == 0:
             with pytest.raises(varve.StoreNotFound):
                 varve.open(tmp_path / "none", readonly=True)

@@ -51,7 +51,9 @@ def test_a_new_store_is_its_owners_alone(tmp_path: Path, umask: int) -> None:
     finally:
         os.umask(old)
     assert [mode(folder) for folder in (tmp_path / "a", tmp_path / "a" / "b", path)] == [0o700] * 3
-    assert {entry.name: mode(entry) for entry in path.iterdir()} == dict.fromkeys(("data.mdb", "lock.mdb", "varve.lock"), 0o600)
+    assert {entry.name: mode(entry) for entry in path.iterdir()} == dict.fromkeys(
+        ("data.mdb", "lock.mdb", "varve.lock"), 0o600
+    )
     assert_sound(path)
 
 

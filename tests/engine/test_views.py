@@ -693,7 +693,9 @@ def test_an_iterator_holds_its_slot_until_it_ends(varve_store: varve.Varve, note
     assert not varve_store.stats().snapshots
 
 
-def test_a_kept_view_holds_its_slot_and_drops_it_with_the_last_slice(varve_store: varve.Varve, notes: varve.Stream[Note]) -> None:
+def test_a_kept_view_holds_its_slot_and_drops_it_with_the_last_slice(
+    varve_store: varve.Varve, notes: varve.Stream[Note]
+) -> None:
     """The last slice to die releases the read transaction, and ``db.stats()`` shows it until then."""
     view = notes.reader().get_bytes(1, 5)
     assert view is not None

@@ -134,6 +134,7 @@ def test_a_batch_of_thousands_spans_blocks(db: varve.Varve, mixed: varve.Stream[
     assert list(span) == [(n, n + 1) for n in range(5_000)]
     found = list(mixed.reader().iter_stream("big"))
     assert [r.event for r in found] == events
+    assert [(r.stream_sequence, r.global_sequence) for r in found] == list(span)
     assert {r.commit_sequence for r in found} == {1}
     assert mixed.reader().get("big", 4_999) == events[4_999]
 

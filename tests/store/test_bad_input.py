@@ -28,7 +28,10 @@ def test_bad_names(db: varve.Varve, name: Any) -> None:
         db.global_reader().iter_from(0, streams=[name])
 
 
-BAD_IDS = [-1, 2**64, 2**100, True, False, 1.0, float("nan"), None, b"id", bytearray(b"id"), "", "x" * 256, "ä" * 128, SURROGATE, (1,), [1], {}]  # fmt: skip
+BAD_IDS = [
+    -1, 2**64, 2**100, True, False, 1.0, float("nan"), None, b"id", bytearray(b"id"), "", "x" * 256, "ä" * 128, SURROGATE,
+    (1,), [1], {},
+]  # fmt: skip
 
 ID_USES = {
     "append": lambda db, s, i: s.append(i, placed(1)),
@@ -66,8 +69,8 @@ class Plain:
 
 @pytest.mark.parametrize(
     "types",
-    [NoEvent, Plain, int, None, 5, "OrderPlaced", placed(1), OrderPlaced | NoEvent, OrderPlaced | None, OrderPlaced | int, [OrderPlaced],
-     list[OrderPlaced], (OrderPlaced,), Any, varve.u8],
+    [NoEvent, Plain, int, None, 5, "OrderPlaced", placed(1), OrderPlaced | NoEvent, OrderPlaced | None, OrderPlaced | int,
+     [OrderPlaced], list[OrderPlaced], (OrderPlaced,), Any, varve.u8],
     ids=lambda t: repr(t)[:30],
 )  # fmt: skip
 def test_unknown_types(db: varve.Varve, types: Any) -> None:
@@ -101,7 +104,6 @@ WAYS = {
     "append_batch": lambda db, s, e: s.append_batch(1, [placed(0), placed(1), e, placed(2)]),
     "append_batch alone": lambda db, s, e: s.append_batch(1, [e]),
     "append_many": lambda db, s, e: s.append_many([(1, placed(0)), (2, placed(1)), (1, e), (2, placed(3))]),
-    "transaction": lambda db, s, e: in_transaction(db, s, e),
     "write": lambda db, s, e: db.write(lambda tx: [tx.append(s, 1, placed(0)), tx.append(s, 1, e)]),
 }
 INDEX = {"append_batch": "event 2 of", "append_batch alone": "event 0 of", "append_many": "item 2 "}
@@ -111,6 +113,9 @@ def in_transaction(db: varve.Varve, stream: Any, event: Any) -> None:
     with db.transaction() as tx:
         tx.append(stream, 7, placed(0))
         tx.append_batch(stream, 1, [placed(1), event])
+
+
+WAYS["transaction"] = in_transaction
 
 
 def names_the_index(error: BaseException, way: str) -> bool:
@@ -238,9 +243,9 @@ def test_bad_bounds(db: varve.Varve, orders: Any, bound: Any) -> None:
     for call in (
         lambda **b: reader.iter_stream(1, **b),
         lambda **b: reader.iter_stream(1, reverse=True, **b),
-        lambda **b: reader.iter_all(**b),
-        lambda **b: replay.iter_from(**b),
-        lambda **b: replay.iter_bytes(**b),
+        reader.iter_all,
+        replay.iter_from,
+        replay.iter_bytes,
     ):
         for name in ("start", "stop"):
             with refused(db, varve.InvalidInput, match=name) as caught:

@@ -15,7 +15,8 @@ TREE = [value for value in vars(errors).values() if inspect.isclass(value) and i
 
 BUILT_IN = {
     "InvalidInput": ValueError, "InvalidName": ValueError, "InvalidStreamId": ValueError, "InvalidMetadata": ValueError,
-    "InvalidIdempotencyKey": ValueError, "EventTooLarge": ValueError, "TooManyItems": ValueError, "EventEncodingError": ValueError,
+    "InvalidIdempotencyKey": ValueError, "EventTooLarge": ValueError, "TooManyItems": ValueError,
+    "EventEncodingError": ValueError,
     "EventTypeError": TypeError, "SchemaError": TypeError, "MalformedEvent": ValueError, "SchemaConflict": TypeError,
     "StoreUnavailable": OSError, "StoreNotFound": FileNotFoundError, "StoreAccessDenied": PermissionError, "NoSpace": OSError,
     "DiskFull": OSError, "StoreFull": OSError, "HandleUnusable": RuntimeError, "StoreClosed": RuntimeError,

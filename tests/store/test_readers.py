@@ -153,7 +153,7 @@ def test_replays_are_filtered_by_names_and_types(
 def test_many_names_merge_in_global_order(db: varve.Varve) -> None:
     """Five names written in a random order replay in the order of the log, whatever subset is asked for."""
     seed = random.randrange(2**32)
-    print(f"seed {seed}")
+    print(f"seed {seed}")  # noqa: T201 - shown where the test fails
     rng = random.Random(seed)
     names = [f"n{i}" for i in range(5)]
     streams = {name: db.stream(name, OrderPlaced) for name in names}

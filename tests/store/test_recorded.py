@@ -131,7 +131,8 @@ CYCLE: dict[str, Any] = {}
 CYCLE["self"] = CYCLE
 
 BAD_METADATA = [
-    5, "text", b"bytes", [("a", 1)], {"a"}, {1: 2}, {"a": {None: 1}}, {"a": {1, 2}}, {"a": b"x"}, {"a": Weird()}, {"a": float("nan")},
+    5, "text", b"bytes", [("a", 1)], {"a"}, {1: 2}, {"a": {None: 1}}, {"a": {1, 2}}, {"a": b"x"}, {"a": Weird()},
+    {"a": float("nan")},
     {"a": [float("inf")]}, {"a": "\ud800"}, {"\ud800": 1}, {"a": dt.datetime.now(dt.UTC)}, CYCLE, {"a": 10**5000},
     {"a": "x" * limits.METADATA_BYTES_MAX},
 ]  # fmt: skip

@@ -171,16 +171,19 @@ def test_threads_share_a_snapshot(db: varve.Varve) -> None:
 
         def read(worker: int) -> None:
             try:
-                for n in range(worker, len(mine), 4):
-                    if reader.get(1, n) != mine[n] or replay.get(n).event != log[n][4]:
-                        wrong.append(n)
+                mistaken = (
+                    n
+                    for n in range(worker, len(mine), 4)
+                    if (reader.get(1, n), replay.get(n).event) != (mine[n], log[n][4])
+                )
+                wrong.extend(mistaken)
                 if [r.event for r in reader.iter_stream(1, reverse=bool(worker % 2))] != mine[
                     :: -1 if worker % 2 else 1
                 ]:
                     wrong.append("iter")
                 if reader.length(1) != len(mine):
                     wrong.append("length")
-            except BaseException as exc:
+            except BaseException as exc:  # noqa: BLE001 - told to the thread that asserts
                 wrong.append(exc)
 
         threads = [threading.Thread(target=read, args=(worker,)) for worker in range(4)]

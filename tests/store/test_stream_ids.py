@@ -44,7 +44,7 @@ class Number(enum.IntEnum):
     SEVEN = 7
 
 
-class Text(str, enum.Enum):
+class Text(str, enum.Enum):  # noqa: UP042 - the older way, whose str() is not its value
     RED = "red"
 
 

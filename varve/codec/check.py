@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 from varve import limits
@@ -73,7 +73,8 @@ def as_tuple(value: Any) -> Any:
         return value
     tolist = getattr(value, "tolist", None)
     try:
-        return tuple(tolist() if callable(tolist) else value)
+        items: Any = tolist() if callable(tolist) else value
+        return tuple(items)
     except TypeError:
         return value
 
@@ -179,7 +180,7 @@ def _integer(tag: str, value: object, path: str) -> int:
     if isinstance(value, (bool, float, str, bytes)) or value is None or type(value).__name__ in {"bool_", "bool"}:
         raise _Bad(path, f"must be an int ({tag})", value)
     try:
-        number = operator.index(value)  # type: ignore[arg-type]
+        number = operator.index(cast("Any", value))
     except TypeError:
         raise _Bad(path, f"must be an int ({tag})", value) from None
     if not low <= number <= high:
@@ -194,7 +195,7 @@ def _float(value: object, path: str, tag: str = "f64") -> float:
         if isinstance(value, (bool, str, bytes, Decimal)) or type(value).__name__ in {"bool_", "bool"}:
             raise _Bad(path, f"must be a float ({tag})", value)
         try:
-            number = _exact(operator.index(value))  # type: ignore[arg-type]
+            number = _exact(operator.index(cast("Any", value)))  # type: ignore[arg-type]
         except TypeError:
             number = _numpy_float(value, path, tag)
         except OverflowError:
@@ -217,7 +218,7 @@ def _exact(value: int) -> float:
 def _numpy_float(value: object, path: str, tag: str) -> float:
     """A float32 or float16 of numpy is no float; anything else that merely converts (a Fraction) is refused."""
     if type(value).__module__ == "numpy" and hasattr(value, "__float__") and getattr(value, "shape", None) == ():
-        return float(value)
+        return float(cast("Any", value))
     raise _Bad(path, f"must be a float ({tag})", value)
 
 

@@ -146,7 +146,8 @@ class _Maker:
             return dataclasses.field(metadata=metadata, kw_only=late)
         if f.default == []:
             return dataclasses.field(default_factory=tuple, metadata=metadata)
-        value = absent_object(f.kind, f.default, _Holder(self.made))  # type: ignore[arg-type]
+        holder: Any = _Holder(self.made)  # stands in for a Declaration, of which no more is asked here
+        value = absent_object(f.kind, f.default, holder)
         return dataclasses.field(default=value, metadata=metadata)
 
     def hint(self, kind: Kind) -> Any:

@@ -302,13 +302,13 @@ def struct_code(declared: Declaration, plan: StructPlan) -> tuple[str, dict[str,
         "nanoseconds": runtime.nanoseconds,
     }
     src = pack.Source()
-    build = _StructBuild(declared, namespace)
+    build: Any = _StructBuild(declared, namespace)  # stands in for a Build, of which no more is asked here
     src.put("def pack_struct(e):", "    if not isinstance(e, CLS):", "        raise Reject")
     src.put(*(f"    v{i} = e.{f.name}" for i, f in enumerate(declared.fields)))
-    checks = [c for i, f in enumerate(declared.fields) if (c := pack.check_of(f.kind, f"v{i}", build))]  # type: ignore[arg-type]
+    checks = [c for i, f in enumerate(declared.fields) if (c := pack.check_of(f.kind, f"v{i}", build))]
     if checks:
         src.put(f"    if not ({' and '.join(checks)}):", "        raise Reject")
-    args = [pack.inline_value(f.kind, f"v{i}", build) for i, f in enumerate(declared.fields)]  # type: ignore[arg-type]
+    args = [pack.inline_value(f.kind, f"v{i}", build) for i, f in enumerate(declared.fields)]
     src.put(f"    return PACK({', '.join(args)})", "", "")
     src.put("def read_struct(b, p):", "    e = NEW(CLS)")
     names = ", ".join(f"v{i}" for i in range(len(declared.fields)))

@@ -15,7 +15,7 @@ import math
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import IntFlag
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from uuid import UUID
 
 from varve.codec.check import as_utc, coerce_event, encoding_error
@@ -25,8 +25,11 @@ from varve.errors import EventEncodingError
 
 if TYPE_CHECKING:
     from varve.codec.declare import Declaration
+    from varve.codec.event_type import EventType
 
 __all__ = ["absent_object", "from_json", "plain", "plain_event", "to_dict", "to_json"]
+
+E = TypeVar("E")
 
 TYPE_KEY = "$type"
 FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -98,6 +101,10 @@ class _Bad(Exception):
         self.path, self.reason, self.value = path, reason, value
 
 
+@overload
+def from_json(cls: type[E], data: str | bytes | bytearray | dict[str, Any]) -> E: ...
+@overload
+def from_json(cls: EventType, data: str | bytes | bytearray | dict[str, Any]) -> Any: ...
 def from_json(cls: Any, data: str | bytes | bytearray | dict[str, Any]) -> Any:
     """An event from JSON text or from what ``to_dict`` gave; ``cls`` is the event class or its EventType.
 

@@ -11,13 +11,15 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from varve.codec.declare import Declaration
     from varve.codec.schema import FieldDef
 
 __all__ = ["add_value_methods", "owned", "post_init"]
+
+E = TypeVar("E")
 
 SHOWN_ITEMS_MAX: Final = 16
 """Items of a vector that a repr shows."""
@@ -126,10 +128,12 @@ def _floats(value: Any) -> Any:
 
 def key_function(declaration: Declaration) -> Callable[[Any], tuple[Any, ...]]:
     """What equality and hash look at: a tuple of the field values in comparable form."""
-    if declaration.key is None:
+    key: Callable[[Any], tuple[Any, ...]] | None = declaration.key
+    if key is None:
         items = "".join(f"{_key_item(f)}, " for f in declaration.fields)
-        declaration.key = eval(f"lambda e: ({items})", {"NAN": NAN, "items": _items, "floats": _floats})
-    return declaration.key
+        key = declaration.key = eval(f"lambda e: ({items})", {"NAN": NAN, "items": _items, "floats": _floats})
+    assert key is not None
+    return key
 
 
 def shown(value: Any) -> str:
@@ -218,7 +222,7 @@ def _is_event(value: Any) -> bool:
     return hasattr(type(value), "__varve__")
 
 
-def owned(event: Any) -> Any:
+def owned(event: E) -> E:
     """A plain instance of the event's declared class that holds no reference to a buffer, however deep.
 
     An instance comes back as it is when nothing in it is a view. Raises TypeError for what is no event.
@@ -231,7 +235,8 @@ def owned(event: Any) -> Any:
     after = [owned_value(value) for value in before]
     if type(event) is cls and all(a is b for a, b in zip(before, after, strict=True)):
         return event
-    return rebuild(cls, tuple(after))
+    plain: E = rebuild(cls, tuple(after))
+    return plain
 
 
 def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:

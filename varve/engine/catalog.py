@@ -26,12 +26,15 @@ class MetaReader(Protocol):
     @property
     def record(self) -> StoreRecord:
         """The store's own record."""
+        ...
 
     def find_meta(self, key: bytes) -> memoryview | bytes | None:
         """A metadata value, or None."""
+        ...
 
     def meta(self, key: bytes) -> memoryview | bytes:
         """A metadata value that must be there."""
+        ...
 
 
 class StreamIdentity(NamedTuple):
@@ -127,7 +130,9 @@ class Catalog:
 
 def _check_declared(number: int, known: Mapping[int, object], what: str) -> None:
     if number not in known:
-        raise CorruptedStore(f"the metadata knows no {what} number {number}, which the log uses; rebuild it with varve.ops")
+        raise CorruptedStore(
+            f"the metadata knows no {what} number {number}, which the log uses; rebuild it with varve.ops"
+        )
 
 
 def fingerprint(schema: bytes) -> bytes:

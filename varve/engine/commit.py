@@ -224,7 +224,9 @@ class Session:
         ``StoreFailed``. The transaction is useless after an error.
         """
         if self.environment.is_forked:  # inside db.write(fn): the transaction is the parent's
-            raise ForkedStore(f"{self.environment.path}: the process forked inside db.write(fn); the parent's commit goes on")
+            raise ForkedStore(
+                f"{self.environment.path}: the process forked inside db.write(fn); the parent's commit goes on"
+            )
         if request.token is not None:
             found = self.find_meta(keys.idempotency_key(request.token))
             if found is not None:

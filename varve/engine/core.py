@@ -20,7 +20,6 @@ from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, StoreFai
 from varve.layout import keys, records
 from varve.layout.records import StoreRecord
 
-
 T = TypeVar("T")
 
 
@@ -98,7 +97,7 @@ class Engine:
             with environment.env.begin(write=True) as transaction:
                 stored = transaction.get(keys.STORE_RECORD_KEY, db=environment.meta)
                 if stored is not None:  # another process was faster
-                    return stored
+                    return bytes(stored)
                 if transaction.stat(environment.log)["entries"]:
                     raise CorruptedStore(
                         f"{self.path} has a log but no store record; rebuild the metadata with varve.ops",
@@ -189,7 +188,9 @@ class Engine:
     def _end_iterators(self) -> None:
         """Nothing of our own holds the map from here on: iterators end, held snapshots keep their transaction only."""
         for iterator in _members(self._iterators):
-            with contextlib.suppress(ValueError, StopIteration, StoreClosing):  # ValueError: another thread is inside it
+            with contextlib.suppress(
+                ValueError, StopIteration, StoreClosing
+            ):  # ValueError: another thread is inside it
                 iterator.throw(StoreClosing())
         for snapshot in _members(self._snapshots):
             snapshot.unpin()

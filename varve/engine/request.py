@@ -18,14 +18,17 @@ class TypeDeclaration(Protocol):
     @property
     def name(self) -> str:
         """Store-wide name."""
+        ...
 
     @property
     def schema_bytes(self) -> bytes:
         """Canonical schema text."""
+        ...
 
     @property
     def fingerprint(self) -> bytes:
         """Digest of the schema text."""
+        ...
 
 
 Part = tuple[bytes, TypeDeclaration, list[bytes]]

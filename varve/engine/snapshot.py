@@ -37,7 +37,7 @@ class StreamRun(NamedTuple):
 
     stream_sequence: int
     global_sequence: int
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+    count: int  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride] - nobody calls tuple.count
 
 
 class CheckedBlocks:

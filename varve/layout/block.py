@@ -112,7 +112,7 @@ class Run(NamedTuple):
     stream: int
     type: int
     first_stream_sequence: int
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+    count: int  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride] - nobody calls tuple.count
 
 
 def frame_crc(data: bytes | memoryview) -> int:
@@ -201,17 +201,26 @@ class Block:
         return table + offset if offset else None
 
     def _scalar(self, slot: int, kind: struct.Struct) -> int:
-        place = self._field_at(slot)
-        return int(kind.unpack_from(self.data, place)[0]) if place is not None else 0
+        try:
+            place = self._field_at(slot)
+            return int(kind.unpack_from(self.data, place)[0]) if place is not None else 0
+        except struct.error:
+            raise MalformedBlock("a field lies outside") from None
 
     def _vector_at(self, name: str) -> int | None:
-        place = self._field_at(_SLOT_OF[name])
-        return place + int(_U32.unpack_from(self.data, place)[0]) if place is not None else None
+        try:
+            place = self._field_at(_SLOT_OF[name])
+            return place + int(_U32.unpack_from(self.data, place)[0]) if place is not None else None
+        except struct.error:
+            raise MalformedBlock(f"its {name} lie outside") from None
 
     def _vector(self, name: str, place: int) -> memoryview:
         """A column as a typed memoryview."""
         width = _WIDTH_OF[name]
-        length = int(_U32.unpack_from(self.data, place)[0]) * width
+        try:
+            length = int(_U32.unpack_from(self.data, place)[0]) * width
+        except struct.error:
+            raise MalformedBlock(f"its {name} lie outside") from None
         raw = self.data[place + 4 : place + 4 + length]
         if len(raw) != length:
             raise MalformedBlock(f"its {name} reach beyond its end")
@@ -389,7 +398,7 @@ class Block:
                 problems.append("its metadata columns differ in length")
             if len(self.commit_keys()) * 16 != len(self.column("key_digests")):
                 problems.append("its key digests are not 16 bytes each")
-            (
+            _ = (
                 self.declared_names(),
                 self.declared_types(),
                 self.declared_streams(),

@@ -25,6 +25,7 @@ class Derivation:
         self._name_runs: dict[int, list[Run]] = {}
         self._lengths: dict[int, int] = {}
         self._streams: dict[int, tuple[int, bytes]] = {}
+        self._numbers: dict[tuple[int, bytes], int] = {}
         self._names: dict[int, str] = {}
         self._types: dict[int, TypeRecord] = {}
         self._keys: dict[bytes, IdempotencyRecord] = {}
@@ -67,6 +68,8 @@ class Derivation:
         self._store = store or self._store
         for number, name in block.declared_names():
             _next(number, len(self._names), "name")
+            if name in self._names.values():
+                raise MalformedBlock(f"the name {name!r} is declared twice")
             self._names[number] = name
         for number, name, schema in block.declared_types():
             _next(number, len(self._types), "type")
@@ -75,7 +78,12 @@ class Derivation:
             _next(number, len(self._streams), "stream")
             if name_number not in self._names:
                 raise MalformedBlock(f"stream number {number} has the undeclared name number {name_number}")
+            if (name_number, id_key) in self._numbers:
+                raise MalformedBlock(
+                    f"stream number {number} has the name and id of stream number {self._numbers[name_number, id_key]}"
+                )
             self._streams[number] = (name_number, id_key)
+            self._numbers[name_number, id_key] = number
 
     def _feed_keys(self, block: Block) -> None:
         """Idempotency records: their commits' events are counted over all blocks that hold some."""
@@ -93,6 +101,8 @@ class Derivation:
             self._open_key = None
             if index in begun:
                 token, digest = begun[index]
+                if token in self._keys:
+                    raise MalformedBlock(f"the idempotency key {token!r} is used twice")
                 self._open_key = token
                 self._keys[token] = IdempotencyRecord(first, count, digest)
 

@@ -118,15 +118,12 @@ _KIND_UUID = 3
 
 def encode_stream_id(stream_id: StreamId) -> bytes:
     """A stream id as its id key. Raises ``InvalidStreamId``."""
-    kind = type(stream_id)
-    if kind is int:
-        if 0 <= stream_id < 1 << 64:  # type: ignore[operator]
+    if type(stream_id) is int:
+        if 0 <= stream_id < 1 << 64:
             return _INT_ID.pack(_KIND_INT, stream_id)
         raise InvalidStreamId(f"stream id {stream_id} is outside 0 .. 2^64-1; use a str id for such numbers")
-    if kind is str:
+    if type(stream_id) is str:
         return b"\x02" + _text(stream_id, limits.STREAM_ID_BYTES_MAX, "stream id", InvalidStreamId)
-    if kind is uuid.UUID:
-        return b"\x03" + stream_id.bytes  # type: ignore[union-attr]
     if isinstance(stream_id, bool):
         raise InvalidStreamId("a bool is no stream id: use an int, a str or a uuid.UUID")
     if isinstance(stream_id, int):  # IntEnum and friends
@@ -135,7 +132,7 @@ def encode_stream_id(stream_id: StreamId) -> bytes:
         return encode_stream_id(str.__str__(stream_id))
     if isinstance(stream_id, uuid.UUID):
         return b"\x03" + stream_id.bytes
-    raise InvalidStreamId(f"a {kind.__name__} is no stream id: use an int, a str or a uuid.UUID")
+    raise InvalidStreamId(f"a {type(stream_id).__name__} is no stream id: use an int, a str or a uuid.UUID")
 
 
 def decode_stream_id(id_key: bytes | memoryview) -> StreamId:
@@ -168,7 +165,9 @@ def encode_idempotency_key(key: IdempotencyKey) -> bytes:
     if isinstance(key, uuid.UUID):
         return b"\x03" + key.bytes
     if isinstance(key, str):
-        return b"\x02" + _text(str.__str__(key), limits.IDEMPOTENCY_KEY_BYTES_MAX, "idempotency key", InvalidIdempotencyKey)
+        return b"\x02" + _text(
+            str.__str__(key), limits.IDEMPOTENCY_KEY_BYTES_MAX, "idempotency key", InvalidIdempotencyKey
+        )
     if isinstance(key, (bytes, bytearray, memoryview)):
         raw = bytes(key)
         if not 1 <= len(raw) <= limits.IDEMPOTENCY_KEY_BYTES_MAX:

@@ -124,7 +124,7 @@ class IdempotencyRecord(NamedTuple):
     """What was written under an idempotency key."""
 
     first_sequence: int
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+    count: int  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride] - nobody calls tuple.count
     digest: bytes
 
     def encode(self) -> bytes:

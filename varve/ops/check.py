@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from varve.engine import whole
 from varve.errors import StoreAccessDenied, StoreNotFound, VarveError
@@ -29,7 +30,7 @@ def check(path: str | os.PathLike[str]) -> CheckReport:
     ``StoreNotFound``, ``StoreAlreadyOpen``, ``StoreAccessDenied``.
     """
     folder = os.fspath(path)
-    if not os.path.isfile(os.path.join(folder, "data.mdb")):
+    if not (Path(folder) / "data.mdb").is_file():
         raise StoreNotFound(f"{folder} holds no store", path=folder)
     try:
         return CheckReport(tuple(whole.findings(folder)))

@@ -90,7 +90,7 @@ class Bare:
         """Copies of the last values."""
         with self.env.begin() as txn:
             for sequence in range(self.events - count, self.events):
-                yield txn.get(pack_sequence(sequence), db=self.log)
+                yield txn.get(pack_sequence(sequence), b"", db=self.log)
 
     def close(self) -> None:
         """Close the environment."""

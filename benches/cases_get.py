@@ -13,6 +13,8 @@ from benches.pairs import Side, compare, with_interval
 from benches.report import Goal, Line, cost_line
 from benches.workspace import Workspace
 
+_MISSING = memoryview(b"")
+
 
 def get(work: Workspace) -> Iterator[Line]:
     """``reader.get`` of random events, inside a snapshot and outside."""
@@ -29,7 +31,7 @@ def get(work: Workspace) -> Iterator[Line]:
         def plain(_: Any) -> list[memoryview]:
             with env.env.begin(buffers=True) as txn:
                 log, find = env.log, txn.get
-                return [find(key, db=log) for key in keys]
+                return [find(key, _MISSING, db=log) for key in keys]
 
         def checked(_: Any, found: list[Any]) -> tuple[int, int]:
             with env.env.begin(buffers=True):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
+from typing_extensions import Self
 
 import varve
 
@@ -104,7 +105,8 @@ def log_frames(path: os.PathLike[str]) -> list[bytes]:
 
 
 def flip(path: os.PathLike[str], needle: bytes, offset: int = 0) -> int:
-    """Flip a bit in every place of the closed data file where ``needle`` stands (older copies of a page too); how many."""
+    """Flip a bit in every place of the closed data file where ``needle`` stands (older copies of a page too); how
+    many."""
     data = Path(path) / "data.mdb"
     raw = bytearray(data.read_bytes())
     places = [match.start() for match in re.finditer(re.escape(needle), raw)]
@@ -167,7 +169,7 @@ class _FaultyCursor:
     def __getattr__(self, name: str) -> object:
         return getattr(self._cursor, name)
 
-    def __enter__(self) -> _FaultyCursor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

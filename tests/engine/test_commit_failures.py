@@ -1,4 +1,5 @@
-"""Failed commits tell the truth: nothing half-written, nothing remembered wrongly, and what is said is what a reopened store shows."""
+"""Failed commits tell the truth: nothing half-written, nothing remembered wrongly, and what is said is what a reopened
+store shows."""
 
 from __future__ import annotations
 
@@ -89,8 +90,8 @@ def model(varve_store: varve.Varve) -> Model:
 def test_no_room_writes_nothing_and_the_handle_goes_on(
     model: Model, place: str, error: lmdb.Error, raised: type[varve.VarveError]
 ) -> None:
-    """A commit that finds no room leaves log, index, lengths, numbers and declarations as they were; the next append of old and of new
-    streams, names and types gets the right positions."""
+    """A commit that finds no room leaves log, index, lengths, numbers and declarations as they were; the next append of
+    old and of new streams, names and types gets the right positions."""
     db = model.db
     proxy = faulty(db)
     others = db.stream("others", Blob)
@@ -120,8 +121,8 @@ def test_no_room_writes_nothing_and_the_handle_goes_on(
 def test_a_disk_that_fails_ends_the_handle(
     model: Model, varve_path: Path, varve_clock: ManualClock, place: str
 ) -> None:
-    """EIO with room left: StoreFailed, and the handle refuses everything from then on with a new error each time; reopened, the store holds
-    what was acknowledged and goes on."""
+    """EIO with room left: StoreFailed, and the handle refuses everything from then on with a new error each time;
+    reopened, the store holds what was acknowledged and goes on."""
     setattr(faulty(model.db), place, once(EIO))
     with pytest.raises(varve.StoreFailed) as failed:
         model.notes.append(1, Note(0, "lost"))
@@ -149,7 +150,8 @@ def test_a_disk_that_fails_ends_the_handle(
 
 
 def test_eio_on_a_full_disk_is_a_full_disk(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LMDB reports a full disk as EIO where a page was written in part: with no room on the file system that is DiskFull."""
+    """LMDB reports a full disk as EIO where a page was written in part: with no room on the file system that is
+    DiskFull."""
     faulty(model.db).on_commit = once(EIO)  # type: ignore[assignment]
     monkeypatch.setattr("varve.engine.files.free_bytes", lambda _: 5_000)
     with pytest.raises(varve.DiskFull):
@@ -162,8 +164,8 @@ def test_eio_on_a_full_disk_is_a_full_disk(model: Model, monkeypatch: pytest.Mon
 def test_a_failed_meta_page_is_an_unknown_outcome(
     model: Model, varve_path: Path, varve_clock: ManualClock, written: bool
 ) -> None:
-    """When LMDB panics after a failed commit nobody knows: CommitOutcomeUnknown, everything refused until reopened, which shows the truth;
-    a retry under the same idempotency key is safe either way."""
+    """When LMDB panics after a failed commit nobody knows: CommitOutcomeUnknown, everything refused until reopened,
+    which shows the truth; a retry under the same idempotency key is safe either way."""
     proxy = faulty(model.db)
 
     def fail() -> None:
@@ -253,8 +255,8 @@ def test_an_interrupted_commit_leaves_nothing(model: Model) -> None:
 
 
 def test_a_refused_transaction_leaves_its_numbers_free(model: Model) -> None:
-    """Names, types and streams that only a refused transaction would have declared get the same numbers later; lengths that it counted
-    are forgotten."""
+    """Names, types and streams that only a refused transaction would have declared get the same numbers later; lengths
+    that it counted are forgotten."""
     blobs = model.db.stream("blobs", Blob)
     for _ in range(2):
         with pytest.raises(varve.WrongExpectedVersion) as wrong, model.db.transaction() as tx:
@@ -272,7 +274,8 @@ def test_a_refused_transaction_leaves_its_numbers_free(model: Model) -> None:
 
 
 def test_another_writers_commit_is_noticed(varve_path: Path) -> None:
-    """What a handle remembers of the tail, lengths, names and time is dropped when another process has committed since."""
+    """What a handle remembers of the tail, lengths, names and time is dropped when another process has committed
+    since."""
     script = """
 import sys, varve
 from engine_helpers import Note, Blob, blob
@@ -330,8 +333,8 @@ def small_file_system(folder: Path, size: str) -> Iterator[Path]:
 
 
 def test_a_really_full_disk_loses_nothing(tmp_path: Path) -> None:
-    """On a small file system that is filled up: DiskFull, again and again; everything acknowledged is there, and with room again the next
-    append succeeds."""
+    """On a small file system that is filled up: DiskFull, again and again; everything acknowledged is there, and with
+    room again the next append succeeds."""
     with small_file_system(tmp_path / "small", "3m") as folder:
         path = folder / "store"
         ballast = folder / "ballast"
@@ -358,8 +361,8 @@ def test_a_really_full_disk_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_file_size_limit_is_a_full_disk(varve_path: Path) -> None:
-    """Under RLIMIT_FSIZE (with SIGXFSZ ignored) LMDB's write really fails: DiskFull, nothing lost; with the limit lifted the next append
-    succeeds."""
+    """Under RLIMIT_FSIZE (with SIGXFSZ ignored) LMDB's write really fails: DiskFull, nothing lost; with the limit
+    lifted the next append succeeds."""
     out = run_script(
         """
 import resource, signal, sys, varve
@@ -431,10 +434,10 @@ def damage(path: Path, block: Block, at: int = 200) -> None:
 
 
 def test_a_rotten_tail_refuses_writes_and_stays_as_it_is(blocks: tuple[Path, list[Block]]) -> None:
-    """The last block is checked before anything follows it: CorruptedBlock, nothing written, the rot is not sealed under a fresh checksum,
-    and every other block stays readable."""
+    """The last block is checked before anything follows it: CorruptedBlock, nothing written, the rot is not sealed
+    under a fresh checksum, and every other block stays readable."""
     path, found = blocks
-    damage(path, found[-1])
+    damage(path, found[-1], len(found[-1].data))  # in an event: the columns fit together all the same
     frames = log_frames(path)
     last = found[-1].first
     with varve.open(path, durability="relaxed") as db:
@@ -456,8 +459,9 @@ def test_a_rotten_tail_refuses_writes_and_stays_as_it_is(blocks: tuple[Path, lis
 
 @pytest.mark.parametrize("at", [1, 3, 5, 9, 40, 100, 2_000, -1])
 def test_flipped_bits_in_one_block_leave_the_rest_readable(blocks: tuple[Path, list[Block]], at: int) -> None:
-    """A flipped bit anywhere in a block, its checksum included, raises CorruptedBlock with the block's position; nothing of it comes, forward
-    or backward; everything before and behind it does, and the store still takes appends."""
+    """A flipped bit anywhere in a block, its checksum included, raises CorruptedBlock with the block's position;
+    nothing of it comes, forward or backward; everything before and behind it does, and the store still takes
+    appends."""
     path, found = blocks
     bad = found[2]
     damage(path, bad, at if at > 0 else len(bad.data))
@@ -505,7 +509,8 @@ def test_a_block_under_another_key_is_corrupted(blocks: tuple[Path, list[Block]]
 
 
 def test_a_missing_block_is_a_gap_and_never_skipped(blocks: tuple[Path, list[Block]]) -> None:
-    """Where a block is gone, reads and walks in both directions raise CorruptedStore at the gap instead of going on behind it."""
+    """Where a block is gone, reads and walks in both directions raise CorruptedStore at the gap instead of going on
+    behind it."""
     path, found = blocks
     gone = found[2]
     with raw_lmdb(path) as (transaction, databases):
@@ -526,13 +531,18 @@ def test_a_missing_block_is_a_gap_and_never_skipped(blocks: tuple[Path, list[Blo
             del walk
         with pytest.raises(varve.CorruptedStore):
             log.get(gone.first + 1)
+        with db._engine.snapshot() as snapshot:
+            for reverse in (False, True):
+                with pytest.raises(varve.CorruptedStore, match="gap"):
+                    list(snapshot.blocks(0, 601, reverse=reverse))
 
 
 @pytest.mark.parametrize("change", [-1, 1, 1_000])
 def test_a_next_sequence_that_disagrees_with_the_log_refuses_writes(
     blocks: tuple[Path, list[Block]], change: int
 ) -> None:
-    """The next sequence stands in the metadata too; where log and metadata disagree, a commit raises CorruptedStore and writes nothing."""
+    """The next sequence stands in the metadata too; where log and metadata disagree, a commit raises CorruptedStore and
+    writes nothing."""
     path, _ = blocks
     with raw_lmdb(path) as (transaction, databases):
         record = unpack_store_record(transaction.get(keys.STORE_RECORD_KEY, db=databases["meta"]))
@@ -545,8 +555,8 @@ def test_a_next_sequence_that_disagrees_with_the_log_refuses_writes(
 
 
 def test_damaged_index_and_metadata_are_told_as_such(blocks: tuple[Path, list[Block]]) -> None:
-    """Pairs that are missing or wrong in index and metadata raise CorruptedStore that names the rebuild, never a KeyError, a wrong event
-    or an endless walk."""
+    """Pairs that are missing or wrong in index and metadata raise CorruptedStore that names the rebuild, never a
+    KeyError, a wrong event or an endless walk."""
     path, _ = blocks
     with raw_lmdb(path) as (transaction, databases):
         assert transaction.delete(keys.stream_entry_key(0, 0), db=databases["index"])

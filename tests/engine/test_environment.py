@@ -52,8 +52,8 @@ db.close()
 
 
 def test_writers_in_processes_and_threads_make_one_gapless_log(varve_path: Path) -> None:
-    """Two processes of two threads each append with expected versions, and one more in this process: no append is lost, repeated or
-    out of place."""
+    """Two processes of two threads each append with expected versions, and one more in this process: no append is lost,
+    repeated or out of place."""
     per_thread = 25
     with varve.open(varve_path, durability="relaxed") as db:
         writers = [start_script(WRITER, varve_path, name, per_thread) for name in "ab"]
@@ -81,7 +81,8 @@ def test_writers_in_processes_and_threads_make_one_gapless_log(varve_path: Path)
 
 
 def test_a_reader_in_another_process_sees_each_commit(varve_path: Path, varve_clock: ManualClock) -> None:
-    """What an append acknowledged is there for the next call of a readonly handle elsewhere, typed; it can write nothing."""
+    """What an append acknowledged is there for the next call of a readonly handle elsewhere, typed; it can write
+    nothing."""
     with varve.open(varve_path, clock=varve_clock) as db:
         notes = db.stream("notes", Note)
         notes.append(1, Note(0, "first"))
@@ -118,7 +119,8 @@ with varve.open(sys.argv[1], readonly=True) as db:
 
 
 def test_a_second_handle_in_one_process_is_refused(varve_store: varve.Varve, tmp_path: Path) -> None:
-    """Opening a store that is open here raises StoreAlreadyOpen by whatever path it is named; the first handle goes on."""
+    """Opening a store that is open here raises StoreAlreadyOpen by whatever path it is named; the first handle goes
+    on."""
     link = tmp_path / "link"
     link.symlink_to(varve_store.path)
     for path in (varve_store.path, link, Path(varve_store.path) / ".." / "store"):
@@ -165,7 +167,8 @@ def test_opening_again_and_again_leaks_nothing(tmp_path: Path) -> None:
 
 
 def test_closing_waits_for_the_commit_of_another_thread(tmp_path: Path) -> None:
-    """``close()`` beside ``db.write`` on another thread waits for its end; what was acknowledged is there afterwards."""
+    """``close()`` beside ``db.write`` on another thread waits for its end; what was acknowledged is there
+    afterwards."""
     db = varve.open(tmp_path / "store", durability="relaxed")
     notes = db.stream("notes", Note)
     inside, go_on = threading.Event(), threading.Event()
@@ -189,8 +192,8 @@ def test_closing_waits_for_the_commit_of_another_thread(tmp_path: Path) -> None:
 
 
 def test_inside_write_the_handle_can_neither_write_nor_close(varve_store: varve.Varve) -> None:
-    """Re-entrant appends, transactions, ``db.write`` and ``close`` inside ``db.write(fn)`` raise HandleUnusable instead of waiting for
-    themselves; the outer one goes on."""
+    """Re-entrant appends, transactions, ``db.write`` and ``close`` inside ``db.write(fn)`` raise HandleUnusable instead
+    of waiting for themselves; the outer one goes on."""
     notes = varve_store.stream("notes", Note)
 
     def fn(tx: varve.WriteTransaction) -> None:
@@ -309,7 +312,8 @@ with varve.open(sys.argv[1]) as db:
 
 
 def test_a_full_map_loses_nothing_and_a_larger_one_goes_on(varve_path: Path, varve_clock: ManualClock) -> None:
-    """StoreFull: nothing of the append is written, positions do not jump, reading works; a larger ``map_bytes`` writes again."""
+    """StoreFull: nothing of the append is written, positions do not jump, reading works; a larger ``map_bytes`` writes
+    again."""
     map_bytes = 2 * limits.MAP_BYTES_MIN
     written: list[Note] = []
     with varve.open(varve_path, durability="relaxed", map_bytes=map_bytes, clock=varve_clock) as db:
@@ -359,7 +363,8 @@ with varve.open(sys.argv[1], durability="relaxed") as db:
 
 
 def test_a_full_reader_table_is_told_and_recovers(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TooManyReaders when every slot is taken by the living; leaving one snapshot makes room; appends never need a slot."""
+    """TooManyReaders when every slot is taken by the living; leaving one snapshot makes room; appends never need a
+    slot."""
     monkeypatch.setattr(limits, "READERS_MAX", 20)
     with varve.open(varve_path, durability="relaxed") as db:
         notes = db.stream("notes", Note)

@@ -103,8 +103,8 @@ with varve.open(sys.argv[1]) as db:
 
 
 def test_a_creation_that_was_cut_off_is_finished_by_the_next_open(tmp_path: Path) -> None:
-    """An empty data file, an LMDB file without our sub-databases and one without our record become stores; readonly does not
-    touch them."""
+    """An empty data file, an LMDB file without our sub-databases and one without our record become stores; readonly
+    does not touch them."""
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "data.mdb").touch()
@@ -219,7 +219,8 @@ def test_a_damaged_or_lost_store_record_is_told(store: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.6, 0.95, "1 byte", "100 bytes", "a page", "2 pages", "a page less"])
 def test_a_truncated_file_is_found_before_it_is_mapped(store: Path, kept: float | str) -> None:
-    """A data file cut anywhere raises CorruptedStore at open, for writers and readers, where touching the map would be SIGBUS."""
+    """A data file cut anywhere raises CorruptedStore at open, for writers and readers, where touching the map would be
+    SIGBUS."""
     data = store / "data.mdb"
     size = data.stat().st_size
     length = {"1 byte": 1, "100 bytes": 100, "a page": 4096, "2 pages": 8192, "a page less": size - 4096}.get(kept)
@@ -248,8 +249,8 @@ for readonly in (True, False):
 
 
 def test_a_file_that_only_lacks_free_pages_opens(tmp_path: Path) -> None:
-    """A file shorter than its meta page says is sound where only pages that nobody uses are missing: LMDB itself leaves such files
-    where an aborted commit had grown the map."""
+    """A file shorter than its meta page says is sound where only pages that nobody uses are missing: LMDB itself leaves
+    such files where an aborted commit had grown the map."""
     path = tmp_path / "store"
     with varve.open(path, durability="relaxed") as db:
         db.stream("notes", Note).append(1, Note(1, ""))
@@ -302,7 +303,8 @@ except varve.StoreAccessDenied as exc:
     ("a file that cannot be written", False),
 ])  # fmt: skip
 def test_what_may_not_be_used_is_access_denied(tmp_path: Path, case: str, readonly: bool) -> None:
-    """Without permission: StoreAccessDenied, a PermissionError (in a process that gave up root, where the tests run as root)."""
+    """Without permission: StoreAccessDenied, a PermissionError (in a process that gave up root, where the tests run as
+    root)."""
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
     path = tmp_path / "store"
@@ -381,8 +383,8 @@ def test_a_network_file_system_is_refused_unless_allowed(tmp_path: Path, monkeyp
 
 
 def test_no_code_of_ours_opens_lmdbs_lock_file(store: Path) -> None:
-    """In a process that has a store open, nothing but LMDB opens lock.mdb: closing it once would drop LMDB's own locks. Every open of
-    that name is watched while a store is opened, read, written, refused a second time and closed."""
+    """In a process that has a store open, nothing but LMDB opens lock.mdb: closing it once would drop LMDB's own locks.
+    Every open of that name is watched while a store is opened, read, written, refused a second time and closed."""
     out = run_script(
         """
 import sys

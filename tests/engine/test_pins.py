@@ -26,8 +26,8 @@ def memory(size: int = 64) -> tuple[ctypes.Array[ctypes.c_ubyte], int]:
 
 
 def test_the_calibrated_address_is_the_protocols() -> None:
-    """The address read out of the memoryview object is what PyObject_GetBuffer says: for slices, casts, empty and read-only
-    views, of arrays, bytes and maps."""
+    """The address read out of the memoryview object is what PyObject_GetBuffer says: for slices, casts, empty and read-
+    only views, of arrays, bytes and maps."""
     with mmap.mmap(-1, 1 << 16) as mapped:
         owners = [bytes(range(256)), bytearray(5_000), memory(100)[0], (ctypes.c_uint64 * 8)(), mapped]
         seed = random.randrange(2**32)
@@ -64,7 +64,8 @@ def test_another_object_layout_falls_back_to_the_protocol(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("address_of", [pins.address_of, pins.address_by_protocol], ids=["calibrated", "protocol"])
 def test_a_slice_of_a_pin_shows_the_memory_and_holds_the_transaction(address_of: object) -> None:
-    """A slice of a pin at an address shows the bytes there, read-only, and the last slice to die releases the transaction."""
+    """A slice of a pin at an address shows the bytes there, read-only, and the last slice to die releases the
+    transaction."""
     buffer, _ = memory()
     address = address_of(memoryview(buffer))  # type: ignore[operator]
     transaction = Transaction()

@@ -108,8 +108,8 @@ def history(path: Path, seed: int, clock: ManualClock, steps: int = 60) -> None:
 
 @pytest.mark.parametrize("turn", range(6))
 def test_a_rebuilt_store_has_equal_pairs(varve_path: Path, tmp_path: Path, varve_clock: ManualClock, turn: int) -> None:
-    """After any history of singles, batches, transactions, big events, keys and metadata the rebuild holds the same pairs in all
-    three sub-databases, and both go on alike."""
+    """After any history of singles, batches, transactions, big events, keys and metadata the rebuild holds the same
+    pairs in all three sub-databases, and both go on alike."""
     seed = random.randrange(2**32)
     print("seed", seed)
     history(varve_path, seed, varve_clock)
@@ -130,8 +130,8 @@ def test_a_rebuilt_store_has_equal_pairs(varve_path: Path, tmp_path: Path, varve
 
 @pytest.mark.parametrize("turn", range(3))
 def test_the_index_does_not_depend_on_commits(tmp_path: Path, varve_clock: ManualClock, turn: int) -> None:
-    """The same events in the same order, cut into commits in different ways, give the same index pairs, names, types and streams, though
-    not the same blocks."""
+    """The same events in the same order, cut into commits in different ways, give the same index pairs, names, types
+    and streams, though not the same blocks."""
     seed = random.randrange(2**32)
     print("seed", seed)
     rng = random.Random(seed)
@@ -189,7 +189,8 @@ def damaged_everywhere(path: Path, rng: random.Random) -> None:
 
 @pytest.mark.parametrize("how", ["random", "no index", "no meta", "no record", "nothing but the log"])
 def test_damaged_index_and_metadata_are_restored(tmp_path: Path, varve_clock: ManualClock, how: str) -> None:
-    """Whatever pairs of index and metadata are lost or altered, the rebuild has them as they were; the check finds the damage."""
+    """Whatever pairs of index and metadata are lost or altered, the rebuild has them as they were; the check finds the
+    damage."""
     path = tmp_path / "store"
     history(path, 11, varve_clock)
     before = contents(str(path))
@@ -246,7 +247,8 @@ def test_an_existing_target_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_rebuild_is_not_taken_over(tmp_path: Path) -> None:
-    """What a rebuild that was cut off left is named, and not overwritten; nothing stands under the target's own name."""
+    """What a rebuild that was cut off left is named, and not overwritten; nothing stands under the target's own
+    name."""
     varve.open(tmp_path / "store").close()
     (tmp_path / "rebuilt.unfinished").mkdir()
     with pytest.raises(varve.InvalidInput, match="unfinished"):
@@ -258,8 +260,8 @@ def test_an_unfinished_rebuild_is_not_taken_over(tmp_path: Path) -> None:
     "damage", ["flipped bit", "missing block", "missing first block", "swapped block", "not a block"]
 )
 def test_a_damaged_log_is_refused_without_a_trace(tmp_path: Path, varve_clock: ManualClock, damage: str) -> None:
-    """A log that is damaged itself cannot be rebuilt from: CorruptedBlock with a position, the source as it was, nothing left at the
-    target."""
+    """A log that is damaged itself cannot be rebuilt from: CorruptedBlock with a position, the source as it was,
+    nothing left at the target."""
     path = tmp_path / "store"
     history(path, 13, varve_clock)
     frames = [Block(memoryview(frame)) for frame in log_frames(path)]

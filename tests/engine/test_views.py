@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
+import os
 import pickle
+import threading
 from copy import copy, deepcopy
 from pathlib import Path
 
 import pytest
-from engine_helpers import Blob, Note, blob, fast_folder, run_script
+from engine_helpers import Blob, Note, blob, fast_folder, finish, run_script, start_script
 
 import varve
 from varve import limits
+from varve.engine.snapshot import CheckedBlocks
 from varve.testing import ManualClock, assert_sound
 
 PRELUDE = """
@@ -62,8 +65,8 @@ def churn(notes, count):
 
 
 def test_views_keep_their_bytes_through_ten_thousand_commits_and_a_refused_close() -> None:
-    """Views and slices of slices show the same bytes after their snapshot and reader are gone, after 10,000 commits that
-    use pages again, and after ``close()`` was refused, which leaves the store usable; without them it closes."""
+    """Views and slices of slices show the same bytes after their snapshot and reader are gone, after 10,000 commits
+    that use pages again, and after ``close()`` was refused, which leaves the store usable; without them it closes."""
     with fast_folder() as folder:
         out = run_script(
             PRELUDE
@@ -149,7 +152,8 @@ print("done")
 
 
 def test_five_thousand_views_of_five_thousand_snapshots() -> None:
-    """Each of 5,000 views taken between 5,000 commits keeps its bytes; no more than PINNED_SNAPSHOTS_MAX of them pin."""
+    """Each of 5,000 views taken between 5,000 commits keeps its bytes; no more than PINNED_SNAPSHOTS_MAX of them
+    pin."""
     with fast_folder() as folder:
         out = run_script(
             PRELUDE
@@ -181,8 +185,8 @@ print("done")
 
 
 def test_dropping_in_any_order_never_crashes(tmp_path: Path) -> None:
-    """Views, readers, iterators, snapshots and the handle itself may die in any order, collector runs in between, and be
-    looked at until they do."""
+    """Views, readers, iterators, snapshots and the handle itself may die in any order, collector runs in between, and
+    be looked at until they do."""
     seed = 20_240_229
     print("seed", seed)
     out = run_script(
@@ -344,8 +348,8 @@ print("done")
 
 
 def test_closing_under_reading_threads_never_crashes() -> None:
-    """``close()`` and the end of ``with`` while other threads are in the middle of reads: those finish or are refused, and
-    never touch memory that is unmapped."""
+    """``close()`` and the end of ``with`` while other threads are in the middle of reads: those finish or are refused,
+    and never touch memory that is unmapped."""
     with fast_folder() as folder:
         out = run_script(
             PRELUDE
@@ -444,10 +448,72 @@ print("done")
     assert out == "done\n"
 
 
+def test_leaving_a_snapshot_waits_for_the_read_inside_it(
+    varve_store: varve.Varve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot that another thread leaves keeps its transaction until the read that looks at its memory is done."""
+    notes = varve_store.stream("notes", Note)
+    notes.append(1, Note(1, "a"))
+    snapshot = varve_store.snapshot()
+    reader = snapshot.reader(notes)
+    began = threading.Event()
+
+    def leave() -> None:
+        began.set()
+        snapshot.close()
+
+    closer = threading.Thread(target=leave)
+    real = CheckedBlocks.check
+
+    def check(self: CheckedBlocks, path: str, first: int, data: memoryview) -> None:
+        closer.start()
+        assert began.wait(60)
+        for _ in range(1_000):
+            os.sched_yield()
+        assert snapshot._snapshot._transaction is not None
+        real(self, path, first, data)
+
+    monkeypatch.setattr(CheckedBlocks, "check", check)
+    assert reader.get(1, 0) == Note(1, "a")
+    closer.join()
+    with pytest.raises(varve.SnapshotClosed):
+        reader.get(1, 0)
+
+
+def test_a_store_collected_while_another_is_opened_deadlocks_nothing(tmp_path: Path) -> None:
+    """The collector may let a forgotten store go in the middle of opening another one, on the same thread."""
+    out = finish(
+        start_script(
+            PRELUDE
+            + """
+import lmdb
+real = lmdb.open
+def collecting(*args, **kwargs):
+    gc.collect()
+    return real(*args, **kwargs)
+lmdb.open = collecting
+for turn in range(5):
+    forgotten = varve.open(f"{path}{turn}", durability="relaxed")
+    forgotten.stream("notes", Note).append(1, Note(1, ""))
+    forgotten.itself = forgotten
+    del forgotten
+    with varve.open(path, durability="relaxed") as db:
+        db.stream("notes", Note).append(1, Note(1, ""))
+for turn in range(5):
+    assert ops.check(f"{path}{turn}").sound
+print("done")
+""",
+            tmp_path / "store",
+        ),
+        timeout_s=60,
+    )
+    assert out == "done\n"
+
+
 @pytest.mark.parametrize("durability", ["full", "bulk"])
 def test_beside_a_fork_parent_and_child_both_live(tmp_path: Path, durability: str) -> None:
-    """The child reads inherited views, is refused by the inherited handle, opens its own and writes; the parent's slots, views
-    and locks are untouched and it goes on writing."""
+    """The child reads inherited views, is refused by the inherited handle, opens its own and writes; the parent's
+    slots, views and locks are untouched and it goes on writing."""
     out = run_script(
         PRELUDE
         + """
@@ -533,8 +599,8 @@ print("done")
 
 
 def test_a_child_that_ends_normally_leaves_the_parents_readers_alone(tmp_path: Path) -> None:
-    """A forked worker that runs its finalisers (sys.exit, garbage collection) takes nothing from its parent, also when the fork
-    happened on another thread's read and inside a commit."""
+    """A forked worker that runs its finalisers (sys.exit, garbage collection) takes nothing from its parent, also when
+    the fork happened on another thread's read and inside a commit."""
     out = run_script(
         PRELUDE
         + """
@@ -583,8 +649,8 @@ print("done")
 
 
 def test_the_collector_may_run_our_code_inside_its_finalisers() -> None:
-    """Finalisers that read, pin, drop views and let stores go, run by the collector at any allocation, neither deadlock nor
-    crash."""
+    """Finalisers that read, pin, drop views and let stores go, run by the collector at any allocation, neither deadlock
+    nor crash."""
     with fast_folder() as folder:
         out = run_script(
             PRELUDE
@@ -628,8 +694,8 @@ print("done")
 
 
 def test_single_appends_beside_an_idle_reader_leave_the_file_small() -> None:
-    """20,000 single appends beside an idle reader and a kept ``get`` result need no more room than without; a kept view of the
-    map makes the same file grow (which shows that the measure works)."""
+    """20,000 single appends beside an idle reader and a kept ``get`` result need no more room than without; a kept view
+    of the map makes the same file grow (which shows that the measure works)."""
     with fast_folder() as folder:
         out = run_script(
             PRELUDE
@@ -731,8 +797,8 @@ def test_a_small_event_and_get_results_hold_nothing(varve_store: varve.Varve, no
 def test_a_renewed_iterator_is_exact(
     varve_store: varve.Varve, notes: varve.Stream[Note], monkeypatch: pytest.MonkeyPatch, walk: str, reverse: bool
 ) -> None:
-    """An iterator that outgrows ITERATOR_SNAPSHOT_AGE_S_MAX goes on in a new snapshot, without gaps, repeats or what others
-    append meanwhile, forwards and backwards."""
+    """An iterator that outgrows ITERATOR_SNAPSHOT_AGE_S_MAX goes on in a new snapshot, without gaps, repeats or what
+    others append meanwhile, forwards and backwards."""
     now = [1_000.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     other = varve_store.stream("other", Note)
@@ -784,7 +850,8 @@ def test_a_young_iterator_keeps_its_snapshot(
 
 @pytest.mark.parametrize("how", ["close", "with"])
 def test_iterators_end_loudly_with_their_store(tmp_path: Path, how: str) -> None:
-    """Closing the store ends its iterators: StoreClosed at the next step, never a silent end, begun or not, whatever they walk."""
+    """Closing the store ends its iterators: StoreClosed at the next step, never a silent end, begun or not, whatever
+    they walk."""
     db = varve.open(tmp_path / "store", durability="relaxed")
     stream = db.stream("notes", Note)
     stream.append_batch(1, [Note(n, "") for n in range(50)])
@@ -824,8 +891,8 @@ def test_a_new_iterator_sees_the_instant_of_its_call(varve_store: varve.Varve, n
 
 
 def test_events_copy_and_pickle_after_their_store_is_gone(tmp_path: Path, varve_clock: ManualClock) -> None:
-    """Lazy events, small and large, copy, deepcopy and pickle to equal values after the ``with`` block was left; owned ones hold
-    no snapshot."""
+    """Lazy events, small and large, copy, deepcopy and pickle to equal values after the ``with`` block was left; owned
+    ones hold no snapshot."""
     with varve.open(tmp_path / "store", durability="relaxed", clock=varve_clock) as db:
         blobs = db.stream("blobs", Blob)
         blobs.append_batch(1, [blob(1, 100), blob(2, 30_000)])
@@ -867,8 +934,8 @@ def test_close_names_how_to_go_on_and_can_be_repeated(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_left_open_ends_with_its_store(tmp_path: Path) -> None:
-    """``db.close()`` does not wait for ``db.snapshot()``: that raises StoreClosed afterwards, and the store can be opened in
-    another mode."""
+    """``db.close()`` does not wait for ``db.snapshot()``: that raises StoreClosed afterwards, and the store can be
+    opened in another mode."""
     db = varve.open(tmp_path / "store", durability="relaxed")
     stream = db.stream("notes", Note)
     stream.append(1, Note(1, "a"))

@@ -58,8 +58,8 @@ def assert_tells(block: Block, plan: Plan) -> None:
 @few
 @given(plans)
 def test_a_block_comes_back_as_it_was_filled(plan: Plan) -> None:
-    """Every event with its run, commit, time and metadata, and every declaration, is read from the encoded frame; events lie at
-    multiples of 8."""
+    """Every event with its run, commit, time and metadata, and every declaration, is read from the encoded frame;
+    events lie at multiples of 8."""
     frame = plan.draft().encode()
     assert len(frame) % 8 == 0
     assert crc_holds(frame)
@@ -169,7 +169,8 @@ def foreign_frame(plan: Plan, order: random.Random, *, unknown: bool) -> bytes:
 @few
 @given(plans)
 def test_a_block_of_another_writer_reads_alike(plan: Plan) -> None:
-    """Any valid FlatBuffer of the schema is a block: other field order, another vtable, absent columns, a later version's column."""
+    """Any valid FlatBuffer of the schema is a block: other field order, another vtable, absent columns, a later
+    version's column."""
     seed = zlib.crc32(repr(plan).encode())
     frame = foreign_frame(plan, random.Random(seed), unknown=bool(seed % 2))
     assert frame != plan.draft().encode()
@@ -357,7 +358,8 @@ def test_golden_frames() -> None:
 @given(full_plans)
 @settings(max_examples=5, deadline=None)
 def test_the_first_event_may_continue_an_earlier_commit(plan: Plan) -> None:
-    """A block whose first commit began before it gives that commit's sequence for its events, its own for the others."""
+    """A block whose first commit began before it gives that commit's sequence for its events, its own for the
+    others."""
     draft = plan.draft()
     draft.commit_sequence = max(0, plan.first - 5)
     block = Block(memoryview(draft.encode()))

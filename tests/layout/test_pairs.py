@@ -37,7 +37,8 @@ def as_runs(gaps: list[tuple[int, int]]) -> list[Run]:
 @some
 @given(gaps_and_counts, st.randoms(use_true_random=False))
 def test_runs_do_not_depend_on_how_they_were_cut(gaps: list[tuple[int, int]], rng: random.Random) -> None:
-    """Appending runs whole, one event at a time or cut anywhere gives the same runs: neighbours merged, nothing else."""
+    """Appending runs whole, one event at a time or cut anywhere gives the same runs: neighbours merged, nothing
+    else."""
     whole = as_runs(gaps)
     at_once: list[Run] = []
     append_runs(at_once, whole)
@@ -57,7 +58,8 @@ def test_runs_do_not_depend_on_how_they_were_cut(gaps: list[tuple[int, int]], rn
 @some
 @given(gaps_and_counts, st.randoms(use_true_random=False))
 def test_entries_do_not_depend_on_when_they_were_written(gaps: list[tuple[int, int]], rng: random.Random) -> None:
-    """Going on from the last entry alone, as a commit does, gives the entries of all runs at once: entry k holds runs 32k .. 32k+31."""
+    """Going on from the last entry alone, as a commit does, gives the entries of all runs at once: entry k holds runs
+    32k .. 32k+31."""
     whole: list[Run] = []
     append_runs(whole, as_runs(gaps))
     entries: list[list[Run]] = []
@@ -94,7 +96,8 @@ ids = st.integers(0, 2**64 - 1) | st.text(st.characters(codec="utf-8"), min_size
 @some
 @given(st.lists(ids, min_size=1, max_size=8))
 def test_stream_ids_round_trip_in_order(values: list[keys.StreamId]) -> None:
-    """Every id comes back as itself; ids of different kinds never collide, and within a kind the keys sort as the values do."""
+    """Every id comes back as itself; ids of different kinds never collide, and within a kind the keys sort as the
+    values do."""
     encoded = [keys.encode_stream_id(value) for value in values]
     assert [keys.decode_stream_id(one) for one in encoded] == values
     assert [keys.decode_stream_id(memoryview(one)) for one in encoded] == values
@@ -202,7 +205,8 @@ u16, u32, u64 = st.integers(0, 2**16 - 1), st.integers(0, 2**32 - 1), st.integer
 @some
 @given(st.tuples(st.binary(min_size=16, max_size=16), st.integers(-(2**63), 2**63 - 1), u64, u64, u32, u16, u16))
 def test_store_records_round_trip(values: tuple[object, ...]) -> None:
-    """The store's record comes back as it was, and nothing shorter or longer, of another version or magic is taken for one."""
+    """The store's record comes back as it was, and nothing shorter or longer, of another version or magic is taken for
+    one."""
     record = StoreRecord(*values)  # type: ignore[arg-type]
     raw = record.encode()
     assert records.decode_store_record(raw) == records.decode_store_record(memoryview(raw)) == record
@@ -345,7 +349,8 @@ def test_blocks_that_follow_each_other_are_derived() -> None:
     (lambda: [block(), block(2, declare_store=(bytes(16), 1))], "by the first block"),
 ])  # fmt: skip
 def test_blocks_that_contradict_each_other_are_refused(blocks: object, reason: str) -> None:
-    """Gaps, repeats, numbers that were never declared or declared twice, and commits that do not continue raise MalformedBlock."""
+    """Gaps, repeats, numbers that were never declared or declared twice, and commits that do not continue raise
+    MalformedBlock."""
     derivation = Derivation()
     *good, bad = blocks()  # type: ignore[operator]
     for one in good:
@@ -364,7 +369,8 @@ def test_a_first_block_must_declare_the_store() -> None:
 
 
 def test_what_is_declared_twice_is_refused() -> None:
-    """The same name under two numbers, the same id under two stream numbers, a key used twice: the lookup could only hold one."""
+    """The same name under two numbers, the same id under two stream numbers, a key used twice: the lookup could only
+    hold one."""
     for changes, reason in (
         ({"declare_name": (1, "notes")}, "name"),
         ({"declare_stream": (1, 0, b"\2a")}, "stream"),

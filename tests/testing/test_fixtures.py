@@ -103,8 +103,7 @@ def test_assert_sound_names_what_is_wrong(tmp_path: Path) -> None:
 BODIES = {
     "sound": ("varve_store.stream('t', Text).append(1, Text('find me here'))", "1 passed"),
     "damaged": (
-        "import damage\n    varve_store.stream('t', Text).append(1, Text('find me here'))"
-        "\n    varve_store.close(); damage.do(varve_path)",
+        "varve_store.stream('t', Text).append(1, Text('find me here')); varve_store.close(); do(varve_path)",
         "1 passed, 1 error",
     ),
     "left open": ("varve_store.close(); global db; db = varve.open(varve_path)", "1 passed, 1 error"),
@@ -116,9 +115,8 @@ def test_the_fixtures_check_the_store_after_the_test(tmp_path: Path, body: str) 
     """A pytest run of its own: a sound store passes; a damaged one, or one left open, is an error at teardown."""
     code, outcome = BODIES[body]
     (tmp_path / "test_it.py").write_text(
-        "import varve\n@varve.event\nclass Text:\n    text: str\n\ndef test_it(varve_store, varve_path):\n    "
-        + code
-        + "\n"
+        "import varve\nfrom damage import do\n@varve.event\nclass Text:\n    text: str\n"
+        "\ndef test_it(varve_store, varve_path):\n    " + code + "\n"
     )
     (tmp_path / "damage.py").write_text(
         "from pathlib import Path\n" + inspect.getsource(damage).replace("def damage", "def do")

@@ -195,7 +195,7 @@ def _float(value: object, path: str, tag: str = "f64") -> float:
         if isinstance(value, (bool, str, bytes, Decimal)) or type(value).__name__ in {"bool_", "bool"}:
             raise _Bad(path, f"must be a float ({tag})", value)
         try:
-            number = _exact(operator.index(cast("Any", value)))  # type: ignore[arg-type]
+            number = _exact(operator.index(cast("Any", value)))
         except TypeError:
             number = _numpy_float(value, path, tag)
         except OverflowError:

@@ -110,7 +110,10 @@ class Writer:
                 self._owner = 0
 
     def wait_idle(self) -> contextlib.AbstractContextManager[object]:
-        """Wait for the commit that is running, and let none begin inside the block. Raises ``HandleUnusable`` inside ``db.write``."""
+        """Wait for the commit that is running, and let none begin inside the block.
+
+        Raises ``HandleUnusable`` inside ``db.write``.
+        """
         if self._owner == threading.get_ident():
             raise HandleUnusable("this thread is inside db.write(fn): close the store after it")
         return self._lock

@@ -14,7 +14,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lmdb
 
@@ -71,8 +71,9 @@ class Environment:
     usable. (It makes a new one each time: an error that is raised again would keep the frames of its first journey, and
     the views in them.)
 
-    ``active`` holds a mark for each snapshot that is being read. It is put there before ``refusal`` is looked at, and closing sets
-    ``refusal`` before it looks at ``active``: whoever is inside, on another thread, keeps the map until it is done.
+    ``active`` holds a mark for each snapshot that is being read. It is put there before ``refusal`` is looked at, and
+    closing sets ``refusal`` before it looks at ``active``: whoever is inside, on another thread, keeps the map until it
+    is done.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Environment:
             self._lock_fd = files.lock_handle(path, exclusive=durability == "bulk", readonly=readonly)
             try:
                 if adopted is None:
-                    self.env: Any = self._open(map_bytes)
+                    self.env = self._open(map_bytes)
                     self.pins = Pins()
                 else:
                     env = adopted.env()
@@ -269,7 +270,8 @@ class Environment:
     def _let_go(self, *, in_use: bool = False) -> None:
         """Unmap the file, or leave that to the views and the reads on other threads that still need it."""
         self.is_closed = True
-        env, self.env = self.env, _Gone(lambda: StoreClosed(f"{self.path} was closed; open it again"))
+        env = self.env
+        self.env = cast("lmdb.Environment", _Gone(lambda: StoreClosed(f"{self.path} was closed; open it again")))
         try:
             if self.durability == "bulk" and self._was_usable:
                 env.sync(True)
@@ -288,8 +290,7 @@ class Environment:
 
     def last_page(self) -> int:
         """Number of the last page in use: how far the file has grown."""
-        page: int = self.env.info()["last_pgno"]
-        return page
+        return self.env.info()["last_pgno"]
 
     def _release_lock(self) -> None:
         if self._lock_fd >= 0:
@@ -327,7 +328,8 @@ def _after_fork_in_child() -> None:
     for environment in list(_environments):
         environment.forget()
     for entry in _registry.values():
-        # py-lmdb's environment, when it is freed in the child, frees the reader slot of the parent's spare transaction: never free it.
+        # py-lmdb's environment, when it is freed in the child, frees the reader slot of the parent's spare transaction:
+        # it is never freed.
         env = entry.env()
         if env is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(env))

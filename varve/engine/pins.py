@@ -106,8 +106,8 @@ class LivePin(NamedTuple):
 class Pins:
     """The live pins of one environment.
 
-    Thread-safe without a lock, since the garbage collector may run inside any of this and end pins: the list stays the same object,
-    every change of it is one ``append`` or ``remove``.
+    Thread-safe without a lock, since the garbage collector may run inside any of this and end pins: the list stays the
+    same object, every change of it is one ``append`` or ``remove``.
     """
 
     def __init__(self) -> None:

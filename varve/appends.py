@@ -67,8 +67,7 @@ class StreamTypes:
         try:
             if len(set(map(type, batch))) == 1:
                 first = self.of(batch[0])
-                pack = first.pack
-                runs = [(first, [pack(event) for event in batch])]
+                runs = [(first, first.pack_all(batch))]
             else:
                 runs = []
                 current: EventType | None = None

@@ -181,11 +181,6 @@ def walk_blocks(
         source.end(snapshot)
 
 
-def starts_of(ends: memoryview, count: int) -> list[int]:
-    """Start offsets of a block's first ``count`` events."""
-    return [0, *ends[: count - 1]]
-
-
 def walk_events(
     source: Source,
     ranges: Ranges,
@@ -200,41 +195,57 @@ def walk_events(
     slices = walk_blocks(source, ranges, start, end, stop, reverse=reverse)
     new = object.__new__
     known: Block | None = None
-    payload = ends = memoryview(b"")
-    runs: list[tuple[int, int, int, int]] = []
+    payload = memoryview(b"")
+    starts: list[int] = []
     run_starts = [0]
+    streams: list[int] = []
+    types: list[int] = []
+    firsts: list[int] = []
+    views: dict[int, Any] = {}
     snapshot = block = item = event = recorded = None
     try:
         yield next(slices)
         for item in slices:
             assert item is not None
             snapshot, block, low, high = item
-            stream_of = snapshot.catalog.stream
             first = block.first
             if block is not known:
                 known = block
                 payload = block.payload()
-                ends = block.ends()
-                runs = list(block.run_columns())
-                run_starts = list(accumulate([run[3] for run in runs], initial=first))
-            at = bisect_right(run_starts, high - 1 if reverse else low) - 1
-            step = -1 if reverse else 1
-            while 0 <= at < len(runs) and (run_starts[at + 1] > low if reverse else run_starts[at] < high):
-                stream, type_number, first_stream_sequence, _ = runs[at]
-                run_start = run_starts[at]
-                begin, until = max(run_start, low), min(run_starts[at + 1], high)
-                at += step
-                view = view_class(snapshot, type_number, begin)
+                starts = [0, *block.ends().tolist()]
+                streams, types, firsts, counts = block.run_lists()
+                run_starts = list(accumulate(counts, initial=first))
+            chosen = range(bisect_right(run_starts, low) - 1, bisect_right(run_starts, high - 1))
+            identities = snapshot.catalog.streams
+            for index in reversed(chosen) if reverse else chosen:
+                begin, until = run_starts[index], run_starts[index + 1]
+                shift = firsts[index] - begin
+                type_number = types[index]
+                if begin < low:  # noqa: PLR1730 - max() and min() would cost as much as the rest of a short run
+                    begin = low
+                if until > high:  # noqa: PLR1730
+                    until = high
+                if type_number in views:
+                    view = views[type_number]
+                else:
+                    view = views[type_number] = view_class(snapshot, type_number, begin)
                 if view is None:
                     continue
-                shift = first_stream_sequence - run_start
-                identity = stream_of(snapshot, stream)
+                identity = identities.get(streams[index]) or snapshot.catalog.stream(snapshot, streams[index])
+                if until - begin == 1:  # interleaved streams: ranges and slices would cost more than the event
+                    event = new(view)
+                    event._b = payload
+                    event._o = starts[begin - first]
+                    recorded = new(Recorded)
+                    recorded._event = event
+                    recorded._sequence = begin
+                    recorded._shift = shift
+                    recorded._stream = identity
+                    recorded._block = block
+                    yield recorded
+                    continue
                 sequences = range(begin, until)
-                offsets = (
-                    ends[begin - first - 1 : until - first - 1].tolist()
-                    if begin > first
-                    else starts_of(ends, until - first)
-                )
+                offsets = starts[begin - first : until - first]
                 if reverse:
                     sequences = sequences[::-1]
                     offsets.reverse()
@@ -253,7 +264,7 @@ def walk_events(
         slices.close()
         path = source.engine.path
         # This frame lives on until the user asks again: let go of what holds the map.
-        del slices, snapshot, block, known, payload, ends, item, event, recorded
+        del slices, snapshot, block, known, payload, item, event, recorded
         yield None
         raise StoreClosed(f"{path} was closed while this iterator was running") from None
 

@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import lmdb
-from typing_extensions import Self
 
 import varve
 

@@ -153,14 +153,14 @@ def test_opening_again_and_again_leaks_nothing(tmp_path: Path) -> None:
     """A hundred opens, good and refused, leave no file descriptor, map or registry entry behind."""
     path = tmp_path / "store"
     varve.open(path).close()
-    before = len(os.listdir("/proc/self/fd"))
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
     for turn in range(100):
         with varve.open(path, durability="relaxed"), pytest.raises(varve.StoreAlreadyOpen):
             varve.open(path)
         if turn % 10 == 0:
             with pytest.raises(varve.StoreNotFound):
                 varve.open(tmp_path / "none", readonly=True)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
     assert str(path) not in Path("/proc/self/maps").read_text(encoding="utf-8")
     assert not [entry for entry in environment_module._registry.values() if entry.env() is not None]
     assert_sound(path)

@@ -31,7 +31,7 @@ def test_the_calibrated_address_is_the_protocols() -> None:
     with mmap.mmap(-1, 1 << 16) as mapped:
         owners = [bytes(range(256)), bytearray(5_000), memory(100)[0], (ctypes.c_uint64 * 8)(), mapped]
         seed = random.randrange(2**32)
-        print("seed", seed)
+        print("seed", seed)  # noqa: T201 - shown with a failure
         rng = random.Random(seed)
         for owner in owners:
             whole = memoryview(owner).cast("B")
@@ -90,7 +90,7 @@ def test_a_slice_of_a_pin_shows_the_memory_and_holds_the_transaction(address_of:
 
 def test_releasing_a_view_does_not_release_its_slices() -> None:
     """``release()`` of one view leaves slices of it, and what they hold, alone."""
-    buffer, address = memory()
+    _buffer, address = memory()
     held = Pins()
     space = held.pin(Transaction(), 1, lambda: 0)
     assert space is not None

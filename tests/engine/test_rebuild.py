@@ -111,7 +111,7 @@ def test_a_rebuilt_store_has_equal_pairs(varve_path: Path, tmp_path: Path, varve
     """After any history of singles, batches, transactions, big events, keys and metadata the rebuild holds the same
     pairs in all three sub-databases, and both go on alike."""
     seed = random.randrange(2**32)
-    print("seed", seed)
+    print("seed", seed)  # noqa: T201 - shown with a failure
     history(varve_path, seed, varve_clock)
     assert_sound(varve_path)
     before = contents(str(varve_path))
@@ -133,7 +133,7 @@ def test_the_index_does_not_depend_on_commits(tmp_path: Path, varve_clock: Manua
     """The same events in the same order, cut into commits in different ways, give the same index pairs, names, types
     and streams, though not the same blocks."""
     seed = random.randrange(2**32)
-    print("seed", seed)
+    print("seed", seed)  # noqa: T201 - shown with a failure
     rng = random.Random(seed)
     items: list[tuple[object, Note | Note2]] = []
     while len(items) < 1_500:

@@ -80,15 +80,15 @@ class Plan(NamedTuple):
                 for buffer in add.bufs:
                     at = lengths.get(add.stream, 0)
                     found.append(
-                        dict(
-                            raw=buffer,
-                            stream=add.stream,
-                            type=add.type,
-                            at=at,
-                            commit=begun,
-                            time_ns=commit.time_ns,
-                            metadata=add.metadata,
-                        )
+                        {
+                            "raw": buffer,
+                            "stream": add.stream,
+                            "type": add.type,
+                            "at": at,
+                            "commit": begun,
+                            "time_ns": commit.time_ns,
+                            "metadata": add.metadata,
+                        }
                     )
                     lengths[add.stream] = at + 1
                     sequence += 1

@@ -199,7 +199,7 @@ def read_everything(frame: bytes) -> None:
 def test_no_bytes_raise_anything_but_malformed_block(shape: str) -> None:
     """Mutated, cut and random frames are refused with MalformedBlock by reading or by ``check``, or are harmless."""
     seed = 7_001
-    print("seed", seed)
+    print("seed", seed)  # noqa: T201 - shown with a failure
     rng = random.Random(seed)
     samples = [plan_of(rng, full=shape != "hot") for _ in range(10)]
     frames = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import random
 import uuid
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -51,7 +52,7 @@ def test_runs_do_not_depend_on_how_they_were_cut(gaps: list[tuple[int, int]], rn
         middle = rng.randrange(count + 1)
         append_runs(cut, [run for run in ((first, middle), (first + middle, count - middle)) if run[1]])
     assert at_once == by_one == cut
-    assert all(a + n < b for (a, n), (b, _) in zip(at_once, at_once[1:], strict=False))
+    assert all(a + n < b for (a, n), (b, _) in pairwise(at_once))
     assert sum(count for _, count in at_once) == sum(count for _, count in whole)
 
 

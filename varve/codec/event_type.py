@@ -38,6 +38,7 @@ class EventType:
         "name",
         "nested",
         "pack",
+        "pack_all",
         "plan",
         "schema",
         "schema_bytes",
@@ -60,6 +61,8 @@ class EventType:
     pack: Callable[[Any], bytes]
     """An event (an instance of ``cls`` or a view) as FlatBuffer bytes, a multiple of 8; the first byte belongs at a multiple of
     8. Raises EventEncodingError."""
+    pack_all: Callable[[Any], list[bytes]]
+    """Events as ``pack`` gives them one by one."""
     view_class: Any
     """A subclass of ``cls``; the hot path is ``v = object.__new__(view_class); v._b = buffer; v._o = offset``."""
     source: str
@@ -211,6 +214,7 @@ def compile_event(declared: Declaration) -> EventType:
         for build, namespace in written:
             namespace.update({label: build.resolve(*entry) for label, entry in build.refs.items()})
         for build, namespace in written:
+            build.compiled.pack_all = namespace["pack_all"]
             build.compiled.pack = namespace["pack"]
         ready: EventType = declared.compiled
         return ready

@@ -296,15 +296,27 @@ def uses_layouts(build: Build) -> bool:
     return len(behind) <= LAYOUT_STRINGS_MAX and all(f.kind.tag in TEXT_TAGS and not f.optional for f in behind)
 
 
-def _pack_by_layout(src: Source, build: Build) -> None:
+def _pack_by_layout(src: Source, build: Build, *, many: bool) -> None:
+    """``pack(e)``, or ``pack_all(events)``: the same lines inside a loop, which saves a call per event."""
     plan, fields = build.plan, build.fields
     strings = [slot for slot in plan.inline if not slot.tag and not fields[slot.field].kind.inline]
-    src.put(
-        "def pack(e):", '    """The event as a FlatBuffer; EventEncodingError when a value does not fit."""', "    try:"
-    )
-    src.depth += 2
+    give = "put({}); continue" if many else "return {}"
+    if many:
+        src.put(
+            "def pack_all(events):",
+            '    """Events as FlatBuffers, in their order; EventEncodingError when a value does not fit."""',
+        )
+        src.put("    out = []", "    put = out.append", "    for e in events:", "        try:")
+    else:
+        src.put(
+            "def pack(e):",
+            '    """The event as a FlatBuffer; EventEncodingError when a value does not fit."""',
+            "    try:",
+        )
+    depth = 3 if many else 2
+    src.depth += depth
     _read_fields(src, fields)
-    _checks(src, build, "return pack_slow(e)")
+    _checks(src, build, give.format("pack_slow(e)"))
     for slot in strings:
         i = slot.field
         src.put(f"x{i} = {text_bytes(fields[i].kind, f'v{i}')}", f"n{i} = len(x{i})")
@@ -316,17 +328,20 @@ def _pack_by_layout(src: Source, build: Build) -> None:
     inline = _inline_args(build, plan.inline[len(strings) :])
     texts = [a for n, slot in zip(lengths, strings, strict=True) for a in (n, f"x{slot.field}")]
     if len(strings) > 1:
-        src.put(f"if {' | '.join(lengths)} >= {LAYOUT_TEXT_BYTES_MAX}:", "    return pack_whole(e)")
+        src.put(f"if {' | '.join(lengths)} >= {LAYOUT_TEXT_BYTES_MAX}:", f"    {give.format('pack_whole(e)')}")
     if not strings and not bits:
-        src.put(f"return LAYOUT({', '.join(['LAYOUT_PREFIX', *inline])})")
+        packed = f"LAYOUT({', '.join(['LAYOUT_PREFIX', *inline])})"
     else:
         src.put(f"key = {key}", "try:", "    layout, prefix = LAYOUTS[key]", "except KeyError:")
         src.put(f"    found = make_layout(key, ({''.join(n + ', ' for n in lengths)}))", "    if found is None:")
-        src.put("        return pack_whole(e)", "    layout, prefix = found")
-        src.put(f"return layout({', '.join(['prefix', *inline, *texts])})")
+        src.put(f"        {give.format('pack_whole(e)')}", "    layout, prefix = found")
+        packed = f"layout({', '.join(['prefix', *inline, *texts])})"
+    src.put(f"put({packed})" if many else f"return {packed}")
     src.depth -= 1
-    src.put("except FALLBACK:", "    return pack_slow(e)")
-    src.depth -= 1
+    src.put("except FALLBACK:", "    put(pack_slow(e))" if many else "    return pack_slow(e)")
+    src.depth -= depth - 1
+    if many:
+        src.put("    return out")
     src.put("", "")
 
 
@@ -336,11 +351,19 @@ def pack_source(build: Build) -> str:
     _body(src, build)
     _pack_whole(src)
     if uses_layouts(build):
-        _pack_by_layout(src, build)
+        _pack_by_layout(src, build, many=False)
+        _pack_by_layout(src, build, many=True)
     else:
         src.put("def pack(e):", '    """The event as a FlatBuffer; EventEncodingError when a value does not fit."""')
         src.put("    try:", "        x = body(e, 1)", "    except FALLBACK:", "        return pack_slow(e)")
         src.put("    return ROOT + x if len(x) & 4 else ROOT + x + Z4", "", "")
+        src.put(
+            "def pack_all(events):",
+            '    """Events as FlatBuffers, in their order."""',
+            "    return list(map(pack, events))",
+            "",
+            "",
+        )
     return src.text()
 
 

@@ -117,11 +117,25 @@ def _fast(src: Source, build: Build, index: int, f: FieldDef) -> None:
     src.put("")
 
 
+def reads_with_head(f: FieldDef, build: Build) -> bool:
+    """Whether one ``struct`` call gives the head and the field: a number, in a class whose head never varies."""
+    return f.kind.tag in SCALARS and not f.optional and not build.optional
+
+
 def _fresh(src: Source, build: Build, f: FieldDef, which: str) -> None:
     """First access: settle the class, then read."""
     start = 0 if which == "root" else 4
     _getter(src, f.name, f"fresh_{which}")
     src.depth += 1
+    if reads_with_head(f, build):
+        src.put("try:")
+        src.put(f"    head, value = HEAD_{which}_{f.name}(self._b, self._o{f' + {start}' if start else ''})")
+        src.put("except StructError:", "    head = None")
+        src.put(f"if head == PREFIX_{which}:", "    self.__class__ = FAST", "    return value")
+        src.put(f"self.__class__ = settle_{which}(head)", f"return self.{f.name}")
+        src.depth -= 1
+        src.put("")
+        return
     src.put("try:")
     src.put(f"    head = HEAD_{which}(self._b, self._o{f' + {start}' if start else ''})[0]")
     src.put("except StructError:", "    head = None")
@@ -285,5 +299,11 @@ def view_namespace(build: Build) -> dict[str, Any]:
         "slot": runtime.slot,
         "unknown_member": runtime.unknown_member,
     }
+    for index, f in enumerate(build.fields):
+        if reads_with_head(f, build):
+            pos = next(slot.pos for slot in build.plan.slots if slot.field == index)
+            for which, start in (("root", 0), ("nested", 4)):
+                layout = f"<{len(prefix) - start}s{pos - len(prefix)}x{SCALARS[f.kind.tag].code}"
+                out[f"HEAD_{which}_{f.name}"] = struct.Struct(layout).unpack_from
     out |= {f"get_{tag}": struct.Struct("<" + s.code).unpack_from for tag, s in SCALARS.items()}
     return out

@@ -52,7 +52,7 @@ class Catalog:
         self._types: dict[int, TypeRecord] = {}
         self._name_numbers: dict[str, int] = {}
         self._type_numbers: dict[tuple[str, bytes], int] = {}
-        self._streams: dict[int, StreamIdentity] = {}
+        self.streams: dict[int, StreamIdentity] = {}
         self._stream_numbers: dict[tuple[str, bytes], int] = {}
 
     def refresh(self, snapshot: MetaReader, record: StoreRecord) -> None:
@@ -118,13 +118,13 @@ class Catalog:
 
     def stream(self, snapshot: MetaReader, number: int) -> StreamIdentity:
         """The stream of a number that the snapshot holds."""
-        known = self._streams.get(number)
+        known = self.streams.get(number)
         if known is None:
             name_number, id_key = records.decode_stream(snapshot.meta(keys.stream_key(number)))
             known = StreamIdentity(self.name(snapshot, name_number), keys.decode_stream_id(id_key))
-            if len(self._streams) >= limits.CACHED_STREAMS_MAX:
-                self._streams.clear()
-            self._streams[number] = known
+            if len(self.streams) >= limits.CACHED_STREAMS_MAX:
+                self.streams.clear()
+            self.streams[number] = known
         return known
 
 

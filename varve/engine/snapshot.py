@@ -16,9 +16,9 @@ from varve import limits
 from varve.engine.pins import address_of
 from varve.errors import CorruptedBlock, CorruptedStore, SnapshotClosed
 from varve.layout import keys
-from varve.layout.block import Block, MalformedBlock, crc_holds, frame_crc
+from varve.layout.block import Block, EventPlaces, MalformedBlock, crc_holds, frame_crc
 from varve.layout.records import StoreRecord, unpack_store_record
-from varve.layout.runs import decode_runs
+from varve.layout.runs import decode_runs, find_in_runs
 
 if TYPE_CHECKING:
     import lmdb
@@ -41,10 +41,11 @@ class StreamRun(NamedTuple):
 
 
 class CheckedBlocks:
-    """Which blocks this process has seen right, by first sequence: checksum and length. Bounded."""
+    """Which blocks this process has seen right, by first sequence: checksum and length, and where their events are. Bounded."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[int, int]] = {}
+        self._places: dict[int, tuple[int, EventPlaces]] = {}
 
     def check(self, path: str, first: int, data: memoryview) -> None:
         """Check a frame's checksum unless it is known. Raises ``CorruptedBlock``."""
@@ -55,7 +56,21 @@ class CheckedBlocks:
             raise corrupted(path, first, "its checksum is wrong")
         if len(self._seen) >= limits.CHECKED_BLOCKS_MAX:
             self._seen.clear()
+            self._places.clear()
         self._seen[first] = mark
+
+    def places(self, first: int, data: memoryview) -> EventPlaces | None:
+        """Where the events of a checked block are, if that is known."""
+        known = self._places.get(first)
+        return (
+            known[1]
+            if known is not None and known[0] == frame_crc(data) and known[1].frame_bytes == len(data)
+            else None
+        )
+
+    def remember(self, first: int, data: memoryview, places: EventPlaces) -> None:
+        """Keep where the events of a checked block are."""
+        self._places[first] = (frame_crc(data), places)
 
 
 def corrupted(path: str, first: int, reason: str) -> CorruptedBlock:
@@ -204,18 +219,14 @@ class Snapshot:
     def _find(self, sequence: int) -> tuple[int, memoryview]:
         """First sequence and frame (not pinned, checked) of the block that should hold ``sequence``."""
         cursor = self._log_cursor()
-        key = keys.log_key(sequence)
-        if cursor.set_range(key):
-            raw = cursor.key()
-            found = raw == key or cursor.prev()
-        else:
-            found = cursor.last()
-        if not found:
+        # One step back from the first key behind the sequence's is its block, whether that begins there or not.
+        beyond = keys.log_key(sequence) + b"\0"
+        if not (cursor.prev() if cursor.set_range(beyond) else cursor.last()):
             raise CorruptedStore(
                 f"{self.path}: no block holds global sequence {sequence}; verify the store", path=self.path
             )
-        first = keys.log_sequence(cursor.key())
-        data = cursor.value()
+        key, data = cursor.item()
+        first = keys.log_sequence(key)
         self.checked.check(self.path, first, data)
         return first, data
 
@@ -253,11 +264,20 @@ class Snapshot:
         """
         with self._lock:
             first, data = self._find(sequence)
-            block = self._holding(sequence, self._parse(first, data))
-            start, end = self._span(block, sequence)
-            run, _ = block.run_of(sequence - first)
+            places = self.checked.places(first, data)
+            if places is None:
+                block = self._holding(sequence, self._parse(first, data))
+                places = block.places()
+                self.checked.remember(first, data, places)
+            index = sequence - first
+            if index >= places.count:
+                self._holding(sequence, self._parse(first, data))
+            try:
+                type_number, start, end = places.find(data, index)
+            except MalformedBlock as exc:
+                raise corrupted(self.path, first, str(exc)) from None
             raw = data[start:end]
-            return run.type, bytes(raw) if end - start <= limits.COPIED_EVENT_BYTES_MAX else self.keep(raw)
+            return type_number, bytes(raw) if end - start <= limits.COPIED_EVENT_BYTES_MAX else self.keep(raw)
 
     def event_bytes(self, sequence: int) -> memoryview:
         """An event's bytes, in the map where a pin can be had."""
@@ -319,27 +339,15 @@ class Snapshot:
 
     # -- index -------------------------------------------------------------------------------------
 
-    def _floor(self, key: bytes, prefix_bytes: int) -> tuple[int, list[tuple[int, int]]] | None:
-        """Position and runs of the greatest index entry at or before ``key`` under the same prefix."""
+    def _floor(self, key: bytes) -> tuple[memoryview, memoryview] | None:
+        """The greatest index entry at or before ``key``."""
         with self._lock:
             cursor = self._index
             if cursor is None:
                 cursor = self._index = self.transaction.cursor(self._environment.index)
             elif self._environment.refusal is not None:
                 raise self._environment.refusal()
-            if cursor.set_range(key):
-                found, value = cursor.item()
-                if found != key:
-                    if not cursor.prev():
-                        return None
-                    found, value = cursor.item()
-            elif cursor.last():
-                found, value = cursor.item()
-            else:
-                return None
-            if found[:prefix_bytes] != key[:prefix_bytes]:
-                return None
-            return keys.entry_position(found), decode_runs(value)
+            return cursor.item() if (cursor.prev() if cursor.set_range(key + b"\0") else cursor.last()) else None
 
     def stream_number(self, name: str, id_key: bytes) -> int | None:
         """The number of a stream, or None where nothing was ever appended to it."""
@@ -347,23 +355,28 @@ class Snapshot:
 
     def stream_entry(self, number: int, stream_sequence: int) -> tuple[int, list[tuple[int, int]]] | None:
         """The index entry that would hold a stream sequence: its own first one and its runs."""
-        return self._floor(keys.stream_entry_key(number, stream_sequence), 5)
+        found = self._floor(keys.stream_entry_key(number, stream_sequence))
+        position = None if found is None else keys.stream_entry_position(found[0], number)
+        return None if found is None or position is None else (position, decode_runs(found[1]))
 
     def name_entry(self, number: int, sequence: int) -> tuple[int, list[tuple[int, int]]] | None:
         """The index entry of a stream name that would hold a global sequence: its first one and its runs."""
-        return self._floor(keys.name_entry_key(number, sequence), 3)
+        key = keys.name_entry_key(number, sequence)
+        found = self._floor(key)
+        if found is None or found[0][:3] != key[:3]:
+            return None
+        return keys.entry_position(found[0]), decode_runs(found[1])
 
     def global_of(self, number: int, stream_sequence: int) -> int | None:
         """Global sequence of a stream's event, or None past the end of what can be seen."""
-        entry = self.stream_entry(number, stream_sequence)
-        if entry is not None:
-            position, runs = entry
-            for first, count in runs:
-                if stream_sequence < position + count:
-                    found = first + stream_sequence - position
-                    return found if self.limit is None or found < self.limit else None
-                position += count
-        return None
+        entry = self._floor(keys.stream_entry_key(number, stream_sequence))
+        if entry is None:
+            return None
+        position = keys.stream_entry_position(entry[0], number)
+        if position is None:
+            return None
+        found = find_in_runs(entry[1], stream_sequence - position)
+        return found if found is None or self.limit is None or found < self.limit else None
 
     def stream_length(self, number: int) -> int:
         """Number of a stream's events that can be seen."""

@@ -74,6 +74,8 @@ _SLOT_OF = {name: 2 + index for index, (name, _) in enumerate(COLUMNS)} | {
 }
 _WIDTH_OF = dict(COLUMNS + COLD_COLUMNS)
 
+_RUN_COLUMNS = tuple((name, index) for index, (name, _) in enumerate(COLUMNS) if name.startswith("run_"))
+
 # Table, relative to its start: soffset | commit_times | first, commit sequence | the other hot columns | pad | created
 # | cold
 _HOT_FIELDS = (8, 16, 4, *range(24, 24 + 4 * (len(COLUMNS) - 1), 4))
@@ -91,6 +93,7 @@ _FRAME = struct.Struct("<II")
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _I32 = struct.Struct("<i")
+_U32_PAIR = struct.Struct("<II")
 _U64 = struct.Struct("<Q")
 _I64 = struct.Struct("<q")
 
@@ -260,9 +263,23 @@ class Block:
             strict=True,
         )
 
+    def run_lists(self) -> tuple[list[int], list[int], list[int], list[int]]:
+        """The runs as lists by column: streams, types, first stream sequences, counts."""
+        streams, types, firsts, counts = (self._vector(name, self._columns[at]).tolist() for name, at in _RUN_COLUMNS)
+        return streams, types, firsts, counts
+
     def ends(self) -> memoryview:
         """End offsets of the events in the payload, u32 each."""
         return self._vector("ends", self._columns[6])
+
+    @property
+    def ends_at(self) -> int:
+        """Byte offset of the first end in ``data``."""
+        return self._columns[6] + 4
+
+    def places(self) -> EventPlaces:
+        """Where the events are, for finding single ones again and again."""
+        return EventPlaces(self)
 
     def payload(self) -> memoryview:
         """The events back to back, each 8-aligned."""
@@ -426,6 +443,47 @@ def _pieces(ends: memoryview, data: memoryview) -> list[bytes]:
         pieces.append(bytes(data[start:end]))
         start = end
     return pieces
+
+
+class EventPlaces:
+    """Where the events of one frame are: what finding one of them needs, without a ``Block``.
+
+    Attributes: ``frame_bytes``, ``count`` (events), ``type`` (type number of all of them; None where they differ).
+    """
+
+    __slots__ = ("_ends_at", "_payload_at", "_run_ends", "_types", "count", "frame_bytes", "type")
+
+    def __init__(self, block: Block) -> None:
+        self.frame_bytes = len(block.data)
+        self.count = block.count
+        self._ends_at = block.ends_at
+        self._payload_at = block.payload_at
+        types = block.column("run_types").tolist()
+        self.type: int | None = types[0] if len(set(types)) == 1 else None
+        self._types: array[int] | None = None
+        self._run_ends: array[int] | None = None
+        if self.type is None:
+            self._types = array("H", types)
+            self._run_ends = array("I", accumulate(block.column("run_counts")))
+
+    def find(self, data: memoryview, index: int) -> tuple[int, int, int]:
+        """Type number, start and end (in ``data``) of event ``index``. Raises ``MalformedBlock`` outside the frame."""
+        payload_at = self._payload_at
+        try:
+            if index:
+                start, end = _U32_PAIR.unpack_from(data, self._ends_at + 4 * index - 4)
+            else:
+                start, end = 0, _U32.unpack_from(data, self._ends_at)[0]
+        except struct.error:
+            raise MalformedBlock("its ends reach beyond its end") from None
+        if not start <= end <= self.frame_bytes - payload_at:
+            raise MalformedBlock("an event lies outside")
+        number = self.type
+        if number is None:
+            assert self._types is not None
+            assert self._run_ends is not None
+            number = self._types[bisect_right(self._run_ends, index)]
+        return number, payload_at + start, payload_at + end
 
 
 class BlockDraft:

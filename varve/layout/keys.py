@@ -62,6 +62,14 @@ def name_entry_key(name_number: int, first_sequence: int) -> bytes:
     return _NAME_ENTRY.pack(NAME_TAG, name_number, first_sequence)
 
 
+def stream_entry_position(key: bytes | memoryview, stream_number: int) -> int | None:
+    """The stream sequence at the end of an index key of one stream; None for a key of anything else."""
+    if len(key) != STREAM_ENTRY_BYTES:
+        return None
+    tag, number, position = _STREAM_ENTRY.unpack(key)
+    return position if number == stream_number and tag == STREAM_TAG else None
+
+
 def entry_position(key: bytes | memoryview) -> int:
     """The sequence at the end of an index key (of a stream for (a), global for (b))."""
     position: int = _U64.unpack_from(key, len(key) - 8)[0]

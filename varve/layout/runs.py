@@ -27,6 +27,15 @@ def decode_runs(value: bytes | memoryview) -> list[Run]:
     return list(_RUN.iter_unpack(value))
 
 
+def find_in_runs(value: bytes | memoryview, index: int) -> int | None:
+    """Global sequence of event ``index`` of an entry; None where it has fewer."""
+    for first, count in _RUN.iter_unpack(value):
+        if index < count:
+            return int(first) + index
+        index -= count
+    return None
+
+
 def encode_runs(runs: list[Run]) -> bytes:
     """An entry's value; at most ``RUNS_PER_INDEX_ENTRY_MAX`` runs."""
     return _PACKERS[len(runs)].pack(*[number for run in runs for number in run])

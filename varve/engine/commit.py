@@ -40,7 +40,7 @@ from varve.expected import ANY, holds
 from varve.layout import keys, records
 from varve.layout.block import Block, BlockDraft, MalformedBlock, crc_holds
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
-from varve.layout.runs import append_runs, decode_runs, encode_runs, split_entries
+from varve.layout.runs import RUN_EVENTS_MAX, append_runs, decode_runs, encode_runs, split_entries
 
 if TYPE_CHECKING:
     from varve.engine.catalog import Catalog
@@ -337,7 +337,13 @@ class Session:
             count = len(bufs)
             parts.append((number, type_number, length, bufs))
             segments.append((length, sequence, count))
-            append_runs(runs_of.setdefault(number, []), ((sequence, count),))
+            gained = runs_of.get(number)
+            if gained is None:
+                gained = runs_of[number] = []
+            if count <= RUN_EVENTS_MAX and not (gained and sum(gained[-1]) == sequence):
+                gained.append((sequence, count))  # interleaved: nothing to merge with
+            else:
+                append_runs(gained, ((sequence, count),))
             lengths[number] = length + count
             sequence += count
             plan.payload_bytes += len(bufs[0]) if count == 1 else sum(map(len, bufs))

@@ -87,6 +87,9 @@ CHECKED_BLOCKS_MAX: Final = 1 << 16
 CACHED_STREAMS_MAX: Final = 1 << 18
 """Stream numbers and lengths that a handle keeps in memory."""
 
+CACHED_INDEX_ENTRIES_MAX: Final = 1 << 14
+"""Last index entries of streams that a writer keeps in memory, at most 384 bytes each."""
+
 PACK_LAYOUTS_MAX: Final = 4_096
 """Precompiled struct layouts that a packer keeps for one event class."""
 

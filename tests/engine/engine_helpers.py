@@ -152,6 +152,10 @@ class _FaultyTransaction:
     def cursor(self, *args: object, **kwargs: object) -> object:
         return _FaultyCursor(self._faulty, self._transaction.cursor(*args, **kwargs))
 
+    def put(self, *args: object, **kwargs: object) -> object:
+        self._faulty.on_put()
+        return self._transaction.put(*args, **kwargs)
+
     def commit(self) -> None:
         try:
             self._faulty.on_commit()

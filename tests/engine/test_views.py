@@ -456,6 +456,7 @@ def test_leaving_a_snapshot_waits_for_the_read_inside_it(
     notes.append(1, Note(1, "a"))
     snapshot = varve_store.snapshot()
     reader = snapshot.reader(notes)
+    assert reader.get(1, 0) == Note(1, "a")  # from here on it needs the block only
     began = threading.Event()
 
     def leave() -> None:

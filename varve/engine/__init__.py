@@ -5,5 +5,7 @@ files        what is checked and made on the file system before LMDB sees it
 pins         memory of the map that outlives the call that found it
 catalog      names, event types and streams by number, remembered in the process
 snapshot     one instant of the store: blocks, runs, metadata
+plan         a commit worked out: numbers, runs, blocks
+single       the short way of the commonest commit
 commit       checked appends in, positions out
 """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import lmdb
 
@@ -20,6 +20,7 @@ from varve.codec.evolve import incompatibilities
 from varve.engine import files
 from varve.engine.plan import Plan, PlannedPart
 from varve.engine.request import AppendRequest, CommitRequest, Committed, Segment, TypeDeclaration
+from varve.engine.single import apply_single
 from varve.engine.snapshot import Snapshot, corrupted
 from varve.errors import (
     CommitOutcomeUnknown,
@@ -57,7 +58,20 @@ class _State:
         self.record = record
         self.tail = tail
         self.last_time_ns = last_time_ns
+        self.record_bytes = record.encode()
         self.lengths: dict[int, int] = {}
+        self.stream_ends: dict[int, tuple[int, bytes]] = {}
+        self.name_ends: dict[int, tuple[int, bytes]] = {}
+
+
+class _Written(NamedTuple):
+    """What a transaction has written and the state becomes once it is committed."""
+
+    record: StoreRecord
+    tail: BlockDraft | None
+    time_ns: int
+    payload_bytes: int
+    lengths: dict[int, int]
 
 
 class Writer:
@@ -77,14 +91,25 @@ class Writer:
 
     def commit(self, request: CommitRequest) -> Committed:
         """Make one commit durable. Raises what was refused; then nothing of it is written."""
-        with self.session() as session:
+        session = self._begin()
+        try:
             committed = session.apply(request)
             session.commit()
-        return session.located(committed, request)
+        finally:
+            self._end(session)
+        return session.located(committed, request) if committed.replayed else committed
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
         """The write transaction, begun, used and ended on this thread; aborted unless ``commit`` was called."""
+        session = self._begin()
+        try:
+            yield session
+        finally:
+            self._end(session)
+
+    def _begin(self) -> Session:
+        """Take the lock and begin a write transaction."""
         me = threading.get_ident()
         if self._owner == me:
             raise HandleUnusable(
@@ -96,18 +121,23 @@ class Writer:
         if environment.refusal is not None:  # before the lock: after a fork a thread that is gone may hold it
             raise environment.refusal()
         environment.pins.warn_of_old()  # before anything is written: a warning may be an error
-        with self._lock:
-            if environment.refusal is not None:
-                raise environment.refusal()
+        self._lock.acquire()
+        try:
+            environment.check_usable()
             self._owner = me
-            try:
-                session = Session(self)
-                try:
-                    yield session
-                finally:
-                    session.abort()
-            finally:
-                self._owner = 0
+            return Session(self)
+        except BaseException:
+            self._owner = 0
+            self._lock.release()
+            raise
+
+    def _end(self, session: Session) -> None:
+        """End the transaction, unless it was committed, and give the lock back."""
+        try:
+            session.abort()
+        finally:
+            self._owner = 0
+            self._lock.release()
 
     def wait_idle(self) -> contextlib.AbstractContextManager[object]:
         """Wait for the commit that is running, and let none begin inside the block.
@@ -136,8 +166,7 @@ class Session:
             )
         except lmdb.Error as exc:
             raise self._begin_error(exc) from exc
-        self._plan: Plan | None = None
-        self._tail: BlockDraft | None = None
+        self._written: _Written | None = None
         self._index_cursor: lmdb.Cursor[memoryview] | None = None
         try:
             self.state = self._load()
@@ -156,7 +185,8 @@ class Session:
     # -- state -------------------------------------------------------------------------------------
 
     @property
-    def _open(self) -> lmdb.Transaction[memoryview]:
+    def open(self) -> lmdb.Transaction[memoryview]:
+        """LMDB's transaction."""
         assert self.transaction is not None
         return self.transaction
 
@@ -167,7 +197,7 @@ class Session:
 
     def find_meta(self, key: bytes) -> memoryview | None:
         """A metadata value, valid until the next write; None where there is none."""
-        return self._open.get(key, db=self.environment.meta)
+        return self.open.get(key, db=self.environment.meta)
 
     def meta(self, key: bytes) -> memoryview:
         """A metadata value that must be there. Raises ``CorruptedStore``."""
@@ -183,7 +213,7 @@ class Session:
         writer = self.writer
         stored = self.meta(keys.STORE_RECORD_KEY)
         known = writer.state
-        if known is not None and writer.last_id + 1 == self._open.id() and known.record.encode() == stored:
+        if known is not None and writer.last_id + 1 == self.open.id() and known.record_bytes == stored:
             return known
         record = records.unpack_store_record(stored)
         writer.state = None
@@ -202,7 +232,7 @@ class Session:
         Its checksum is checked although this process may have seen it right: what is extended gets a fresh checksum,
         which would seal whatever has rotted since.
         """
-        with self._open.cursor(self.environment.log) as cursor:
+        with self.open.cursor(self.environment.log) as cursor:
             if not cursor.last():
                 return None, 0, 0
             first = keys.log_sequence(cursor.key())
@@ -234,6 +264,13 @@ class Session:
             found = self.find_meta(keys.idempotency_key(request.token))
             if found is not None:
                 return self._replay(request, records.decode_idempotency(found))
+        elif len(request.appends) == 1 and self._written is None:
+            try:
+                committed = apply_single(self, request)
+            except lmdb.Error as exc:
+                raise self._failed(exc, limits.TAIL_BLOCK_BYTES_MAX) from exc
+            if committed is not None:
+                return committed
         record = self.state.record
         plan = Plan(
             record=record,
@@ -253,24 +290,18 @@ class Session:
                 limit_name="TRANSACTION_BYTES_MAX",
                 limit=limits.TRANSACTION_BYTES_MAX,
             )
-        plan.record = record._replace(
-            next_sequence=record.next_sequence + plan.events,
-            next_stream=record.next_stream + len(plan.streams),
-            next_name=record.next_name + len(plan.names),
-            next_type=record.next_type + len(plan.types),
-        )
+        plan.record = record.grown(plan.events, len(plan.streams), len(plan.names), len(plan.types))
         if plan.events:
             try:
                 self._write(plan)
             except lmdb.Error as exc:
                 raise self._failed(exc, plan.payload_bytes) from exc
-            self._plan = plan
         return committed
 
     def length(self, stream: str, id_key: bytes) -> int:
         """Events of a stream, as this transaction found it."""
         number = self._stream_number(stream, id_key)
-        return 0 if number is None else self._length(number)
+        return 0 if number is None else self.length_of(number)
 
     def _replay(self, request: CommitRequest, found: IdempotencyRecord) -> Committed:
         if found.digest != request.digest or found.count != sum(append.count for append in request.appends):
@@ -285,22 +316,31 @@ class Session:
     def _stream_number(self, stream: str, id_key: bytes) -> int | None:
         return self.writer.catalog.stream_number(self, stream, id_key)
 
-    def _length(self, number: int) -> int:
+    def length_of(self, number: int) -> int:
+        """Events of a stream by its number, as this transaction found it."""
         lengths = self.state.lengths
         length = lengths.get(number)
         if length is None:
-            entry = self._last_entry(keys.stream_entry_key(number, 2**64 - 1), 5)
-            length = 0 if entry is None else entry[0] + sum(count for _, count in entry[1])
+            position, runs = self.last_stream_entry(number)
+            length = position + sum(count for _, count in decode_runs(runs))
             if len(lengths) >= limits.CACHED_STREAMS_MAX:
                 lengths.clear()
             lengths[number] = length
         return length
 
-    def _last_entry(self, beyond: bytes, prefix_bytes: int) -> tuple[int, list[tuple[int, int]]] | None:
-        """Position and runs of the last index entry under a prefix."""
+    def last_stream_entry(self, number: int) -> tuple[int, bytes]:
+        """Position and value of a stream's last index entry."""
+        return self._last_entry(keys.stream_entry_key(number, 2**64 - 1), 5) or (0, b"")
+
+    def last_name_entry(self, number: int) -> tuple[int, bytes]:
+        """Position and value of a name's last index entry."""
+        return self._last_entry(keys.name_entry_key(number, 2**64 - 1), 3) or (0, b"")
+
+    def _last_entry(self, beyond: bytes, prefix_bytes: int) -> tuple[int, bytes] | None:
+        """Position and value of the last index entry under a prefix."""
         cursor = self._index_cursor
         if cursor is None:
-            cursor = self._index_cursor = self._open.cursor(self.environment.index)
+            cursor = self._index_cursor = self.open.cursor(self.environment.index)
         if cursor.set_range(beyond):
             if not cursor.prev():
                 return None
@@ -309,7 +349,7 @@ class Session:
         found, value = cursor.item()
         if found[:prefix_bytes] != beyond[:prefix_bytes]:
             return None
-        return keys.entry_position(found), decode_runs(value)
+        return keys.entry_position(found), bytes(value)
 
     def _plan_append(self, plan: Plan, append: AppendRequest) -> list[Segment]:
         """Give one append call its numbers and sequences; check what it expects."""
@@ -333,7 +373,7 @@ class Session:
                     number = self._new_stream(plan, name_number, id_key)
             length = lengths.get(number)
             if length is None:
-                length = self._length(number)
+                length = self.length_of(number)
             count = len(bufs)
             parts.append((number, type_number, length, bufs))
             segments.append((length, sequence, count))
@@ -360,8 +400,8 @@ class Session:
             number = self._stream_number(append.stream, id_key)
         length = 0
         if number is not None:
-            length = plan.lengths[number] if number in plan.lengths else self._length(number)
-        if not holds(append.expected, length):
+            length = plan.lengths[number] if number in plan.lengths else self.length_of(number)
+        if not self.holds(append, length):
             raise WrongExpectedVersion(
                 f"stream {append.stream!r} {append.stream_id!r} holds {length} events, expected {append.expected!r}: "
                 "read it again, decide again, retry",
@@ -370,6 +410,10 @@ class Session:
                 expected=append.expected,
                 actual=length,
             )
+
+    def holds(self, append: AppendRequest, length: int) -> bool:
+        """Whether a stream of this length is what an append expects."""
+        return append.expected is ANY or holds(append.expected, length)
 
     def _name_number(self, plan: Plan, name: str) -> int:
         number = plan.names.get(name)
@@ -412,9 +456,10 @@ class Session:
     # -- writing -----------------------------------------------------------------------------------
 
     def _write(self, plan: Plan) -> None:
-        transaction = self._open
-        self.writer.state = None  # the tail is extended in memory: whoever fails from here on must read it again
-        tail = self.state.tail
+        transaction = self.open
+        self.begin_writing()
+        state = self.state
+        tail = state.tail
         frames: list[tuple[bytes, bytes]] = []
         with transaction.cursor(self.environment.log) as cursor:
             draft = None
@@ -428,9 +473,23 @@ class Session:
                     self._put_blocks(cursor, frames)
                     frames = []
             self._put_blocks(cursor, frames)
-        self._tail = draft
         self._write_index(plan)
         self._write_meta(plan)
+        for number in plan.stream_runs:
+            state.stream_ends.pop(number, None)
+        for number in plan.name_runs:
+            state.name_ends.pop(number, None)
+        self.written(plan.record, draft, plan.time_ns, plan.payload_bytes, plan.lengths)
+
+    def begin_writing(self) -> None:
+        """From here on the tail is extended in memory: whoever fails must read it again."""
+        self.writer.state = None
+
+    def written(
+        self, record: StoreRecord, tail: BlockDraft | None, time_ns: int, payload_bytes: int, lengths: dict[int, int]
+    ) -> None:
+        """What the state becomes once this is committed."""
+        self._written = _Written(record, tail, time_ns, payload_bytes, lengths)
 
     def _put_blocks(self, cursor: lmdb.Cursor[memoryview], frames: list[tuple[bytes, bytes]]) -> None:
         if frames and cursor.putmulti(frames, append=True) != (len(frames), len(frames)):
@@ -441,26 +500,22 @@ class Session:
     def _write_index(self, plan: Plan) -> None:
         entries: list[tuple[bytes, bytes]] = []
         for number, gained in sorted(plan.stream_runs.items()):
-            last = None
-            if number < self.state.record.next_stream:
-                last = self._last_entry(keys.stream_entry_key(number, 2**64 - 1), 5)
-            position, runs = last if last is not None else (0, [])
+            is_new = number >= self.state.record.next_stream
+            position, last = (0, b"") if is_new else self.last_stream_entry(number)
+            runs = decode_runs(last)
             append_runs(runs, gained)
             for entry in split_entries(runs):
                 entries.append((keys.stream_entry_key(number, position), encode_runs(entry)))
                 position += sum(count for _, count in entry)
         for number, gained in sorted(plan.name_runs.items()):
-            last = None
-            if number < self.state.record.next_name:
-                last = self._last_entry(keys.name_entry_key(number, 2**64 - 1), 3)
-            runs = last[1] if last is not None else []
+            runs = [] if number >= self.state.record.next_name else decode_runs(self.last_name_entry(number)[1])
             append_runs(runs, gained)
             entries += [(keys.name_entry_key(number, entry[0][0]), encode_runs(entry)) for entry in split_entries(runs)]
-        with self._open.cursor(self.environment.index) as cursor:
+        with self.open.cursor(self.environment.index) as cursor:
             cursor.putmulti(entries)
 
     def _write_meta(self, plan: Plan) -> None:
-        with self._open.cursor(self.environment.meta) as cursor:
+        with self.open.cursor(self.environment.meta) as cursor:
             if plan.names or plan.types or plan.streams:
                 cursor.putmulti(sorted(self._declarations(plan)))
             if plan.token is not None:
@@ -489,10 +544,10 @@ class Session:
     def commit(self) -> None:
         """Make the transaction durable. Raises ``DiskFull``, ``StoreFull``, ``StoreFailed``,
         ``CommitOutcomeUnknown``."""
-        plan = self._plan
-        transaction = self._open
-        if plan is None:
+        written = self._written
+        if written is None:
             return  # nothing to write: leave no empty commit behind
+        transaction = self.open
         writer = self.writer
         identity = transaction.id()
         self._index_cursor = None
@@ -500,15 +555,16 @@ class Session:
         try:
             transaction.commit()
         except lmdb.Error as exc:
-            raise self._failed(exc, plan.payload_bytes) from exc
+            raise self._failed(exc, written.payload_bytes) from exc
         state = self.state
-        state.record = plan.record
-        state.last_time_ns = plan.time_ns
-        tail = self._tail
+        state.record = written.record
+        state.record_bytes = written.record.encode()
+        state.last_time_ns = written.time_ns
+        tail = written.tail
         state.tail = tail if tail is not None and tail.bytes_max < limits.TAIL_BLOCK_BYTES_MAX else None
-        if len(state.lengths) + len(plan.lengths) > limits.CACHED_STREAMS_MAX:
+        if len(state.lengths) + len(written.lengths) > limits.CACHED_STREAMS_MAX:
             state.lengths.clear()
-        state.lengths.update(plan.lengths)
+        state.lengths.update(written.lengths)
         writer.state = state
         writer.last_id = identity
 

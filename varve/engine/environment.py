@@ -284,6 +284,11 @@ class Environment:
                     env.close()
             self._release_lock()
 
+    def check_usable(self) -> None:
+        """Raise what ``refusal`` says."""
+        if self.refusal is not None:
+            raise self.refusal()
+
     def file_bytes(self) -> int:
         """Length of the data file."""
         return os.path.getsize(os.path.join(self.path, files.DATA))

@@ -48,6 +48,19 @@ class StoreRecord(NamedTuple):
         """The record's bytes."""
         return _STORE.pack(MAGIC, FORMAT_VERSION, *self)
 
+    def grown(self, events: int, streams: int = 0, names: int = 0, types: int = 0) -> StoreRecord:
+        """The record once so many more are there."""
+        uuid, created_at_ns, first_sequence, next_sequence, next_stream, next_name, next_type = self
+        return StoreRecord(
+            uuid,
+            created_at_ns,
+            first_sequence,
+            next_sequence + events,
+            next_stream + streams,
+            next_name + names,
+            next_type + types,
+        )
+
 
 def decode_store_record(value: bytes | memoryview) -> StoreRecord | int | None:
     """The record; its format version where that is not ours; None where it is no store record."""

@@ -61,6 +61,21 @@ def append_runs(runs: list[Run], new: Iterable[Run]) -> None:
             count -= taken
 
 
+def append_one(position: int, entry: bytes, sequence: int, next_position: int) -> tuple[int, bytes]:
+    """Position and value of a stream's (or name's) last entry once the event at ``sequence`` is in it.
+
+    ``next_position`` is where the entry begins that this event opens if the last one is full; an empty ``entry`` is the
+    first one.
+    """
+    if entry:
+        first, count = _RUN.unpack_from(entry, len(entry) - RUN_BYTES)
+        if first + count == sequence and count < RUN_EVENTS_MAX:
+            return position, entry[:-RUN_BYTES] + _RUN.pack(first, count + 1)
+        if len(entry) < RUN_BYTES * limits.RUNS_PER_INDEX_ENTRY_MAX:
+            return position, entry + _RUN.pack(sequence, 1)
+    return next_position, _RUN.pack(sequence, 1)
+
+
 def split_entries(runs: list[Run]) -> Iterable[list[Run]]:
     """The runs of consecutive entries, the first of which starts at ``runs[0]``."""
     size = limits.RUNS_PER_INDEX_ENTRY_MAX

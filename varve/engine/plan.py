@@ -91,7 +91,7 @@ class Plan:
         began = True
         for metadata, parts in self.parts:
             for stream, type_number, first, bufs in parts:
-                done, ends = 0, None
+                done = 0
                 while done < len(bufs):
                     declared = self.undeclared.get(stream)
                     room = limit - draft.bytes_max - RUN_BYTES - (0 if began else COMMIT_BYTES)
@@ -102,9 +102,7 @@ class Plan:
                     if len(bufs) == 1:
                         fit = int(len(bufs[0]) + EVENT_OVERHEAD_BYTES <= room)
                     else:
-                        if ends is None:
-                            ends = list(accumulate(map(len, bufs), initial=0))
-                        fit = _fitting(ends, done, room)
+                        fit = _fitting(bufs, done, room)
                     if not fit and draft.count:
                         yield draft
                         draft = BlockDraft(sequence, self.first_sequence)
@@ -139,10 +137,19 @@ class Plan:
             draft.add_key(self.token, self.digest)
 
 
-def _fitting(ends: list[int], done: int, room: int) -> int:
-    """How many events from ``done`` on fit into ``room`` bytes."""
-    base = ends[done] + EVENT_OVERHEAD_BYTES * done
-    most = min(len(ends) - 1 - done, max(room, 0) // (8 + EVENT_OVERHEAD_BYTES))
-    return bisect_right(
-        range(done + 1, done + 1 + most), base + room, key=lambda at: ends[at] + EVENT_OVERHEAD_BYTES * at
-    )
+def _fitting(bufs: list[bytes], done: int, room: int) -> int:
+    """How many events from ``done`` on fit into ``room`` bytes.
+
+    Only as many lengths are looked at as the first event's suggests: a batch may be a million events long.
+    """
+    fit = 0
+    while done < len(bufs) and room >= len(bufs[done]) + EVENT_OVERHEAD_BYTES:
+        guess = room // (len(bufs[done]) + EVENT_OVERHEAD_BYTES)
+        ends = list(accumulate(map(len, bufs[done : done + guess])))
+        taken = bisect_right(range(len(ends)), room, key=lambda at: ends[at] + EVENT_OVERHEAD_BYTES * (at + 1))
+        fit += taken
+        if taken < len(ends):
+            break
+        done += taken
+        room -= ends[-1] + EVENT_OVERHEAD_BYTES * taken
+    return fit

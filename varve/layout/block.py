@@ -592,8 +592,9 @@ class BlockDraft:
             self.payload.append(bufs[0])
         else:
             ends = list(accumulate(map(len, bufs), initial=before))
+            del ends[0]
             self.payload_bytes = end = ends[-1]
-            self.ends.extend(ends[1:])
+            self.ends += array("I", ends)  # from a list: twice as fast as number by number
             self.payload += bufs
         self.commit_counts[-1] += count
         self._bytes += end - before + EVENT_OVERHEAD_BYTES * count

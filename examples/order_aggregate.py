@@ -97,8 +97,13 @@ def execute(
         try:
             return orders.append(order_id, event, expected=order.version)
         except varve.WrongExpectedVersion as error:
-            print(f"{clerk}: expected version {error.expected}, found {error.actual}: deciding again")
+            say(f"{clerk}: expected version {error.expected}, found {error.actual}: deciding again")
     raise TimeoutError(f"order {order_id} changed {ATTEMPTS_MAX} times while {clerk} was deciding")
+
+
+def say(line: str) -> None:
+    """One write per line: ``print`` makes two, and the clerks are two threads."""
+    sys.stdout.write(f"{line}\n")
 
 
 def main(path: Path) -> None:
@@ -123,9 +128,9 @@ def main(path: Path) -> None:
         def work(clerk: str, decide: Callable[[Order], OrderEvent]) -> None:
             try:
                 position = execute(orders, 7, decide, clerk)
-                print(f"{clerk}: written as event {position.stream_sequence} of the order")
+                say(f"{clerk}: written as event {position.stream_sequence} of the order")
             except OrderRefused as refusal:
-                print(f"{clerk}: {refusal}")
+                say(f"{clerk}: {refusal}")
 
         clerks = [threading.Thread(target=work, args=args) for args in (("shipping", ship), ("support", cancel))]
         for clerk in clerks:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import varve
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _FENCE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -18,10 +20,13 @@ def _blocks(text: str) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_python_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of a page run one after the other, as a reader would type them, in an empty folder."""
+    """The blocks of a page run one after the other, as a reader would type them, in an empty folder, and then once more."""
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "documentation"}
-    for line, source in _blocks(page.read_text(encoding="utf-8")):
+    for line, source, names in [
+        (line, source, names)
+        for names in ({"__name__": "documentation"}, {"__name__": "again"})  # everybody runs a script twice
+        for line, source in _blocks(page.read_text(encoding="utf-8"))
+    ]:
         exec(compile("\n" * (line - 1) + source, str(page), "exec", dont_inherit=True), names)
 
 
@@ -39,3 +44,19 @@ def test_links_inside_the_project_lead_somewhere() -> None:
         if not (page.parent / target).exists()
     ]
     assert not broken
+
+
+def test_what_the_pages_call_exists() -> None:
+    """Every dotted name such as ``varve.ops.check`` in the prose of a page is there after ``import varve``."""
+    missing = []
+    for page in PAGES:
+        for dotted in sorted(
+            set(re.findall(r"`(?:await )?(varve(?:\.[A-Za-z_]\w*)+)", page.read_text(encoding="utf-8")))
+        ):
+            found: object = varve
+            for name in dotted.split(".")[1:]:
+                found = getattr(found, name, None)
+                if found is None:
+                    missing.append(f"{page.name}: {dotted}")
+                    break
+    assert not missing

@@ -16,6 +16,9 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     types.py  expected.py  limits.py  errors.py
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from varve.codec import event, from_json, owned, struct, to_dict, to_json
 from varve.errors import (
     CommitOutcomeUnknown,
@@ -69,7 +72,18 @@ from varve.stream import Stream
 from varve.transaction import Transaction, WriteTransaction
 from varve.types import f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 
+if TYPE_CHECKING:
+    from varve import limits, ops, schema, testing
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """``varve.ops`` and its kin work after ``import varve``, and cost nothing until they are used."""
+    if name in {"limits", "ops", "schema", "testing"}:
+        return import_module(f"varve.{name}")
+    raise AttributeError(f"module 'varve' has no attribute {name!r}")
+
 
 __all__ = [
     "ANY",

@@ -43,8 +43,7 @@ class StreamTypes:
                     break
             else:
                 raise EventTypeError(
-                    f"stream {self.stream!r} takes {' | '.join(self.by_name)}, not {_spelled(event)}; "
-                    "declare it in db.stream(...)",
+                    f"stream {self.stream!r} takes {' | '.join(self.by_name)}, not {_spelled(event)}",
                     stream=self.stream,
                     got=cls,
                 )
@@ -117,9 +116,15 @@ def _too_large(name: str, size: int) -> EventTooLarge:
 
 
 def _spelled(event: object) -> str:
+    """What was given instead of an event, and what to do about it."""
     if isinstance(event, type):
-        return f"the class {event.__name__} itself (append an instance)"
-    return f"a {type(event).__name__}"
+        return f"the class {event.__name__} itself: append an instance"
+    name = type(event).__name__
+    if hasattr(event, "__varve__"):
+        return f"{name}: declare it too, db.stream(name, ... | {name})"
+    if isinstance(event, list | tuple):
+        return f"a {name}: append_batch takes several events"
+    return f"{name}, which is no event class: an event's class is decorated with @varve.event"
 
 
 # -- requests --------------------------------------------------------------------------------------
@@ -272,7 +277,9 @@ def _check_json(value: object, path: str, depth: int) -> None:
         for index, inner in enumerate(value):
             _check_json(inner, f"{path}[{index}]", depth + 1)
     elif value is not None and not isinstance(value, str | int | float | bool):
-        raise InvalidMetadata(f"{path} is a {type(value).__name__}, which JSON cannot hold; use its str")
+        raise InvalidMetadata(
+            f"{path} is a {type(value).__name__}, which JSON cannot hold: use a str, e.g. .isoformat()"
+        )
 
 
 def _plain(value: Any) -> Any:

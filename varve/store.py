@@ -21,7 +21,7 @@ from varve.codec import EventType, event_type
 from varve.engine.commit import check_evolution
 from varve.engine.core import Engine
 from varve.engine.environment import DURABILITIES, Durability
-from varve.errors import InvalidInput, SchemaError
+from varve.errors import InvalidInput, ReadonlyStore, SchemaError
 from varve.layout.keys import IdempotencyKey, check_name
 from varve.reader import GlobalReader, StreamReader
 from varve.record import to_time_ns
@@ -259,6 +259,8 @@ class Varve:
         ``metadata`` is that of every append in it; an append's own comes on top.
         """
         self._engine.check_usable()
+        if self.readonly:
+            raise ReadonlyStore(f"{self.path} was opened with readonly=True; open it without to write")
         return Transaction(self._engine, idempotency_key, metadata)
 
     def write(
@@ -286,9 +288,9 @@ class Varve:
                     raise InvalidInput(
                         "fn is async: it would wait while holding the write lock. Use db.transaction() instead"
                     )
-                tx.finish()
+                tx._finish()  # noqa: SLF001 - the same library
             finally:
-                tx.abandon()
+                tx._abandon()  # noqa: SLF001
             return result
 
     def sync(self) -> None:
@@ -306,6 +308,7 @@ class Varve:
         self._engine.close()
 
     def __enter__(self) -> Self:
+        self._engine.check_usable()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -379,6 +382,8 @@ def _event_types(declared: Any) -> list[EventType]:
         declared = declared.__value__
     is_union = isinstance(declared, types.UnionType) or typing.get_origin(declared) is typing.Union
     members = typing.get_args(declared) if is_union else (declared,)
+    if isinstance(declared, list | tuple):
+        raise SchemaError("several event classes of one stream are written as a union: db.stream(name, A | B)")
     compiled = [event_type(member) for member in members]
     names = [one.name for one in compiled]
     for name in names:

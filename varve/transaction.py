@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 class Transaction:
     """Appends that become one commit when the ``with`` block ends, or nothing when it raises. Made by
     ``db.transaction()``.
+
+    Without ``with``, call ``commit()``: appends of a transaction that is dropped are not written (a ``ResourceWarning`` says so).
 
     The block holds no lock: it may read, wait and compute. Sequences are given and expectations checked at its end,
     where
@@ -107,6 +110,15 @@ class Transaction:
             self._open = False
         elif self._open:
             self.commit()
+
+    def __del__(self) -> None:
+        if getattr(self, "_open", False) and self._appends:
+            warnings.warn(
+                f"a transaction with {len(self._appends)} appends was dropped without commit(): nothing of it is written; "
+                "use it as `with db.transaction() as tx:`",
+                ResourceWarning,
+                stacklevel=2,
+            )
 
     def commit(self) -> None:
         """Commit now; the end of a ``with`` block does it."""
@@ -210,7 +222,7 @@ class WriteTransaction(Transaction):
         """Not for ``fn``: the commit is made when it returns."""
         raise TransactionClosed("db.write(fn) commits when fn returns; return instead, or raise to roll back")
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         """Write what ``fn`` appended."""
         self._snapshot.close()
         if not self._open:
@@ -225,7 +237,7 @@ class WriteTransaction(Transaction):
         self._session.commit()
         self._settle(self._session.located(committed, request))
 
-    def abandon(self) -> None:
+    def _abandon(self) -> None:
         """``fn`` raised: end without a trace."""
         self._open = False
         self._snapshot.close()

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from codec_models import Everything, OrderPlaced, Tree, everything
 
+import varve
+from varve import schema
 from varve.codec import event, event_type, struct
 from varve.codec.fbs import to_fbs
 from varve.types import u32
@@ -115,3 +117,11 @@ def test_structs_lay_out_as_in_c() -> None:
     assert compiled.plan.size == 12
     assert compiled.plan.offsets == (0, 4, 8)
     assert compiled.pack(Odd(True, 5, True)) == b"\1\0\0\0\5\0\0\0\1\0\0\0"
+
+
+def test_the_source_of_a_class_is_public() -> None:
+    """``varve.schema.source`` shows the packers and views that were generated."""
+    assert schema.source(OrderPlaced) == event_type(OrderPlaced).source
+    assert ORDER_PACKER in schema.source(OrderPlaced)
+    with pytest.raises(varve.SchemaError, match=r"@varve\.event"):
+        schema.source(int)

@@ -348,3 +348,27 @@ def test_threads_append_at_once_without_gaps(db: varve.Varve, mixed: varve.Strea
     assert [e[0] for e in log] == list(range(120))
     for worker in range(4):
         assert [e[4] for e in log if e[2] == worker] == [placed(n) for n in range(30)]
+
+
+def test_a_transaction_that_is_dropped_says_that_nothing_was_written(db: varve.Varve) -> None:
+    """Forgetting ``with`` and ``commit()`` loses events: not silently."""
+    orders = db.stream("orders", OrderPlaced)
+    tx = db.transaction()
+    tx.append(orders, 1, placed(1))
+    with pytest.warns(ResourceWarning, match="dropped without commit"):
+        del tx
+    assert db.next_global_sequence == 0
+
+
+def test_a_transaction_without_appends_is_dropped_quietly(db: varve.Varve) -> None:
+    """There is nothing to lose."""
+    tx = db.transaction()
+    del tx
+
+
+def test_a_readonly_handle_refuses_to_begin(varve_path: Path) -> None:
+    """The mistake is told where it is made, not at the end of the block."""
+    with varve.open(varve_path):
+        pass
+    with varve.open(varve_path, readonly=True) as db, pytest.raises(varve.ReadonlyStore):
+        db.transaction()

@@ -99,10 +99,8 @@ class Plan:
                         room -= cold_bytes_max(draft)
                         room -= _STREAM_ENTRY_BYTES + len(declared[1]) if declared is not None else 0
                         room -= _METADATA_ENTRY_BYTES + len(metadata) if metadata is not None else 0
-                    if len(bufs) == 1:
-                        fit = int(len(bufs[0]) + EVENT_OVERHEAD_BYTES <= room)
-                    else:
-                        fit = _fitting(bufs, done, room)
+                    single = len(bufs) == 1
+                    fit = int(len(bufs[0]) + EVENT_OVERHEAD_BYTES <= room) if single else _fitting(bufs, done, room)
                     if not fit and draft.count:
                         yield draft
                         draft = BlockDraft(sequence, self.first_sequence)

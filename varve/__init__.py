@@ -16,8 +16,8 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     types.py  expected.py  limits.py  errors.py
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+import importlib as _importlib
+import typing as _typing
 
 from varve.codec import event, from_json, owned, struct, to_dict, to_json
 from varve.errors import (
@@ -72,16 +72,16 @@ from varve.stream import Stream
 from varve.transaction import Transaction, WriteTransaction
 from varve.types import f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from varve import limits, ops, schema, testing
 
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> _typing.Any:
     """``varve.ops`` and its kin work after ``import varve``, and cost nothing until they are used."""
     if name in {"limits", "ops", "schema", "testing"}:
-        return import_module(f"varve.{name}")
+        return _importlib.import_module(f"varve.{name}")
     raise AttributeError(f"module 'varve' has no attribute {name!r}")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
-from typing import Any
+from typing import Any, cast
 
 from varve import limits
 from varve.codec import EventType
@@ -38,7 +38,8 @@ class StreamTypes:
         found = self._by_class.get(cls)
         if found is None:
             for known in self.by_name.values():
-                if isinstance(event, known.cls):
+                # Views are subclasses too; a subclass of the user's would lose what it adds.
+                if isinstance(event, known.cls) and hasattr(cls, "_b"):
                     found = self._by_class[cls] = known
                     break
             else:
@@ -120,6 +121,8 @@ def _spelled(event: object) -> str:
     if isinstance(event, type):
         return f"the class {event.__name__} itself: append an instance"
     name = type(event).__name__
+    if hasattr(event, "__varve__") and event.__varve__.cls is not type(event):
+        return f"{name}, a subclass of an event class without a declaration of its own: decorate it with @varve.event"
     if hasattr(event, "__varve__"):
         return f"{name}: declare it too, db.stream(name, ... | {name})"
     if isinstance(event, list | tuple):
@@ -139,12 +142,14 @@ def append_one(
 ) -> AppendRequest:
     """One event to one stream."""
     event_type, buffer = types.encode(event)
+    id_key = encode_stream_id(stream_id)
     return AppendRequest(
         types.stream,
         stream_id,
-        [(encode_stream_id(stream_id), event_type, [buffer])],
+        [(id_key, event_type, [buffer])],
         None if metadata is None else encode_metadata(metadata),
         expected if expected is ANY else check_expected(expected),
+        id_key,
     )
 
 
@@ -164,6 +169,7 @@ def append_batch(
         parts,
         None if metadata is None else encode_metadata(metadata),
         expected if expected is ANY else check_expected(expected),
+        id_key,
     )
 
 
@@ -207,16 +213,14 @@ def append_many(
     return AppendRequest(types.stream, None, parts, None if metadata is None else encode_metadata(metadata))
 
 
-def commit_request(
-    appends: list[AppendRequest], key: IdempotencyKey | None, types: dict[str, StreamTypes]
-) -> CommitRequest:
+def commit_request(appends: list[AppendRequest], key: IdempotencyKey | None) -> CommitRequest:
     """Append calls as one commit; the content digest where an idempotency key needs it."""
     if key is None:
         return CommitRequest(appends)
-    return CommitRequest(appends, encode_idempotency_key(key), key, content_digest(appends, types))
+    return CommitRequest(appends, encode_idempotency_key(key), key, content_digest(appends))
 
 
-def content_digest(appends: list[AppendRequest], types: dict[str, StreamTypes]) -> bytes:
+def content_digest(appends: list[AppendRequest]) -> bytes:
     """Streams, types, metadata and events by value: BLAKE2b-128 over each event's, framed by lengths.
 
     By value: an event digests alike whether it is an instance or a view and after fields were appended to its class.
@@ -224,10 +228,11 @@ def content_digest(appends: list[AppendRequest], types: dict[str, StreamTypes]) 
     digest = blake2b(digest_size=16)
     for append in appends:
         metadata = b"" if append.metadata is None else json.dumps(json.loads(append.metadata), sort_keys=True).encode()
-        declared = types[append.stream].by_name
         stream = append.stream.encode()
         for id_key, declaration, bufs in append.parts:
-            event_type = declared[declaration.name]
+            event_type = cast(
+                "EventType", declaration
+            )  # the very one that packed them: a name may have several versions
             for buffer in bufs:
                 event = event_type.digest_packed(buffer)
                 for piece in (stream, id_key, declaration.name.encode(), metadata, event):

@@ -71,6 +71,9 @@ MAP_BYTES: Final = 2**40
 
 MAP_BYTES_MIN: Final = 2**20
 
+MAP_BYTES_MAX: Final = 2**46
+"""More than half of what a process can address on common machines cannot be reserved."""
+
 READERS_MAX: Final = 1_024
 
 DATABASES_MAX: Final = 16

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, cast, overloa
 from typing_extensions import TypeVar, override
 
 from varve.codec import owned
+from varve.engine.catalog import StreamIdentity
+from varve.layout.block import Block
 
 if TYPE_CHECKING:
-    from varve.engine.catalog import StreamIdentity
     from varve.engine.request import Segment
-    from varve.layout.block import Block
     from varve.layout.keys import StreamId
 
 E_co = TypeVar("E_co", covariant=True, default=Any)
@@ -226,8 +226,29 @@ class Recorded(Generic[E_co]):
     def __hash__(self) -> int:
         return hash((self._sequence, self._stream))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied with the bytes of its block and a plain event: the copy holds nothing of the map."""
+        return _recorded, (
+            bytes(self._block.data),
+            owned(self._event),
+            self._sequence,
+            self._shift,
+            tuple(self._stream),
+        )
+
     def __repr__(self) -> str:
         return (
             f"<Recorded #{self._sequence} {self.stream}/{self.stream_id} [{self.stream_sequence}] "
             f"{self.recorded_at.isoformat()} {owned(self._event)!r}>"
         )
+
+
+def _recorded(frame: bytes, event: Any, sequence: int, shift: int, stream: tuple[str, StreamId]) -> Recorded[Any]:
+    """A recorded event from what ``Recorded.__reduce__`` gave."""
+    recorded: Recorded[Any] = object.__new__(Recorded)
+    recorded._event = event  # noqa: SLF001 - its other constructor
+    recorded._sequence = sequence  # noqa: SLF001
+    recorded._shift = shift  # noqa: SLF001
+    recorded._stream = StreamIdentity(*stream)  # noqa: SLF001
+    recorded._block = Block(memoryview(frame))  # noqa: SLF001
+    return recorded

@@ -266,7 +266,12 @@ def walk_events(
         # This frame lives on until the user asks again: let go of what holds the map.
         del slices, snapshot, block, known, payload, item, event, recorded
         yield None
-        raise StoreClosed(f"{path} was closed while this iterator was running") from None
+        raise StoreClosed(f"{path} was told to close, which ended this iterator") from None
+    except BaseException:
+        slices.close()
+        # Whoever keeps the error keeps this frame: it must not keep the map.
+        del slices, snapshot, block, known, payload, item, event, recorded
+        raise
 
 
 def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, None, None]:
@@ -287,7 +292,7 @@ def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, N
         path = source.engine.path
         del slices, block, payload, item
         yield None
-        raise StoreClosed(f"{path} was closed while this iterator was running") from None
+        raise StoreClosed(f"{path} was told to close, which ended this iterator") from None
 
 
 def recorded_at(snapshot: Snapshot, sequence: int, view_class: ViewClass) -> Recorded[Any] | None:

@@ -73,8 +73,9 @@ class SnapshotStats:
     """LMDB's number of its instant; rises by one with each commit."""
     age_s: float
     """Seconds since it was taken."""
-    held_pages_max: int
-    """Pages by which the file has grown since: at most so many does it keep from being used again."""
+    grown_pages: int
+    """Pages by which the file has grown since. What the snapshot keeps from being used again may be more: free pages inside
+    the file do not show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +131,10 @@ class Varve:
             raise InvalidInput(f"durability is one of {', '.join(map(repr, DURABILITIES))}, not {durability!r}")
         if readonly and durability != "full":
             raise InvalidInput("a readonly handle commits nothing: leave durability out")
-        if not isinstance(map_bytes, int) or map_bytes < limits.MAP_BYTES_MIN:
+        if not isinstance(map_bytes, int) or not limits.MAP_BYTES_MIN <= map_bytes <= limits.MAP_BYTES_MAX:
             raise InvalidInput(
-                f"map_bytes is an int of at least MAP_BYTES_MIN = {limits.MAP_BYTES_MIN}, not {map_bytes!r}"
+                f"map_bytes is an int of MAP_BYTES_MIN = {limits.MAP_BYTES_MIN} to MAP_BYTES_MAX = {limits.MAP_BYTES_MAX}, "
+                f"not {map_bytes!r}"
             )
         self._engine = Engine(
             folder,
@@ -186,8 +188,8 @@ class Varve:
                 readers=sum(1 for _ in environment.readers()) - 1,
                 readers_max=info["max_readers"],
                 snapshots=tuple(
-                    SnapshotStats(pin.snapshot_id, pin.age_s, max(0, last_page - pin.last_page))
-                    for pin in environment.pins.live()
+                    SnapshotStats(live.snapshot_id, live.age_s, max(0, last_page - live.last_page))
+                    for live in sorted(self._engine.live(), key=lambda live: -live.age_s)
                 ),
                 durability=environment.durability,
                 readonly=environment.readonly,
@@ -244,7 +246,7 @@ class Varve:
         none."""
         try:
             time_ns = to_time_ns(when)
-        except (ValueError, AttributeError) as exc:
+        except (ValueError, AttributeError, TypeError) as exc:
             raise InvalidInput(f"sequence_at takes an aware datetime: {exc}") from None
         with self._engine.snapshot() as snapshot:
             return first_at(snapshot, time_ns)
@@ -281,6 +283,8 @@ class Varve:
             tx = WriteTransaction(self._engine, self._bindings, session, idempotency_key, metadata)
             try:
                 result = fn(tx)
+                if isinstance(result, types.GeneratorType):
+                    raise InvalidInput("fn is a generator: nothing of it has run. Append in it, and return")
                 if hasattr(result, "__await__"):
                     close = getattr(result, "close", None)
                     if close is not None:
@@ -308,7 +312,6 @@ class Varve:
         self._engine.close()
 
     def __enter__(self) -> Self:
-        self._engine.check_usable()
         return self
 
     def __exit__(self, *exc: object) -> None:

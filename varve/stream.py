@@ -68,7 +68,8 @@ class Stream(Generic[E]):
         idempotency_key: IdempotencyKey | None = None,
         metadata: Metadata | None = None,
     ) -> Span:
-        """Append events to one stream in one commit; an empty batch commits nothing. Arguments and errors as
+        """Append events to one stream in one commit; an empty batch commits nothing (what it expects is checked all the
+        same). Arguments and errors as
         ``append``."""
         append = append_batch(self._types, stream_id, events, expected, metadata)
         return self._span(append, idempotency_key)
@@ -89,7 +90,7 @@ class Stream(Generic[E]):
         return StreamReader(Live(self._engine), self.name, self._types.by_name)
 
     def _span(self, append: AppendRequest, key: IdempotencyKey | None) -> Span:
-        if not append.parts:
+        if not append.parts and append.expected is ANY:
             self._engine.check_usable()
             if key is not None:
                 encode_idempotency_key(key)
@@ -98,5 +99,5 @@ class Stream(Generic[E]):
         return Span(segments, replayed=replayed)
 
     def _commit(self, append: AppendRequest, key: IdempotencyKey | None) -> tuple[list[Segment], bool]:
-        committed = self._engine.commit(commit_request([append], key, {self.name: self._types}))
+        committed = self._engine.commit(commit_request([append], key))
         return committed.segments[0], committed.replayed

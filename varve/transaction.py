@@ -36,7 +36,7 @@ class Transaction:
     ``WrongExpectedVersion`` and the other errors of ``Stream.append`` are raised; then nothing of it is written.
     """
 
-    __slots__ = ("_appends", "_engine", "_key", "_metadata", "_open", "_positions", "_replayed", "_single", "_types")
+    __slots__ = ("_appends", "_engine", "_key", "_metadata", "_open", "_positions", "_replayed", "_single")
 
     def __init__(self, engine: Engine, key: IdempotencyKey | None, metadata: Metadata | None) -> None:
         if key is not None:
@@ -48,7 +48,6 @@ class Transaction:
         self._metadata = metadata
         self._appends: list[AppendRequest] = []
         self._single: list[bool] = []
-        self._types: dict[str, StreamTypes] = {}
         self._open = True
         self._positions: list[Position | Span] | None = None
         self._replayed = False
@@ -63,9 +62,7 @@ class Transaction:
         metadata: Metadata | None = None,
     ) -> None:
         """Append one event at the end of the block; its ``Position`` is in ``positions`` then."""
-        self._add(
-            stream, append_one(self._types_of(stream), stream_id, event, expected, self._merged(metadata)), single=True
-        )
+        self._add(append_one(self._types_of(stream), stream_id, event, expected, self._merged(metadata)), single=True)
 
     def append_batch(
         self,
@@ -77,13 +74,13 @@ class Transaction:
         metadata: Metadata | None = None,
     ) -> None:
         """Append events to one stream; their ``Span`` is in ``positions`` after the block."""
-        self._add(stream, append_batch(self._types_of(stream), stream_id, events, expected, self._merged(metadata)))
+        self._add(append_batch(self._types_of(stream), stream_id, events, expected, self._merged(metadata)))
 
     def append_many(
         self, stream: Stream[E], items: Iterable[tuple[StreamId, E]], *, metadata: Metadata | None = None
     ) -> None:
         """Append ``(stream id, event)`` pairs; their ``Span`` is in ``positions`` after the block."""
-        self._add(stream, append_many(self._types_of(stream), items, self._merged(metadata)))
+        self._add(append_many(self._types_of(stream), items, self._merged(metadata)))
 
     @property
     def positions(self) -> list[Position | Span]:
@@ -124,8 +121,8 @@ class Transaction:
         """Commit now; the end of a ``with`` block does it."""
         self._check_open()
         self._open = False
-        filled = [append for append in self._appends if append.parts]
-        committed = self._engine.commit(commit_request(filled, self._key, self._types)) if filled else Committed(0)
+        filled = list(filter(_counts, self._appends))
+        committed = self._engine.commit(commit_request(filled, self._key)) if filled else Committed(0)
         self._settle(committed)
 
     def rollback(self) -> None:
@@ -153,13 +150,7 @@ class Transaction:
         encode_metadata(metadata)
         return {**self._metadata, **metadata}
 
-    def _add(self, stream: Stream[Any], append: AppendRequest, *, single: bool = False) -> None:
-        types = stream._types  # noqa: SLF001 - the same library
-        known = self._types.get(stream.name)
-        if known is None:
-            self._types[stream.name] = types
-        elif known is not types:
-            self._types[stream.name] = StreamTypes(stream.name, [*known.by_name.values(), *types.by_name.values()])
+    def _add(self, append: AppendRequest, *, single: bool = False) -> None:
         self._appends.append(append)
         self._single.append(single)
 
@@ -168,8 +159,13 @@ class Transaction:
         self._replayed = replayed = committed.replayed
         self._positions = []
         for append, single in zip(self._appends, self._single, strict=True):
-            where = next(segments) if append.parts else []
+            where = next(segments) if _counts(append) else []
             self._positions.append(position_of(where, replayed=replayed) if single else Span(where, replayed=replayed))
+
+
+def _counts(append: AppendRequest) -> bool:
+    """Whether an append call has anything to write or to check."""
+    return bool(append.parts) or append.expected is not ANY
 
 
 class WriteTransaction(Transaction):
@@ -228,11 +224,11 @@ class WriteTransaction(Transaction):
         if not self._open:
             return
         self._open = False
-        filled = [append for append in self._appends if append.parts]
+        filled = list(filter(_counts, self._appends))
         if not filled:
             self._settle(Committed(0))
             return
-        request = commit_request(filled, self._key, self._types)
+        request = commit_request(filled, self._key)
         committed = self._session.apply(request)
         self._session.commit()
         self._settle(self._session.located(committed, request))

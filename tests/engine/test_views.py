@@ -770,7 +770,7 @@ def test_a_kept_view_holds_its_slot_and_drops_it_with_the_last_slice(
     del view
     stats = varve_store.stats()
     assert stats.readers == 1
-    assert [snapshot.held_pages_max for snapshot in stats.snapshots] == [0]
+    assert [snapshot.grown_pages for snapshot in stats.snapshots] == [0]
     notes.append(1, Note(1, "later"))
     assert varve_store.stats().snapshots[0].snapshot_id == stats.snapshots[0].snapshot_id
     del part

@@ -187,3 +187,29 @@ def test_a_retry_after_the_class_grew(varve_path: Path) -> None:
         assert db.stream("s", new).append(1, new(5), idempotency_key="k").replayed
         with pytest.raises(varve.IdempotencyConflict):
             db.stream("s", new).append(1, new(5, 6), idempotency_key="k")
+
+
+def test_two_versions_of_a_type_in_one_transaction_digest_by_their_own_class(db: varve.Varve) -> None:
+    """The digest once decoded every event with the class bound last, so that other content passed for a replay."""
+
+    def version(with_more: bool) -> type:
+        fields: dict[str, object] = {"__annotations__": {"a": int}}
+        if with_more:
+            fields = {"__annotations__": {"a": int, "b": int}, "b": 0}
+        return varve.event(name="Grown")(type("Grown", (), fields))
+
+    old, new = version(False), version(True)
+    old_stream, new_stream = db.stream("grown", old), db.stream("grown", new)
+    old_stream.append(1, old(1))
+    new_stream.append(1, new(2, 3))
+
+    def go(more: int) -> bool:
+        with db.transaction(idempotency_key="k") as tx:
+            tx.append(new_stream, 1, new(1, more))
+            tx.append(old_stream, 1, old(2))
+        return tx.replayed
+
+    assert not go(5)
+    assert go(5)
+    with pytest.raises(varve.IdempotencyConflict):
+        go(6)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import json
+import pickle
 import types
 from typing import Any
 
@@ -254,3 +256,18 @@ def test_sequence_at_refuses_what_names_no_instant(db: varve.Varve, when: Any) -
     """Naive datetimes and other things."""
     with refused(db, varve.InvalidInput):
         db.sequence_at(when)
+
+
+def test_a_recorded_event_pickles_and_copies_whole(db: varve.Varve) -> None:
+    """What comes back equals what went in, with metadata, bytes and time, and holds nothing of the map."""
+    orders = db.stream("orders", OrderPlaced)
+    orders.append(1, placed(1), metadata={"who": "me"})
+    orders.append(2, placed(2))
+    for recorded in db.global_reader().iter_from():
+        for again in (pickle.loads(pickle.dumps(recorded)), copy.deepcopy(recorded)):
+            assert again == recorded
+            assert (again.metadata, bytes(again.raw), again.stream_id) == (
+                recorded.metadata,
+                bytes(recorded.raw),
+                recorded.stream_id,
+            )

@@ -214,3 +214,31 @@ def test_a_snapshot_shows_in_the_statistics(db: varve.Varve, orders: varve.Strea
         assert "Snapshot of" in repr(snap)
     del raw
     assert db.stats().snapshots == ()
+
+
+def test_a_held_snapshot_without_views_is_reported_and_warned_of(
+    db: varve.Varve, orders: varve.Stream[OrderPlaced], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes the file grow as a view does, though nothing is pinned."""
+    orders.append(1, placed(1))
+    with db.snapshot() as snapshot:
+        assert snapshot.reader(orders).length(1) == 1
+        assert len(db.stats().snapshots) == 1
+        monkeypatch.setattr(varve.limits, "SNAPSHOT_AGE_S_WARN", -1.0)
+        with pytest.warns(ResourceWarning, match="snapshot"):
+            orders.append(1, placed(2))
+        orders.append(1, placed(3))
+    assert db.stats().snapshots == ()
+
+
+def test_an_error_that_is_kept_keeps_no_memory_of_the_map(db: varve.Varve) -> None:
+    """Loggers and test frameworks keep errors with their frames; closing must not mind."""
+    db.stream("orders", OrderPlaced | OrderShipped).append(1, shipped(1))
+    narrow = db.stream("orders", OrderPlaced).reader()
+    kept = None
+    try:
+        next(iter(narrow.iter_all()))
+    except varve.UnexpectedEventType as error:
+        kept = error
+    assert kept is not None
+    db.close()

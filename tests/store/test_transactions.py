@@ -372,3 +372,33 @@ def test_a_readonly_handle_refuses_to_begin(varve_path: Path) -> None:
         pass
     with varve.open(varve_path, readonly=True) as db, pytest.raises(varve.ReadonlyStore):
         db.transaction()
+
+
+def test_an_empty_batch_checks_what_it_expects(db: varve.Varve) -> None:
+    """A guard without events guards: alone, and beside others in a transaction."""
+    orders = db.stream("orders", OrderPlaced)
+    assert len(orders.append_batch(1, [], expected=varve.NO_STREAM)) == 0
+    orders.append(1, placed(1))
+    with pytest.raises(varve.WrongExpectedVersion):
+        orders.append_batch(1, [], expected=99)
+    with pytest.raises(varve.WrongExpectedVersion), db.transaction() as tx:
+        tx.append(orders, 2, placed(2))
+        tx.append_batch(orders, 1, [], expected=99)
+    assert db.next_global_sequence == 1
+    with db.transaction() as tx:
+        tx.append_batch(orders, 1, [], expected=1)
+        tx.append(orders, 1, placed(2))
+    assert [len(tx.positions[0]), tx.positions[1]] == [0, (1, 1)]
+
+
+def test_a_generator_function_is_refused(db: varve.Varve) -> None:
+    """Calling it runs nothing of it: committing nothing silently would look like success."""
+    orders = db.stream("orders", OrderPlaced)
+
+    def fn(tx: varve.WriteTransaction) -> object:
+        tx.append(orders, 1, placed(1))
+        yield
+
+    with pytest.raises(varve.InvalidInput, match="generator"):
+        db.write(fn)
+    assert db.next_global_sequence == 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lmdb
 
@@ -29,6 +29,7 @@ from varve.errors import (
     ForkedStore,
     HandleUnusable,
     IdempotencyConflict,
+    InvalidInput,
     ReadonlyStore,
     SchemaConflict,
     StoreFailed,
@@ -86,72 +87,99 @@ class Writer:
         self.clock = clock
         self.state: _State | None = None
         self.last_id = -1
-        self._lock = threading.Lock()
-        self._owner = 0
+        self._lock: Any = threading.RLock()  # one that knows its owner: see _free_left_over
+        self._session: Session | None = None
+        self._user_runs = False
 
     def commit(self, request: CommitRequest) -> Committed:
         """Make one commit durable. Raises what was refused; then nothing of it is written."""
-        session = self._begin()
-        try:
-            committed = session.apply(request)
-            session.commit()
-        finally:
-            self._end(session)
+        self._check_entry()
+        with self._lock:
+            session = self._enter()
+            try:
+                committed = session.apply(request)
+                session.commit()
+            finally:
+                self._leave(session)
         return session.located(committed, request) if committed.replayed else committed
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
         """The write transaction, begun, used and ended on this thread; aborted unless ``commit`` was called."""
-        session = self._begin()
-        try:
-            yield session
-        finally:
-            self._end(session)
+        self._check_entry()
+        with self._lock:
+            session = self._enter()
+            try:
+                self._user_runs = True
+                yield session
+            finally:
+                self._user_runs = False
+                self._leave(session)
 
-    def _begin(self) -> Session:
-        """Take the lock and begin a write transaction."""
-        me = threading.get_ident()
-        if self._owner == me:
+    @property
+    def _is_mine(self) -> bool:
+        """Whether this thread is inside ``db.write(fn)``: the only commit in which code of the user runs."""
+        return self._user_runs and self._lock._is_owned()
+
+    def _check_entry(self) -> None:
+        """What can be said before waiting for the lock."""
+        if self._is_mine:
             raise HandleUnusable(
                 "this thread is inside db.write(fn) already: append through the tx that fn was given, or after it"
             )
+        self._free_left_over()
         environment = self.environment
         if environment.readonly:
             raise ReadonlyStore(f"{environment.path} was opened with readonly=True; open it without to write")
-        if environment.refusal is not None:  # before the lock: after a fork a thread that is gone may hold it
-            raise environment.refusal()
-        environment.pins.warn_of_old()  # before anything is written: a warning may be an error
-        self._lock.acquire()
-        try:
-            environment.check_usable()
-            self._owner = me
-            return Session(self)
-        except BaseException:
-            self._owner = 0
-            self._lock.release()
-            raise
+        environment.check_usable()  # before the lock: after a fork a thread that is gone may hold it
+        environment.warn_of_old_snapshots()  # before anything is written: a warning may be an error
 
-    def _end(self, session: Session) -> None:
-        """End the transaction, unless it was committed, and give the lock back."""
-        try:
-            session.abort()
-        finally:
-            self._owner = 0
+    def _free_left_over(self) -> None:
+        """Give the lock back where an interrupt struck before ``with`` could: this thread owns it and is in no commit.
+
+        The session that was cut off is ended by the next one (``_enter``).
+        """
+        while self._lock._is_owned():
             self._lock.release()
+
+    def _enter(self) -> Session:
+        """Begin a write transaction, with the lock held.
+
+        Ctrl-C may strike between any two steps, also inside the ``finally`` of a commit: the lock is only ever held by
+        a ``with``, and a session that was not ended is ended here.
+        """
+        self.environment.check_usable()
+        left_over, self._session = self._session, None
+        if left_over is not None:
+            left_over.abort()
+        self._session = session = Session(self)
+        return session
+
+    def _leave(self, session: Session) -> None:
+        """End the transaction, unless it was committed."""
+        session.abort()
+        self._session = None
 
     def wait_idle(self) -> contextlib.AbstractContextManager[object]:
         """Wait for the commit that is running, and let none begin inside the block.
 
         Raises ``HandleUnusable`` inside ``db.write``.
         """
-        if self._owner == threading.get_ident():
+        if self._is_mine:
             raise HandleUnusable("this thread is inside db.write(fn): close the store after it")
-        return self._lock
+        self._free_left_over()
+        lock: contextlib.AbstractContextManager[object] = self._lock
+        return lock
 
     @property
     def busy(self) -> bool:
-        """Whether a commit is running."""
-        return self._lock.locked()
+        """Whether a commit is running, on whichever thread."""
+        if self._lock._is_owned():
+            return self._session is not None
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+            return False
+        return True
 
 
 class Session:
@@ -170,6 +198,9 @@ class Session:
         self._index_cursor: lmdb.Cursor[memoryview] | None = None
         try:
             self.state = self._load()
+        except lmdb.Error as exc:
+            self.abort()
+            raise self.environment.read_error(exc) from exc
         except BaseException:
             self.abort()
             raise
@@ -275,14 +306,17 @@ class Session:
         plan = Plan(
             record=record,
             first_sequence=record.next_sequence,
-            time_ns=max(self.writer.clock(), self.state.last_time_ns),
+            time_ns=self.now_ns(),
             token=request.token,
             digest=request.digest,
             declares_store=record.next_sequence == 0,
         )
         committed = Committed(plan.first_sequence)
-        for append in request.appends:
-            committed.segments.append(self._plan_append(plan, append))
+        try:
+            for append in request.appends:
+                committed.segments.append(self._plan_append(plan, append))
+        except lmdb.Error as exc:
+            raise self.environment.read_error(exc) from exc
         if plan.payload_bytes > limits.TRANSACTION_BYTES_MAX:
             raise TooManyItems(
                 f"a transaction of {plan.payload_bytes} bytes; the limit is "
@@ -297,6 +331,13 @@ class Session:
             except lmdb.Error as exc:
                 raise self._failed(exc, plan.payload_bytes) from exc
         return committed
+
+    def now_ns(self) -> int:
+        """The time of this commit: the clock's, or the last commit's where the clock went backwards."""
+        now_ns = self.writer.clock()
+        if type(now_ns) is not int or not 0 <= now_ns < 1 << 63:
+            raise InvalidInput(f"the clock gives nanoseconds since 1970 as an int, not {now_ns!r}")
+        return max(now_ns, self.state.last_time_ns)
 
     def length(self, stream: str, id_key: bytes) -> int:
         """Events of a stream, as this transaction found it."""
@@ -353,9 +394,11 @@ class Session:
 
     def _plan_append(self, plan: Plan, append: AppendRequest) -> list[Segment]:
         """Give one append call its numbers and sequences; check what it expects."""
-        name_number = self._name_number(plan, append.stream)
         if append.expected is not ANY:
-            self._check_expected(plan, append, name_number)
+            self._check_expected(plan, append)
+        if not append.parts:
+            return []
+        name_number = self._name_number(plan, append.stream)
         segments: list[Segment] = []
         parts: list[PlannedPart] = []
         sequence = begun = plan.first_sequence + plan.events
@@ -393,11 +436,14 @@ class Session:
         plan.parts.append((append.metadata, parts))
         return segments
 
-    def _check_expected(self, plan: Plan, append: AppendRequest, name_number: int) -> None:
-        id_key = append.parts[0][0]
-        number = plan.streams.get((name_number, id_key))
-        if number is None and append.stream not in plan.names:
-            number = self._stream_number(append.stream, id_key)
+    def _check_expected(self, plan: Plan, append: AppendRequest) -> None:
+        id_key = append.id_key
+        number = self._stream_number(append.stream, id_key)
+        if number is None:
+            name_number = plan.names.get(append.stream)
+            if name_number is None:
+                name_number = self.writer.catalog.name_number(self, append.stream)
+            number = None if name_number is None else plan.streams.get((name_number, id_key))
         length = 0
         if number is not None:
             length = plan.lengths[number] if number in plan.lengths else self.length_of(number)
@@ -596,6 +642,8 @@ class Session:
             self.environment.env.begin(write=True).abort()
         except lmdb.Error:
             return self._poison_unknown()
+        if isinstance(exc, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.BadTxnError):
+            return self.environment.read_error(exc)
         if isinstance(exc, lmdb.MapFullError):
             return StoreFull(
                 f"{path}: the reserved map is full; nothing was written. Close the store everywhere and open it with a larger "

@@ -14,6 +14,7 @@ import lmdb
 from varve.engine.catalog import Catalog
 from varve.engine.commit import Session, Writer
 from varve.engine.environment import Durability, Environment
+from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.snapshot import CheckedBlocks, Snapshot
 from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, StoreFailed, UnsupportedFormat
@@ -51,7 +52,6 @@ class Engine:
         self.catalog = Catalog()
         self.checked = CheckedBlocks()
         self._iterators: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
-        self._snapshots: weakref.WeakSet[Snapshot] = weakref.WeakSet()
         try:
             self.created = self._found(clock)
             self._writer = Writer(self.environment, self.catalog, self.checked, clock)
@@ -138,6 +138,13 @@ class Engine:
         except lmdb.Error as exc:
             raise self.environment.fail(f"cannot force it to disk ({exc})", str(exc)) from exc
 
+    def live(self) -> list[LivePin]:
+        """Live snapshots of this process: those that views pin, and those that the user holds."""
+        held = [live for snapshot in _members(self.environment.held) if (live := snapshot.live()) is not None]
+        # A held snapshot and its pin are one: the older of the two stands for it.
+        by_id = {live.snapshot_id: live for live in sorted((*self.environment.pins.live(), *held), key=_age)}
+        return list(by_id.values())
+
     def track(self, iterator: Generator[Any, None, None]) -> None:
         """Close this iterator when the store closes."""
         self._iterators.add(iterator)
@@ -145,7 +152,7 @@ class Engine:
     def held_snapshot(self, limit: int | None = None) -> Snapshot:
         """The newest instant, for a user who may hold it for long: it is closed with the store."""
         snapshot = self.snapshot(limit)
-        self._snapshots.add(snapshot)
+        snapshot.hold()
         return snapshot
 
     # -- ending ------------------------------------------------------------------------------------
@@ -192,12 +199,16 @@ class Engine:
                 ValueError, StopIteration, StoreClosing
             ):  # ValueError: another thread is inside it
                 iterator.throw(StoreClosing())
-        for snapshot in _members(self._snapshots):
+        for snapshot in _members(self.environment.held):
             snapshot.unpin()
 
     def _end_snapshots(self) -> None:
-        for snapshot in _members(self._snapshots):
+        for snapshot in _members(self.environment.held):
             snapshot.close()
+
+
+def _age(live: LivePin) -> float:
+    return live.age_s
 
 
 def _members(held: weakref.WeakSet[T]) -> list[T]:

@@ -14,7 +14,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import lmdb
 
@@ -35,6 +35,9 @@ from varve.errors import (
     VarveError,
     ViewsStillAlive,
 )
+
+if TYPE_CHECKING:
+    from varve.engine.snapshot import Snapshot
 
 Durability = Literal["full", "relaxed", "bulk"]
 DURABILITIES: tuple[Durability, ...] = ("full", "relaxed", "bulk")
@@ -84,6 +87,7 @@ class Environment:
         self.durability: Durability = durability
         self.refusal: Callable[[], VarveError] | None = None
         self.active: set[int] = set()
+        self.held: weakref.WeakSet[Snapshot] = weakref.WeakSet()
         self.is_new = files.prepare(path, readonly=readonly, allow_network=allow_network)
         self.is_forked = False
         self.is_closed = False
@@ -225,7 +229,7 @@ class Environment:
                 path=self.path,
             ) from None
         except lmdb.Error as exc:
-            raise StoreFailed(f"{self.path}: cannot read: {exc}", path=self.path, reason=str(exc)) from exc
+            raise self.read_error(exc) from exc
 
     # -- letting go --------------------------------------------------------------------------------
 
@@ -283,6 +287,21 @@ class Environment:
                     _registry.pop(self._key, None)
                     env.close()
             self._release_lock()
+
+    def warn_of_old_snapshots(self) -> None:
+        """Warn, once for each, of pins and held snapshots older than ``SNAPSHOT_AGE_S_WARN``."""
+        self.pins.warn_of_old()
+        for snapshot in list(self.held) if self.held else ():
+            snapshot.warn_if_old()
+
+    def read_error(self, exc: lmdb.Error) -> VarveError:
+        """What LMDB says of a page that is not what it should be, or of a read that the system refuses."""
+        if isinstance(exc, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.BadTxnError):
+            return CorruptedStore(
+                f"{self.path}: LMDB finds a damaged page ({exc}); check the store with varve.ops, restore a backup",
+                path=self.path,
+            )
+        return StoreFailed(f"{self.path}: cannot read: {exc}", path=self.path, reason=str(exc))
 
     def check_usable(self) -> None:
         """Raise what ``refusal`` says."""

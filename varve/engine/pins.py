@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import sys
 import time
 import warnings
@@ -154,20 +155,25 @@ class Pins:
 
     def warn_of_old(self) -> None:
         """Warn, once for each, of a pin that is older than ``SNAPSHOT_AGE_S_WARN``."""
-        oldest = self._live[:1]
-        if not oldest:
-            return
-        pin = oldest[0]()
-        if pin is None:
-            with contextlib.suppress(ValueError):  # another thread was faster
-                self._live.remove(oldest[0])
-            return
-        age_s = time.monotonic() - pin.begun_s
-        if age_s > limits.SNAPSHOT_AGE_S_WARN and not pin.warned:
-            pin.warned = True
-            warnings.warn(
-                f"a snapshot of the store has been alive for {age_s:.0f} s while others commit: until its views are dropped, "
-                "the file grows with every commit (varve.owned() copies an event)",
-                ResourceWarning,
-                stacklevel=2,
-            )
+        for reference in self._live.copy():
+            pin = reference()
+            if pin is None:
+                with contextlib.suppress(ValueError):  # another thread was faster
+                    self._live.remove(reference)
+                continue
+            age_s = time.monotonic() - pin.begun_s
+            if age_s <= limits.SNAPSHOT_AGE_S_WARN:
+                return  # the ones behind it are younger
+            if not pin.warned:
+                pin.warned = True
+                warn_of_age(age_s)
+
+
+def warn_of_age(age_s: float) -> None:
+    """Warn of a snapshot that has lived so long: through ``warnings``, and through logging, which shows it by default."""
+    message = (
+        f"a snapshot of the store has been alive for {age_s:.0f} s while others commit: until it and its views are dropped, "
+        "the file grows with every commit (varve.owned() copies an event)"
+    )
+    logging.getLogger("varve").warning(message)
+    warnings.warn(message, ResourceWarning, stacklevel=2)

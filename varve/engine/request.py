@@ -37,13 +37,17 @@ Part = tuple[bytes, TypeDeclaration, list[bytes]]
 
 @dataclass(slots=True)
 class AppendRequest:
-    """One append call: parts of streams of one name, in order."""
+    """One append call: parts of streams of one name, in order.
+
+    ``expected`` and ``id_key`` go together: what the stream of that id must hold, also where there are no parts.
+    """
 
     stream: str
     stream_id: StreamId | None
     parts: list[Part]
     metadata: bytes | None = None
     expected: ExpectedVersion = ANY
+    id_key: bytes = b""
 
     @property
     def count(self) -> int:

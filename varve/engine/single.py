@@ -45,7 +45,7 @@ def apply_single(session: Session, request: CommitRequest) -> Committed | None:
         return None
     transaction, environment = session.open, session.environment
     sequence = state.record.next_sequence
-    time_ns = max(session.writer.clock(), state.last_time_ns)
+    time_ns = session.now_ns()
     session.begin_writing()
     tail.begin_commit(time_ns)
     tail.add(number, type_number, length, bufs)

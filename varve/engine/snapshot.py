@@ -9,11 +9,14 @@ still read, so everything short closes it at once; what stays alive afterwards a
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+import lmdb
+
 from varve import limits
-from varve.engine.pins import address_of
+from varve.engine.pins import LivePin, address_of, warn_of_age
 from varve.errors import CorruptedBlock, CorruptedStore, SnapshotClosed
 from varve.layout import keys
 from varve.layout.block import Block, EventPlaces, MalformedBlock, crc_holds, frame_crc
@@ -21,8 +24,6 @@ from varve.layout.records import StoreRecord, unpack_store_record
 from varve.layout.runs import decode_runs, find_in_runs
 
 if TYPE_CHECKING:
-    import lmdb
-
     from varve.engine.catalog import Catalog
     from varve.engine.environment import Environment
 
@@ -101,7 +102,10 @@ class Snapshot:
         "_transaction",
         "catalog",
         "checked",
+        "held_page",
+        "held_since_s",
         "limit",
+        "warned",
     )
 
     def __init__(
@@ -128,6 +132,27 @@ class Snapshot:
         with self._lock:
             self._log = self._index = self._memory = self._transaction = None
         self._environment.active.discard(id(self))
+
+    def hold(self) -> None:
+        """The user may keep it for long: it is reported by ``db.stats()``, warned of, and closed with the store."""
+        self.held_since_s = time.monotonic()
+        self.held_page = self._environment.last_page()
+        self.warned = False
+        self._environment.held.add(self)
+
+    def warn_if_old(self) -> None:
+        """Warn, once, if it has been held for longer than ``SNAPSHOT_AGE_S_WARN``."""
+        age_s = time.monotonic() - self.held_since_s
+        if age_s > limits.SNAPSHOT_AGE_S_WARN and not self.warned and self._transaction is not None:
+            self.warned = True
+            warn_of_age(age_s)
+
+    def live(self) -> LivePin | None:
+        """As ``Pins.live`` reports one; None once it is closed."""
+        transaction = self._transaction
+        if transaction is None:
+            return None
+        return LivePin(transaction.id(), time.monotonic() - self.held_since_s, self.held_page)
 
     def unpin(self) -> None:
         """Keep the transaction but no memory for views to come."""
@@ -165,7 +190,10 @@ class Snapshot:
     def find_meta(self, key: bytes) -> bytes | None:
         """A copy of a metadata value; None where there is none."""
         with self._lock:
-            value = self.transaction.get(key, db=self._environment.meta)
+            try:
+                value = self.transaction.get(key, db=self._environment.meta)
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
             return None if value is None else bytes(value)
 
     def meta(self, key: bytes) -> bytes:
@@ -182,14 +210,18 @@ class Snapshot:
         """Copies of up to 256 metadata records whose key begins with ``prefix``, in key order, behind the key
         ``after``."""
         chunk: list[tuple[bytes, bytes]] = []
-        with self._lock, self.transaction.cursor(self._environment.meta) as cursor:
-            more = cursor.set_range(prefix if after is None else after + b"\0")
-            while more and len(chunk) < _META_CHUNK:
-                key = bytes(cursor.key())
-                if not key.startswith(prefix):
-                    break
-                chunk.append((key, bytes(cursor.value())))
-                more = cursor.next()
+        with self._lock:
+            try:
+                with self.transaction.cursor(self._environment.meta) as cursor:
+                    more = cursor.set_range(prefix if after is None else after + b"\0")
+                    while more and len(chunk) < _META_CHUNK:
+                        key = bytes(cursor.key())
+                        if not key.startswith(prefix):
+                            break
+                        chunk.append((key, bytes(cursor.value())))
+                        more = cursor.next()
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
         return chunk
 
     @property
@@ -221,11 +253,15 @@ class Snapshot:
         cursor = self._log_cursor()
         # One step back from the first key behind the sequence's is its block, whether that begins there or not.
         beyond = keys.log_key(sequence) + b"\0"
-        if not (cursor.prev() if cursor.set_range(beyond) else cursor.last()):
+        try:
+            found = cursor.prev() if cursor.set_range(beyond) else cursor.last()
+            key, data = cursor.item()
+        except lmdb.Error as exc:
+            raise self._environment.read_error(exc) from exc
+        if not found:
             raise CorruptedStore(
                 f"{self.path}: no block holds global sequence {sequence}; verify the store", path=self.path
             )
-        key, data = cursor.item()
         first = keys.log_sequence(key)
         self.checked.check(self.path, first, data)
         return first, data
@@ -305,49 +341,30 @@ class Snapshot:
         address = address_of(data)
         return memory[address : address + len(data)]
 
-    def blocks(self, start: int, stop: int, *, reverse: bool = False) -> Iterator[Block]:
+    def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """The blocks that hold ``start .. stop`` (which exist), in order, in memory that outlives the snapshot."""
-        if start >= stop:
-            return
-        block = self.block(stop - 1 if reverse else start)
-        yield block
-        while block.first > start if reverse else block.end < stop:
-            with self._lock:
-                cursor = self._log_cursor()
-                # The cursor may have been used for something else meanwhile.
-                wanted = keys.log_key(block.first)
-                if cursor.key() != wanted and not cursor.set_key(wanted):
-                    raise CorruptedStore(f"{self.path}: the block at {block.first} vanished", path=self.path)
-                if not (cursor.prev() if reverse else cursor.next()):
-                    raise CorruptedStore(
-                        f"{self.path}: the log {'begins' if reverse else 'ends'} at {block.first if reverse else block.end}, "
-                        f"not at {start if reverse else stop}; verify the store",
-                        path=self.path,
-                    )
-                first = keys.log_sequence(cursor.key())
-                data = cursor.value()
-                self.checked.check(self.path, first, data)
-                following = self._parse(first, self.keep(data))
-            if following.end != block.first if reverse else first != block.end:
-                raise CorruptedStore(
-                    f"{self.path}: a gap in the log between {min(block.end, following.end)} and {max(block.first, first)}; "
-                    "verify the store",
-                    path=self.path,
-                )
-            block = following
+        while start < stop:
+            block = self.block(start)
             yield block
+            start = block.end
 
     # -- index -------------------------------------------------------------------------------------
 
-    def _floor(self, key: bytes) -> tuple[memoryview, memoryview] | None:
-        """The greatest index entry at or before ``key``."""
+    def _floor(self, key: bytes) -> tuple[bytes, bytes] | None:
+        """The greatest index entry at or before ``key``; copies, since another thread may close the snapshot."""
         with self._lock:
             cursor = self._index
             if cursor is None:
                 cursor = self._index = self.transaction.cursor(self._environment.index)
             elif self._environment.refusal is not None:
                 raise self._environment.refusal()
-            return cursor.item() if (cursor.prev() if cursor.set_range(key + b"\0") else cursor.last()) else None
+            try:
+                if not (cursor.prev() if cursor.set_range(key + b"\0") else cursor.last()):
+                    return None
+                found, value = cursor.item()
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
+            return bytes(found), bytes(value)
 
     def stream_number(self, name: str, id_key: bytes) -> int | None:
         """The number of a stream, or None where nothing was ever appended to it."""

@@ -49,7 +49,9 @@ def _log(
     """Key, frame and block of every entry of the log, checked. Raises ``CorruptedBlock``."""
     path = environment.path
     with transaction.cursor(environment.log) as cursor:
-        for key, frame in cursor:
+        more = _step(environment, cursor.first)
+        while more:
+            key, frame = cursor.item()
             first = keys.log_sequence(key) if len(key) == 8 else -1
             if not crc_holds(frame):
                 raise corrupted(path, first, "its checksum is wrong")
@@ -61,6 +63,14 @@ def _log(
             if block.first != first:
                 raise corrupted(path, first, f"it says that it begins at {block.first}")
             yield bytes(key), frame, block
+            more = _step(environment, cursor.next)
+
+
+def _step(environment: Environment, move: Callable[[], bool]) -> bool:
+    try:
+        return move()
+    except lmdb.Error as exc:
+        raise environment.read_error(exc) from exc
 
 
 def rebuild(source: str, target: str, progress: Progress | None = None) -> Rebuilt:

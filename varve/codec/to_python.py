@@ -14,6 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from varve.codec.declare import Declaration, declaration, enum_def, enum_mark
+from varve.codec.fbs import enum_doc
 from varve.codec.fbs_load import keyword_only
 from varve.codec.json import absent_object
 from varve.codec.schema import INT_RANGES, NO_DEFAULT, FieldDef, Kind
@@ -169,23 +170,19 @@ class _Writer:
         if mark.base and mark.base != usual_base(definition):
             marks.append(self.varve(definition.base))
         if name != self.names[name]:
-            marks.append(f"name={name!r}")
+            marks.append(f"name={quoted(name)}")
         head = [f"@{self.use('stored_as')}({', '.join(marks)})"] if marks else []
         base = self.use("IntFlag" if definition.flags else "IntEnum")
         docs = dict(mark.docs)
-        doc = cls.__doc__ if self.own_doc(cls) else ""
+        doc = enum_doc(cls)
         lines = [*head, f"class {self.names[name]}({base}):", *self.doc_lines(doc)]
         lines += [""] * bool(doc)
         for label, value in definition.members:
             lines += [f"    {label} = {value}", *self.doc_lines(docs.get(label, ""))]
         return lines
 
-    @staticmethod
-    def own_doc(cls: Any) -> bool:
-        return bool(cls.__dict__.get("__doc__")) and cls.__doc__ not in {IntEnum.__doc__, IntFlag.__doc__, "An enumeration."}
-
     def record(self, name: str, target: Declaration) -> list[str]:
-        marks = [f"name={name!r}"] if name != self.names[name] else []
+        marks = [f"name={quoted(name)}"] if name != self.names[name] else []
         marks += [f"force_align={target.align}"] if target.align else []
         what = self.varve("event" if target.what == "table" else "struct")
         lines = [f"@{what}({', '.join(marks)})" if marks else f"@{what}", f"class {self.names[name]}:"]
@@ -214,7 +211,8 @@ class _Writer:
         elif f.default is not NO_DEFAULT:
             default = self.literal(f.kind, absent_object(f.kind, f.default, owner), owner)
         if metadata:
-            default = f"{self.use('field')}({f'default={default}, ' if default else ''}metadata={metadata!r})"
+            marks = ", ".join(f"{quoted(name)}: {value!r}" for name, value in metadata.items())
+            default = f"{self.use('field')}({f'default={default}, ' if default else ''}metadata={{{marks}}})"
         return f"    {f.name}: {hint}" + (f" = {default}" if default else "")
 
     def hint(self, kind: Kind) -> str:
@@ -260,14 +258,21 @@ class _Writer:
 
     def scalar(self, value: Any) -> str:
         if isinstance(value, float) and not math.isfinite(value):
-            return f"{self.built_in('float')}({str(value)!r})"
+            return f"{self.built_in('float')}({quoted(str(value))})"
         if isinstance(value, datetime):
-            return f"{self.use('datetime')}.fromisoformat({value.isoformat()!r})"
+            return f"{self.use('datetime')}.fromisoformat({quoted(value.isoformat())})"
         if isinstance(value, UUID):
-            return f"{self.use('UUID')}({str(value)!r})"
+            return f"{self.use('UUID')}({quoted(str(value))})"
         if isinstance(value, Decimal):
-            return f"{self.use('Decimal')}({str(value)!r})"
-        return repr(value)
+            return f"{self.use('Decimal')}({quoted(str(value))})"
+        return quoted(value) if isinstance(value, (str, bytes)) else repr(value)
+
+
+def quoted(value: str | bytes) -> str:
+    """A literal in double quotes where that needs no further escapes."""
+    text = repr(value)
+    start = text.index(text[-1])
+    return text if text[-1] == '"' or '"' in text else f'{text[:start]}"{text[start + 1 : -1]}"'
 
 
 def usual_base(definition: Any) -> str:

@@ -1,8 +1,8 @@
 """Schemas as text: what programs in other languages need to read and write the same events.
 
-``to_fbs`` gives the .fbs text of a class, ``load`` the classes of a .fbs file, ``to_python`` a module that declares them. In what
-``load`` finds hard to say in .fbs, and Python says by a mark: ``stored_as`` (how wide an enum is) and ``Length`` (an array of fixed
-length in a struct).
+``to_fbs`` gives the .fbs text of a class, ``load`` the classes of a .fbs file, ``to_python`` a module that declares them. Two
+marks say in Python what only .fbs had words for: ``stored_as`` (how wide an enum is) and ``Length`` (an array of fixed length in
+a struct).
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ class SchemaFile(Mapping[str, Any]):
         raise AttributeError(f"{self._main.path} declares no {name}; it declares {', '.join(self) or 'nothing'}")
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *(name.split(".")[0] for name in self), *(n.rpartition(".")[2] for n in self)})
+        return sorted(
+            {*super().__dir__(), *(name.split(".")[0] for name in self), *(n.rpartition(".")[2] for n in self)}
+        )
 
     def __repr__(self) -> str:
         return f"<{self._main.path}: {', '.join(self)}>"

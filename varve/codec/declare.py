@@ -321,7 +321,7 @@ class Declaration:
     def finish(self) -> None:
         """Kinds and the dataclass's defaults to fields."""
         assert self._hold is not None
-        out = []
+        out: list[FieldDef] = []
         for f in dataclasses.fields(self.cls):
             if not f.init:
                 raise SchemaError(f"{self.name}.{f.name}: an event is its fields; init=False cannot be rebuilt")

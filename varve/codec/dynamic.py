@@ -119,6 +119,7 @@ class Maker:
         self.made[name] = self.scope[self.label(name)] = made
 
     def make_needed(self, kind: Kind) -> None:
+        """What a kind needs, however deep."""
         for name in kind.references():
             self.make(name)
             for f in self.types[name].fields:
@@ -126,6 +127,7 @@ class Maker:
                     self.make_needed(f.kind)
 
     def enum(self, name: str, definition: TypeDef) -> Any:
+        """The class of an enum."""
         base: Any = IntFlag if definition.flags else IntEnum
         made: Any = base(self.python_name(name), list(definition.members))
         text = self.text
@@ -146,6 +148,7 @@ class Maker:
         return "t_" + name.encode().hex()
 
     def record(self, name: str, definition: TypeDef) -> Any:
+        """The class of a table or struct."""
         python_name = self.python_name(name)
         namespace: dict[str, Any] = {"__annotations__": {}, "__module__": __name__, "__qualname__": python_name}
         if doc := self.doc(name):
@@ -170,9 +173,9 @@ class Maker:
         value = absent_object(f.kind, f.default, self.holder())
         return dataclasses.field(default=value, metadata=metadata)
 
-    def holder(self) -> Declaration:
-        """What finds the classes that defaults need."""
-        return _Holder(self.made)  # type: ignore[return-value]
+    def holder(self) -> Any:
+        """What finds the classes that defaults need, as a Declaration does."""
+        return _Holder(self.made)
 
     @staticmethod
     def metadata(f: FieldDef) -> dict[str, Any]:
@@ -181,12 +184,14 @@ class Maker:
         return {name: value for name, value in marks.items() if value}
 
     def hint(self, kind: Kind) -> Any:
+        """The annotation of a field, without its None."""
         if kind.tag == "vector":
             assert kind.item is not None
             return tuple[self.hint(kind.item), ...]  # type: ignore[misc]
         if kind.tag == "array":
             assert kind.item is not None
-            return Annotated[tuple[self.hint(kind.item), ...], field_types.Length(kind.length)]
+            items: Any = tuple[self.hint(kind.item), ...]  # type: ignore[misc]
+            return Annotated[items, field_types.Length(kind.length)]
         if kind.tag == "union":
             return Union[tuple(self.label(name) for name in kind.names)]  # noqa: UP007
         return self.label(kind.name) if kind.name else HINTS[kind.tag]

@@ -218,7 +218,6 @@ def compile_event(declared: Declaration) -> EventType:
 
 def depth_check(declared: Declaration) -> None:
     """Classes that cannot hold themselves have a fixed depth; one above the limit could never be written."""
-
     # Each class is measured once: there may be astronomically many ways through classes that share what they hold.
     heights: dict[str, int] = {}
 
@@ -348,10 +347,11 @@ class _StructBuild:
 
     def packed(self, kind: Kind, v: str) -> str:
         """The ``struct`` argument of a field."""
+        build: Any = self  # the part of Build that structs need
         if kind.tag != "array":
-            return pack.inline_value(kind, v, self)  # type: ignore[arg-type]
+            return pack.inline_value(kind, v, build)
         label = f"pack_array_{len(self.namespace)}"
-        self.namespace[label] = pack.array_packer(kind, self)  # type: ignore[arg-type]
+        self.namespace[label] = pack.array_packer(kind, build)
         return f"{label}({v})"
 
     def read(self, kind: Kind, raw: str, offset: int) -> str:
@@ -359,7 +359,8 @@ class _StructBuild:
         if kind.tag == "array":
             assert kind.item is not None
             label = f"read_array_{len(self.namespace)}"
-            item = view.reader(kind.item, self)  # type: ignore[arg-type]
+            build: Any = self
+            item = view.reader(kind.item, build)
             self.namespace[label] = runtime.array_reader(item, self.shape(kind.item)[0], kind.length)
             return f"{label}(b, p + {offset})"
         if kind.tag == "struct":

@@ -102,7 +102,9 @@ class _Writer:
             (root, f"union {name} {{ {', '.join(self.spelled(n, self.space) for n in names)} }}\n")
             for names, name in self.unions.items()
         ]
-        head = [(root, UUID_TEXT.format(self.uuid_name))] * self.uuid + [(root, BYTES_TEXT.format(self.blob_name))] * self.blob
+        head = [(root, UUID_TEXT.format(self.uuid_name))] * self.uuid + [
+            (root, BYTES_TEXT.format(self.blob_name))
+        ] * self.blob
         tail = [(root, f"root_type {self.names[root][1]};\n")]
         out, space = ['attribute "varve";\n'] if self.hinted else [], ""
         for name, block in [*head, *enums, *structs, *unions, *tables, *tail]:
@@ -169,7 +171,9 @@ class _Writer:
             lines.append(f"{self.doc(docs[f.name], '  ')}  {self.field(definition, f, name)};\n")
         align = max(definition.align, self.natural(definition)) if definition.align else 0
         mark = f" (force_align: {align})" if align else ""
-        return f"{self.doc(declared.doc)}{definition.what} {self.names[definition.name][1]}{mark} {{\n{''.join(lines)}}}\n"
+        return (
+            f"{self.doc(declared.doc)}{definition.what} {self.names[definition.name][1]}{mark} {{\n{''.join(lines)}}}\n"
+        )
 
     def natural(self, definition: TypeDef) -> int:
         """The alignment of a struct, which flatc does not let one ask to be less."""
@@ -195,7 +199,12 @@ class _Writer:
         if owner.what != "struct":
             out += self.default(owner, f)
         marks = ["deprecated"] if f.deprecated else []
-        if owner.what == "table" and f.required and (not f.kind.inline or f.kind.tag in {"struct", "uuid"}) and not f.deprecated:
+        if (
+            owner.what == "table"
+            and f.required
+            and (not f.kind.inline or f.kind.tag in {"struct", "uuid"})
+            and not f.deprecated
+        ):
             marks.append("required")
         marks += ["key"] if f.key else []
         marks += [f"force_align: {self.vector_align(f)}"] if f.align else []
@@ -203,7 +212,7 @@ class _Writer:
         return f"{out} ({', '.join(marks)})" if marks else out
 
     def vector_align(self, f: FieldDef) -> int:
-        """flatc wants at least the natural alignment of the items."""
+        """What is asked for, or, as flatc insists, more: the natural alignment of the items."""
         item = f.kind.item
         size = SCALARS[item.tag].size if item is not None and item.tag in SCALARS else 1
         return max(f.align, size)

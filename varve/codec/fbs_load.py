@@ -31,7 +31,6 @@ from varve.codec.schema import (
     SCALARS,
     FieldDef,
     Kind,
-    Schema,
     TypeDef,
     check_field_name,
     check_type_name,
@@ -54,9 +53,35 @@ BUILT_IN: Final[dict[str, str]] = {
 """The types that .fbs knows without a declaration."""
 
 ATTRIBUTES: Final = frozenset(
-    "id deprecated required force_align bit_flags nested_flatbuffer csharp_partial streaming idempotent cpp_type cpp_ptr_type "
-    "cpp_ptr_type_get cpp_str_type cpp_str_flex_ctor native_inline native_default native_custom_alloc native_type "
-    "native_type_pack_name flexbuffer hash key original_order private shared vector64 offset64".split()
+    [
+        "bit_flags",
+        "cpp_ptr_type",
+        "cpp_ptr_type_get",
+        "cpp_str_flex_ctor",
+        "cpp_str_type",
+        "cpp_type",
+        "csharp_partial",
+        "deprecated",
+        "flexbuffer",
+        "force_align",
+        "hash",
+        "id",
+        "idempotent",
+        "key",
+        "native_custom_alloc",
+        "native_default",
+        "native_inline",
+        "native_type",
+        "native_type_pack_name",
+        "nested_flatbuffer",
+        "offset64",
+        "original_order",
+        "private",
+        "required",
+        "shared",
+        "streaming",
+        "vector64",
+    ]
 )
 """Those that .fbs knows without a declaration. The ones that say nothing about bytes or values are taken and not looked at."""
 
@@ -139,7 +164,9 @@ class FbsMaker(Maker):
         if doc := self.docs.get(name):
             made.__doc__ = doc
         mark = enum_mark(made)
-        docs = tuple((label, self.docs[f"{name}:{label}"]) for label, _ in definition.members if f"{name}:{label}" in self.docs)
+        docs = tuple(
+            (label, self.docs[f"{name}:{label}"]) for label, _ in definition.members if f"{name}:{label}" in self.docs
+        )
         setattr(made, ENUM_MARK, EnumMark(mark.base, mark.name, docs))
         return made
 
@@ -260,7 +287,9 @@ class _Resolver:
         if not wanted.vector:
             return item
         if item.tag == "union":
-            raise fbs_error(wanted.at, f"a vector of a union ({wanted.name}) is not supported; use a table that holds the union")
+            raise fbs_error(
+                wanted.at, f"a vector of a union ({wanted.name}) is not supported; use a table that holds the union"
+            )
         return Kind("bytes") if item.tag == "u8" else Kind("vector", item=item)
 
     def one(self, wanted: TypeName, namespace: str) -> Kind:
@@ -315,7 +344,9 @@ class _Resolver:
             assert member.type is not None
             found = self.union_member(member.type, declaration)
             if found in names:
-                raise fbs_error(member.at, f"{found} twice in one union is not supported: an event would not say which it is")
+                raise fbs_error(
+                    member.at, f"{found} twice in one union is not supported: an event would not say which it is"
+                )
             if member.value is not None and self.whole(member.value) != number:
                 raise fbs_error(member.value.at, "members of a union numbered other than 1, 2, 3 ... are not supported")
             names.append(found)
@@ -369,7 +400,9 @@ class _Resolver:
             following += fields[index].kind.tag == "union"
             if ids[index] != following:
                 hint = " (a union takes two ids and is given the higher)" if fields[index].kind.tag == "union" else ""
-                raise fbs_error(declaration.fields[index].at, f"ids count from 0 without gaps: {following} should stand here{hint}")
+                raise fbs_error(
+                    declaration.fields[index].at, f"ids count from 0 without gaps: {following} should stand here{hint}"
+                )
             following += 1
         return tuple(fields[index] for index in order)
 
@@ -389,7 +422,9 @@ class _Resolver:
             raise fbs_error(f.default.at, "fields of a struct have no defaults: they are always there")
         for refused in ("required", "deprecated", "force_align"):
             if refused in f.attributes:
-                raise fbs_error(f.attributes[refused][1], f"{refused} is for tables; fields of a struct are always there")
+                raise fbs_error(
+                    f.attributes[refused][1], f"{refused} is for tables; fields of a struct are always there"
+                )
         return FieldDef(self.field_name(owner, f), kind, key="key" in f.attributes)
 
     def table_field(self, owner: Record, f: Field) -> FieldDef:
@@ -399,7 +434,9 @@ class _Resolver:
         deprecated, required, key = (name in f.attributes for name in ("deprecated", "required", "key"))
         number = kind.tag in {*SCALARS, "enum", "datetime"}
         if required and number:
-            raise fbs_error(f.attributes["required"][1], "numbers are never required: an absent one reads as its default")
+            raise fbs_error(
+                f.attributes["required"][1], "numbers are never required: an absent one reads as its default"
+            )
         if key and not number and kind.tag != "str":
             raise fbs_error(f.attributes["key"][1], f"a key is a number or a string, not {f.type.name}")
         align = self.alignment(f.attributes)
@@ -490,7 +527,9 @@ class _Resolver:
         if found is None:
             return 0
         if found not in ALIGNMENTS:
-            raise fbs_error(attributes["force_align"][1], "force_align is 1, 2, 4 or 8: events begin at multiples of 8 bytes")
+            raise fbs_error(
+                attributes["force_align"][1], "force_align is 1, 2, 4 or 8: events begin at multiples of 8 bytes"
+            )
         return found
 
     def whole(self, value: Value) -> int:
@@ -514,7 +553,9 @@ class _Resolver:
             return False, self.zero(f, kind) if number else NO_DEFAULT
         if value.what == "word" and value.text == "null":
             if not number:
-                raise fbs_error(value.at, "only numbers have null as a default; others are optional unless they are required")
+                raise fbs_error(
+                    value.at, "only numbers have null as a default; others are optional unless they are required"
+                )
             return True, NO_DEFAULT
         if kind.tag == "vector" and value.what == "list":
             return False, []
@@ -539,7 +580,9 @@ class _Resolver:
                 return 0
             label = next((label for label, number in definition.members if number == 0), None)
             if label is None:
-                raise fbs_error(f.at, f"{kind.name} has no value 0, which {f.name} would be by default; give it a default")
+                raise fbs_error(
+                    f.at, f"{kind.name} has no value 0, which {f.name} would be by default; give it a default"
+                )
             return label
         return {"bool": False, "f32": 0.0, "f64": 0.0, "datetime": datetime_of(0).isoformat()}.get(kind.tag, 0)
 
@@ -551,8 +594,8 @@ class _Resolver:
     def real(self, kind: Kind, value: Value) -> Any:
         sign = "-" if value.negative else ""
         if value.what == "word":
-            found = {"inf": "Infinity", "infinity": "Infinity", "nan": "NaN"}.get(value.text)
-            if found is None:
+            found = {"inf": "Infinity", "infinity": "Infinity", "nan": "NaN"}.get(value.text, "")
+            if not found:
                 raise fbs_error(value.at, f"expected a number, not {value.text!r}")
             return found if found == "NaN" else sign + found
         if value.what != "number" or value.text[:2] in {"0x", "0X"}:
@@ -563,10 +606,7 @@ class _Resolver:
         return number
 
     def ranged(self, f: Field, kind: Kind, value: Value) -> Any:
-        if value.what == "word" and "." in value.text:
-            number = self.constant(value)
-        else:
-            number = self.whole(value)
+        number = self.constant(value) if value.what == "word" and "." in value.text else self.whole(value)
         low, high = INT_RANGES["i64" if kind.tag == "datetime" else kind.tag]
         if not low <= number <= high:
             raise fbs_error(value.at, f"{number} does not fit {f.type.name}")
@@ -605,7 +645,9 @@ class _Resolver:
             return number
         label = next((label for label, member in definition.members if member == number), None)
         if label is None:
-            raise fbs_error(value.at, f"{number} is no value of {kind.name}; {f.name} needs one of its values as default")
+            raise fbs_error(
+                value.at, f"{number} is no value of {kind.name}; {f.name} needs one of its values as default"
+            )
         return label
 
 

@@ -241,15 +241,7 @@ class _Parser:
         while not self.found("}"):
             fields.append(self.field())
         self.out.declarations.append(
-            Record(
-                first.text,
-                name.text,
-                name.at,
-                self.namespace,
-                tuple(fields),
-                attributes,
-                doc_text(first),
-            )
+            Record(first.text, name.text, name.at, self.namespace, tuple(fields), attributes, doc_text(first))
         )
 
     def field(self) -> Field:
@@ -275,16 +267,7 @@ class _Parser:
             if not self.found(",") and self.now.what != "}":
                 self.fail("',' or '}'")
         self.out.declarations.append(
-            Enum(
-                first.text,
-                name.text,
-                name.at,
-                self.namespace,
-                base,
-                tuple(members),
-                attributes,
-                doc_text(first),
-            )
+            Enum(first.text, name.text, name.at, self.namespace, base, tuple(members), attributes, doc_text(first))
         )
 
     def member(self, what: str) -> Member:

@@ -254,10 +254,7 @@ def array_packer(kind: Kind, build: Build) -> Callable[[Any], bytes]:
     """The packer of an array of fixed length in a struct."""
     item = kind.item
     assert item is not None
-    convert: Callable[[Any], Any] | None = {
-        "datetime": runtime.nanoseconds,
-        "uuid": runtime.encoded_uuid,
-    }.get(item.tag)
+    convert: Callable[[Any], Any] | None = {"datetime": runtime.nanoseconds, "uuid": runtime.encoded_uuid}.get(item.tag)
     if item.tag == "enum":
         convert = runtime.enum_number(build.declaration.enum_of(item.name))
     elif item.tag == "struct":

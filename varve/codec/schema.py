@@ -73,8 +73,8 @@ NO_DEFAULT: Final = _NoDefault()
 @dataclass(frozen=True, slots=True)
 class Kind:
     """The type of a field. ``tag`` is a scalar's name, ``str``, ``bytes``, ``decimal``, ``uuid``, ``datetime``, ``enum``,
-    ``struct``, ``table`` (with ``name``), ``union`` (with the member tables' ``names``), ``vector`` (with ``item``) or, in structs,
-    ``array`` (with ``item`` and ``length``)."""
+    ``struct``, ``table`` (with ``name``), ``union`` (with the member tables' ``names``), ``vector`` (with ``item``) or, in
+    structs, ``array`` (with ``item`` and ``length``)."""
 
     tag: str
     name: str = ""

@@ -161,7 +161,11 @@ class _Writer:
         first, *rest = safe.split("\n")
         if not rest:
             return [f'{indent}"""{first}"""']
-        return [f'{indent}"""{first}', *(indent + line.strip() if line.strip() else "" for line in rest), f'{indent}"""']
+        return [
+            f'{indent}"""{first}',
+            *(indent + line.strip() if line.strip() else "" for line in rest),
+            f'{indent}"""',
+        ]
 
     def enum(self, name: str, cls: Any) -> list[str]:
         mark = enum_mark(cls)

@@ -643,12 +643,12 @@ class _Resolver:
             if not low <= number <= high:
                 raise fbs_error(value.at, f"{number} does not fit {kind.name}")
             return number
-        label = next((label for label, member in definition.members if member == number), None)
-        if label is None:
+        found = next((name for name, member in definition.members if member == number), None)
+        if found is None:
             raise fbs_error(
                 value.at, f"{number} is no value of {kind.name}; {f.name} needs one of its values as default"
             )
-        return label
+        return found
 
 
 F32_END: Final = 2.0**128 - 2.0**103

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from varve.codec.fbs_lexer import At, Token, fbs_error, tokens
 
@@ -110,6 +110,10 @@ class FbsFile:
 def parse_fbs(text: str, path: str) -> FbsFile:
     """The syntax tree of a file's text; ``path`` is for error messages. Raises SchemaError with line and column."""
     return _Parser(text, path).file()
+
+
+FUNCTIONS: Final = frozenset(["deg", "rad", "cos", "sin", "tan", "acos", "asin", "atan"])
+"""What flatc computes in constants; any other word before a parenthesis is followed by attributes."""
 
 
 class _Parser:
@@ -330,7 +334,7 @@ class _Parser:
             self.next()
             return Value("list", "[]", at)
         word = self.dotted("a value")
-        if self.now.what == "(":
+        if self.now.what == "(" and word in FUNCTIONS:
             raise fbs_error(at, f"functions in constants ({word}) are not supported; write the number")
         return Value("word", word, at, negative)
 

@@ -1,7 +1,7 @@
-"""Makes the event classes of the codec's tests importable here."""
+"""Makes the helpers of this folder and those of the codec's tests importable."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "codec"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "codec" / "conformance"))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "codec"), str(HERE.parent / "codec" / "conformance")]

@@ -65,7 +65,7 @@ class SchemaFile(Mapping[str, Any]):
         return sum(1 for _ in self)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("_"):  # also what copy and pickle look for before anything is set
             raise AttributeError(name)
         if name in self:
             return self[name]

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum, IntFlag
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -18,6 +17,7 @@ from schema_texts import ERRORS, ORDERS, UNITS
 import varve
 from varve.codec import event_type, event_type_from_schema
 from varve.schema import SchemaFile, load, to_fbs
+
 
 @pytest.fixture
 def orders(tmp_path: Path) -> SchemaFile:
@@ -33,7 +33,7 @@ def loaded(tmp_path: Path, text: str) -> SchemaFile:
 
 def test_a_file_gives_its_classes_by_name(orders: SchemaFile) -> None:
     """By full name as a mapping, by any clear part of it as attributes."""
-    names = "OrderPlaced Color Access Line Cash".split()
+    names = ["OrderPlaced", "Color", "Access", "Line", "Cash"]
     assert sorted(orders) == sorted([f"shop.orders.{name}" for name in names] + ["shop.units.Vec", "shop.units.Pos"])
     assert orders.OrderPlaced is orders["shop.orders.OrderPlaced"] is orders.shop.orders.OrderPlaced is orders.root_type
     assert orders.shop.units["Vec"] is orders.Vec
@@ -132,11 +132,17 @@ def test_python_types_beyond_fbs(tmp_path: Path) -> None:
         tmp_path,
         """attribute "varve"; struct Id { raw:[ubyte:16]; } table Blob { b:[ubyte]; }
         table A { at:long = 1000 (varve: "datetime"); price:string (required, varve: "decimal"); id:Id (varve: "uuid");
-        ids:[Id] (varve: "uuid"); blobs:[Blob] (varve: "bytes"); small:[ubyte] (varve: "list"); times:[long] (varve: "datetime"); }
+        ids:[Id] (varve: "uuid"); blobs:[Blob] (varve: "bytes");
+        small:[ubyte] (varve: "list"); times:[long] (varve: "datetime"); }
         """,
     )
     one = m.A(
-        price=Decimal("1.50"), id=UUID(int=1), ids=[UUID(int=2)], blobs=[b"x"], small=[1, 2], times=[datetime(2020, 1, 1, tzinfo=UTC)]
+        price=Decimal("1.50"),
+        id=UUID(int=1),
+        ids=[UUID(int=2)],
+        blobs=[b"x"],
+        small=[1, 2],
+        times=[datetime(2020, 1, 1, tzinfo=UTC)],
     )
     compiled = event_type(m.A)
     assert compiled.view(compiled.pack(one)) == one
@@ -148,7 +154,8 @@ def test_constants_of_every_form(tmp_path: Path) -> None:
     m = loaded(
         tmp_path,
         """enum E : int { A = -3, B }
-        table T { a:long = -0x10; b:float = .5; c:double = -1.e3; d:bool = 1; e:int = "5"; f:int = +5; g:E = B; h:E = E.A; i:E = -2;
+        table T { a:long = -0x10; b:float = .5; c:double = -1.e3; d:bool = 1; e:int = "5"; f:int = +5; g:E = B; h:E = E.A;
+        i:E = -2;
         j:double = nan; k:float = inf; l:bool = true; m:ulong = 18446744073709551615; n:int = E.A; o:uint8 = 255; p:int16; }""",
     )
     one = m.T()
@@ -210,8 +217,12 @@ def test_the_schema_of_the_log_loads() -> None:
     assert next(f for f in m.Block.__varve__.fields if f.name == "payload").align == 8
 
 
-@pytest.mark.parametrize(("text", "line", "column", "reason"), ERRORS, ids=[e[0][:40].replace("\n", " ") for e in ERRORS])
-def test_what_is_not_supported_is_told_with_its_place(tmp_path: Path, text: str, line: int, column: int, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "line", "column", "reason"), ERRORS, ids=[e[0][:40].replace("\n", " ") for e in ERRORS]
+)
+def test_what_is_not_supported_is_told_with_its_place(
+    tmp_path: Path, text: str, line: int, column: int, reason: str
+) -> None:
     """SchemaError with path, line and column, as attributes too."""
     with pytest.raises(varve.SchemaError, match=reason) as caught:
         loaded(tmp_path, text)

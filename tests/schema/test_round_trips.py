@@ -111,7 +111,9 @@ def both_ways(data: st.DataObject, cls: Any, load_text: Load, import_text: Impor
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 @given(data=st.data())
 @settings(many, max_examples=5)
-def test_events_of_every_mapped_type_survive(cls: Any, data: st.DataObject, load_text: Load, import_text: Import) -> None:
+def test_events_of_every_mapped_type_survive(
+    cls: Any, data: st.DataObject, load_text: Load, import_text: Import
+) -> None:
     """What is loaded from to_fbs reads and writes the same bytes; the module that to_python writes has the very schema."""
     both_ways(data, cls, load_text, import_text)
 
@@ -235,7 +237,9 @@ def test_type_checkers_accept_what_is_written(checker: str, tmp_path: Path) -> N
         "pyright": ["pyright", "--pythonpath", sys.executable, "."],
     }[checker]
     (tmp_path / "pyrightconfig.json").write_text(
-        f'{{"typeCheckingMode": "strict", "reportMissingTypeStubs": false, "extraPaths": [{str(root)!r}]}}'.replace("'", '"')
+        f'{{"typeCheckingMode": "strict", "reportMissingTypeStubs": false, "extraPaths": [{str(root)!r}]}}'.replace(
+            "'", '"'
+        )
     )
     environment = {**os.environ, "MYPYPATH": str(root)}
     done = subprocess.run(

@@ -49,7 +49,9 @@ def make_struct(draw: st.DrawFn, index: int, enums: list[Any], structs: list[Any
             item = draw(st.sampled_from(NUMBERS))
             annotations[f"g{number}"] = Annotated[tuple[item, ...], types.Length(draw(st.integers(1, 5)))]  # type: ignore[misc]
         else:
-            annotations[f"g{number}"] = draw(st.sampled_from([*NUMBERS, declare.UUID, declare.datetime, *enums, *structs]))
+            annotations[f"g{number}"] = draw(
+                st.sampled_from([*NUMBERS, declare.UUID, declare.datetime, *enums, *structs])
+            )
     cls = type(f"S{index}", (), {"__annotations__": annotations})
     return declare.declare(cls, "struct", None, {}, draw(st.sampled_from([0, 0, 0, 4, 8])))
 
@@ -60,7 +62,9 @@ def make_table(draw: st.DrawFn, index: int, enums: list[Any], structs: list[Any]
     for number in range(draw(st.integers(0, 6))):
         name = f"f{number}"
         hint = draw(st.sampled_from([*NUMBERS, *PLAIN, *enums, *structs, *tables]))
-        shape = draw(st.sampled_from(["one", "one", "optional", "vector", "vector or none", "union", "default", "deprecated"]))
+        shape = draw(
+            st.sampled_from(["one", "one", "optional", "vector", "vector or none", "union", "default", "deprecated"])
+        )
         metadata: dict[str, Any] = {}
         if shape.startswith("vector"):
             hint = tuple[hint, ...]  # type: ignore[valid-type]
@@ -70,7 +74,9 @@ def make_table(draw: st.DrawFn, index: int, enums: list[Any], structs: list[Any]
             shape = draw(st.sampled_from(["one", "optional"]))
         if shape in {"optional", "vector or none", "deprecated"}:
             annotations[name] = hint | None if not isinstance(hint, str) else hint
-            body[name] = dataclasses.field(kw_only=True, metadata=metadata | ({"deprecated": True} if shape == "deprecated" else {}))
+            body[name] = dataclasses.field(
+                kw_only=True, metadata=metadata | ({"deprecated": True} if shape == "deprecated" else {})
+            )
         elif shape == "default" and hint in NUMBERS:
             annotations[name] = hint
             body[name] = dataclasses.field(kw_only=True, default={bool: True}.get(hint, 5))

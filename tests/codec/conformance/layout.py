@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from typing import Any
 
@@ -60,7 +61,7 @@ class Layout:
                 assert start % f.align == 0, f"{name}.{f.name} is not aligned as asked"
             self.value(f.kind, at + offset)
         taken.sort()
-        assert all(a[1] <= b[0] for a, b in zip(taken, taken[1:], strict=False)), "fields do not overlap"
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(taken)), "fields do not overlap"
 
     def value(self, kind: Kind, at: int) -> None:
         if kind.inline:
@@ -104,6 +105,8 @@ class Layout:
             return width * kind.length, align
         if kind.tag == "uuid":
             return 16, 1
-        tag = {"datetime": "i64", "enum": self.schema.types[kind.name].base if kind.tag == "enum" else ""}.get(kind.tag, kind.tag)
+        tag = {"datetime": "i64", "enum": self.schema.types[kind.name].base if kind.tag == "enum" else ""}.get(
+            kind.tag, kind.tag
+        )
         size = SCALARS[tag].size if tag in SCALARS else 4
         return size, size

@@ -10,7 +10,6 @@ import random
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from varve.codec.declare import Declaration
 from varve.codec.event_type import compile_struct
 from varve.codec.fbs import single_bits
 from varve.codec.plan import inline_shape
-from varve.codec.schema import NO_DEFAULT, SCALARS, FieldDef, Kind
+from varve.codec.schema import FieldDef, Kind
 
 INFINITE = re.compile(r'("(?:[^"\\]|\\.)*")|(-?)\b(inf|nan)\b')
 
@@ -44,7 +43,9 @@ class Flatc:
 
     def run(self, folder: Path, *arguments: str) -> None:
         done = subprocess.run([self.command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"flatc {' '.join(arguments)[:200]}: {done.stdout}{done.stderr}\n{(folder / 'schema.fbs').read_text()}"
+        assert done.returncode == 0, (
+            f"flatc {' '.join(arguments)[:200]}: {done.stdout}{done.stderr}\n{(folder / 'schema.fbs').read_text()}"
+        )
 
     def refuses(self, text: str) -> str:
         """What flatc says against a schema; empty when it accepts it."""
@@ -59,7 +60,16 @@ class Flatc:
         names = [f"b{i}" for i in range(len(buffers))]
         for name, data in zip(names, buffers, strict=True):
             (folder / f"{name}.bin").write_bytes(data)
-        self.run(folder, "--json", "--strict-json", "--defaults-json", "--raw-binary", "schema.fbs", "--", *(f"{n}.bin" for n in names))
+        self.run(
+            folder,
+            "--json",
+            "--strict-json",
+            "--defaults-json",
+            "--raw-binary",
+            "schema.fbs",
+            "--",
+            *(f"{n}.bin" for n in names),
+        )
         return [parsed((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names]
 
     def to_binary(self, text: str, values: list[Any], *flags: str) -> list[bytes]:
@@ -82,14 +92,16 @@ class Flatc:
 
 
 def parsed(text: str) -> Any:
-    """flatc's JSON, which has inf and nan."""
+    """The JSON of flatc, which has inf and nan."""
     special = {"inf": "Infinity", "nan": "NaN"}
     return json.loads(INFINITE.sub(lambda m: m[1] or ("-" if m[2] and m[3] == "inf" else "") + special[m[3]], text))
 
 
 def dumped(value: Any) -> str:
     text = json.dumps(value)
-    return re.sub(r'("(?:[^"\\]|\\.)*")|\b(Infinity|NaN)\b', lambda m: m[1] or {"Infinity": "inf", "NaN": "nan"}[m[2]], text)
+    return re.sub(
+        r'("(?:[^"\\]|\\.)*")|\b(Infinity|NaN)\b', lambda m: m[1] or {"Infinity": "inf", "NaN": "nan"}[m[2]], text
+    )
 
 
 # -- values as flatc has them ----------------------------------------------------------------------------------------
@@ -306,10 +318,16 @@ class Building:
                 if f.kind.tag == "union":
                     slots.append((number - 1, Kind("u8"), f.kind.names.index(type(value).__varve__.name) + 1, None))
                 kind = f.kind
-                slots.append((number, kind, value if kind.inline else self.behind(kind, value, declared), self.left_out(f, declared)))
+                slots.append(
+                    (
+                        number,
+                        kind,
+                        value if kind.inline else self.behind(kind, value, declared),
+                        self.left_out(f, declared),
+                    )
+                )
             number += 1
-        for extra in range(self.newer):
-            slots.append((number + extra, Kind("u64"), 2**63 + extra, None))
+        slots += [(number + extra, Kind("u64"), 2**63 + extra, None) for extra in range(self.newer)]
         self.chance.shuffle(slots)
         self.builder.StartObject(number + self.newer)
         for index, kind, value, default in slots:
@@ -342,8 +360,12 @@ class Building:
             self.builder.head -= size
             self.builder.Bytes[self.builder.head : self.builder.head + size] = raw
             return
-        tag = {"enum": declared.base_of(kind.name) if kind.tag == "enum" else "", "datetime": "i64"}.get(kind.tag, kind.tag)
-        number = nanoseconds(value) if kind.tag == "datetime" else value if tag in {"bool", "f32", "f64"} else int(value)
+        tag = {"enum": declared.base_of(kind.name) if kind.tag == "enum" else "", "datetime": "i64"}.get(
+            kind.tag, kind.tag
+        )
+        number = (
+            nanoseconds(value) if kind.tag == "datetime" else value if tag in {"bool", "f32", "f64"} else int(value)
+        )
         self.builder.Prepend(FLAGS[tag], number)
 
     def behind(self, kind: Kind, value: Any, declared: Declaration) -> int:
@@ -381,6 +403,3 @@ class Building:
 def official(cls: Any, event: Any, chance: random.Random, newer: int = 0) -> bytes:
     """The event as the official Builder writes it."""
     return Building(chance, newer).event(event_type(cls).declaration, event)
-
-
-__all__ = ["NO_DEFAULT", "SCALARS", "UTC", "Accessors", "Flatc", "as_json", "datetime", "official", "same_record"]

@@ -45,7 +45,9 @@ def agree(cls: Any, events: list[Any], flatc: Flatc, chance: random.Random) -> N
     # What they write, Varve reads.
     shown = [event for event in events if not has_deprecated(declared, event)]
     json_want = [as_json(declared, event) for event in shown]
-    theirs = [(data, event) for event in events for data in (official(cls, event, chance), official(cls, event, chance, 3))]
+    theirs = [
+        (data, event) for event in events for data in (official(cls, event, chance), official(cls, event, chance, 3))
+    ]
     if shown:
         for flags in ((), ("--force-defaults",)):
             theirs += zip(flatc.to_binary(text, json_want, *flags), shown, strict=True)
@@ -84,7 +86,7 @@ def has_deprecated(declared: Any, event: Any) -> bool:
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_events_of_every_mapped_type_pass_both_ways(cls: Any, flatc: Flatc) -> None:
-    """flatc and the official Python runtime read Varve's events of every type, and Varve theirs."""
+    """The compiler and the official Python runtime read Varve's events of every type, and Varve theirs."""
 
     @given(st.lists(events_of(cls), min_size=1, max_size=12), st.randoms(use_true_random=False))
     @settings(few, max_examples=6)

@@ -118,14 +118,14 @@ def test_a_vector_is_aligned_as_asked_whatever_stands_before_it(length: int, fla
 
 
 def test_an_unknown_number_of_an_enum_stays_a_number(flatc: Flatc) -> None:
-    """flatc prints what it has no name for as a number, Varve reads it as a plain int."""
+    """The compiler prints what it has no name for as a number, Varve reads it as a plain int."""
     assert printed(Shape, shape(level=7), flatc)["level"] == 7
     with pytest.raises(EventEncodingError, match=r"0 \.\. 255"):
         event_type(Shape).pack(shape(level=256))
 
 
 def test_a_required_field_is_required_by_both(flatc: Flatc) -> None:
-    """flatc does not encode without it, and Varve refuses bytes without it."""
+    """The compiler does not encode without it, and Varve refuses bytes without it."""
 
     @event
     class Named:
@@ -152,7 +152,7 @@ class Basket:
 
 
 def test_a_key_lets_other_languages_search(flatc: Flatc) -> None:
-    """flatc sorts what it reads from JSON by the key; Varve keeps the order that it was given, and reads either."""
+    """The compiler sorts what it reads from JSON by the key; Varve keeps the order that it was given, and reads either."""
     text = to_fbs(Basket)
     assert "sku:string (required, key);" in text
     values = [{"sku": sku} for sku in ("b", "c", "a")]
@@ -207,7 +207,7 @@ def test_words_of_the_language_are_fine_as_names(flatc: Flatc) -> None:
     """A field may be called table."""
 
     @event
-    class enum:  # noqa: N801
+    class enum:
         table: u8
         string: u8
         struct: u8
@@ -303,5 +303,8 @@ def test_comments_reach_the_text(flatc: Flatc) -> None:
         n: u8 = field(default=0, metadata={"doc": "How many.\nOf what."})
 
     text = to_fbs(Told)
-    assert "/// One line.\n///\n/// And */ another.\ntable Told {\n  /// How many.\n  /// Of what.\n  n:ubyte = 0;\n" in text
+    assert (
+        "/// One line.\n///\n/// And */ another.\ntable Told {\n  /// How many.\n  /// Of what.\n  n:ubyte = 0;\n"
+        in text
+    )
     assert flatc.refuses(text) == ""

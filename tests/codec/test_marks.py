@@ -72,6 +72,7 @@ def test_arrays_of_every_inline_type_read_back() -> None:
     assert hash(view) == hash(one)
     assert from_json(Holder, to_json(view)) == one
     assert compiled.digest(view) == compiled.digest(one)
+    assert b"('sides', (5, 0))" in compiled.digest(one)
     made = event_type_from_schema(compiled.schema_bytes)
     assert made.schema_bytes == compiled.schema_bytes
     assert made.pack(made.view(data)) == data

@@ -170,10 +170,6 @@ class _Verifier:
             return plan.size, plan.align
         if kind.tag == "uuid":
             return 16, 1
-        if kind.tag == "array":
-            assert kind.item is not None
-            size, align = self.shape(kind.item)
-            return size * kind.length, align
         tag = {"datetime": "i64", "enum": self.base(kind.name) if kind.tag == "enum" else ""}.get(kind.tag, kind.tag)
         size = SCALARS[tag].size if tag in SCALARS else 4
         return size, size

@@ -153,10 +153,16 @@ class EventTypeError(VarveError, TypeError):
 
 
 class SchemaError(VarveError, TypeError):
-    """A class that cannot become an event type; the message says what to write instead."""
+    """A class, or a declaration in a .fbs file, that cannot become an event type; the message says what to write instead.
+
+    Facts, of a .fbs file (None otherwise): ``path``, ``line`` and ``column`` (both from 1).
+    """
 
     code = "schema"
     kind: ClassVar[Kind] = "invalid"
+    path: str | None = None
+    line: int | None = None
+    column: int | None = None
 
 
 class MalformedEvent(VarveError, ValueError):

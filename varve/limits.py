@@ -58,6 +58,12 @@ FIELDS_MAX: Final = 1_000
 
 SCHEMA_BYTES_MAX: Final = 2**20
 
+FBS_CHARS_MAX: Final = 2**20
+"""One .fbs file."""
+
+FBS_FILES_MAX: Final = 256
+"""A .fbs file with everything that it includes."""
+
 NESTING_DEPTH_MAX: Final = 64
 """Tables inside tables, when encoding and when verifying bytes from elsewhere."""
 

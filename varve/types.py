@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
-__all__ = ["Width", "f32", "f64", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"]
+__all__ = ["Length", "Width", "f32", "f64", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,13 @@ class Width:
     """How a number is stored: ``u8`` .. ``u64``, ``i8`` .. ``i64``, ``f32`` or ``f64``."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """In a struct, an array of so many items: ``Annotated[tuple[varve.f32, ...], Length(3)]``."""
+
+    items: int
 
 
 u8: TypeAlias = Annotated[int, Width("u8")]

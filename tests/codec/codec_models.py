@@ -168,6 +168,9 @@ def values_of(kind: Kind, declared: Any, depth: int = 3) -> st.SearchStrategy[An
     if tag == "vector":
         assert kind.item is not None
         return st.lists(values_of(kind.item, declared, depth), max_size=4).map(tuple) if depth > 1 else st.just(())
+    if tag == "array":
+        assert kind.item is not None
+        return st.lists(values_of(kind.item, declared, depth), min_size=kind.length, max_size=kind.length).map(tuple)
     if tag == "union":
         return st.one_of(*(events_of(declared.declaration_of(name).cls, depth - 1) for name in kind.names))
     return events_of(declared.declaration_of(kind.name).cls, depth - 1)

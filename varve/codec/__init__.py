@@ -16,7 +16,9 @@
     evolve.py      what may change between two schemas
     dynamic.py     classes from stored schemas
     json.py        to_dict, to_json, from_json
-    fbs.py         .fbs text
+    fbs.py         classes to .fbs text
+    fbs_lexer.py   .fbs text to words, fbs_parser.py to a syntax tree, fbs_load.py to classes
+    to_python.py   classes to the source of a module
 """
 
 from varve.codec.declare import event, struct

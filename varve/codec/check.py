@@ -85,9 +85,8 @@ def normaliser(kind: Kind) -> Callable[[Any], Any] | None:
         return round_f32
     if kind.tag == "datetime":
         return as_utc
-    if kind.tag != "vector":
+    if kind.item is None:
         return None
-    assert kind.item is not None
     each = normaliser(kind.item)
     if each is None:
         return as_tuple
@@ -166,7 +165,7 @@ def _value(kind: Kind, value: object, path: str, declaration: Declaration, depth
         return _integer(tag, value, path)
     if tag in {"table", "struct"}:
         return _record(declaration.declaration_of(kind.name), value, path, depth + 1)
-    if tag == "vector":
+    if tag in {"vector", "array"}:
         return _vector(kind, value, path, declaration, depth)
     if tag == "union":
         return _member(kind, value, path, declaration, depth)
@@ -299,6 +298,8 @@ def _vector(kind: Kind, value: object, path: str, declaration: Declaration, dept
     if isinstance(value, (bytes, bytearray)) and kind.item.tag not in SCALARS:
         raise _Bad(path, f"must be a list or tuple ({kind})", value)
     item = kind.item
+    if kind.tag == "array" and len(as_tuple(value)) != kind.length:
+        raise _Bad(path, f"must hold exactly {kind.length} items ({kind})", value)
     return tuple(_value(item, one, f"{path}[{index}]", declaration, depth) for index, one in enumerate(as_tuple(value)))
 
 

@@ -27,6 +27,7 @@ from varve.codec import values
 from varve.codec.check import coerce_value, normaliser
 from varve.codec.json import plain
 from varve.codec.schema import (
+    ALIGNMENTS,
     INT_RANGES,
     NO_DEFAULT,
     SCALARS,
@@ -38,11 +39,12 @@ from varve.codec.schema import (
     check_type_name,
 )
 from varve.errors import EventEncodingError, SchemaError
-from varve.types import Width
+from varve.types import Length, Width
 
-__all__ = ["Declaration", "declaration", "event", "struct"]
+__all__ = ["Declaration", "declaration", "event", "stored_as", "struct"]
 
 T = TypeVar("T")
+E = TypeVar("E", bound=IntEnum | IntFlag)
 
 PLAIN: Final[dict[Any, str]] = {
     bool: "bool",
@@ -84,10 +86,12 @@ class Declaration:
     __slots__ = (
         "_fields",
         "_hold",
+        "align",
         "bound",
         "cls",
         "compiled",
         "digest_steps",
+        "doc",
         "dynamic",
         "key",
         "name",
@@ -101,6 +105,8 @@ class Declaration:
         self.what = what
         self.name = name
         self.scope = scope
+        self.align = 0
+        self.doc = ""
         self.bound: dict[str, Any] = {}
         self.placeholder = type(cls.__name__, (), {})
         self.key: Callable[[Any], tuple[Any, ...]] | None = None
@@ -153,7 +159,7 @@ class Declaration:
 
     def definition(self) -> TypeDef:
         """This class as it stands in a schema."""
-        return TypeDef(self.what, self.name, fields=self.fields)
+        return TypeDef(self.what, self.name, fields=self.fields, align=self.align)
 
     def schema(self) -> Schema:
         """The schema with every type it needs; SchemaError when two different classes share a name."""
@@ -231,6 +237,8 @@ class Declaration:
         hint = unwrapped(hint)
         if isinstance(hint, Kind):
             found = hint
+        elif isinstance(hint, _Fixed):
+            found = self.array(hint, where)
         elif isinstance(hint, type) and hint in PLAIN:
             found = Kind(PLAIN[hint])
         elif typing.get_origin(hint) in {list, tuple, collections.abc.Sequence}:
@@ -271,13 +279,25 @@ class Declaration:
             raise SchemaError(f"{where}: say what it holds: list[T]")
         return Kind("vector", item=self.kind(args[0], where, inside_vector=True))
 
+    def array(self, hint: _Fixed, where: str) -> Kind:
+        """The kind of Annotated[tuple[T, ...], Length(n)]."""
+        if self.what != "struct":
+            raise SchemaError(f"{where}: only a struct holds arrays of fixed length; use list[T]")
+        if not 0 < hint.items < 2**16:
+            raise SchemaError(f"{where}: an array holds 1 .. 65535 items, not {hint.items}")
+        item = typing.get_args(hint.base)[0] if typing.get_origin(hint.base) in {list, tuple} else None
+        if item is None or typing.get_origin(unwrapped(item)) in {list, tuple} or isinstance(unwrapped(item), _Fixed):
+            raise SchemaError(f"{where}: Length says how long a tuple[T, ...] of numbers or structs is")
+        return Kind("array", item=self.kind(item, where, inside_vector=True), length=hint.items)
+
     def named(self, hint: type, where: str) -> Kind:
         """An enum, or a decorated class."""
         if hint is self.placeholder or hint is self.cls:
             return self.bind(Kind("struct" if self.what == "struct" else "table", name=self.name), self, where)
         if issubclass(hint, (IntEnum, IntFlag)):
-            enum_def(hint.__name__, hint)
-            return self.bind(Kind("enum", name=hint.__name__), hint, where)
+            name = enum_mark(hint).name or hint.__name__
+            enum_def(name, hint)
+            return self.bind(Kind("enum", name=name), hint, where)
         if issubclass(hint, Enum):
             raise SchemaError(f"{where}: {hint.__name__} is stored as a number; make it an IntEnum or IntFlag")
         found = hint.__dict__.get(MARK)
@@ -301,7 +321,7 @@ class Declaration:
     def finish(self) -> None:
         """Kinds and the dataclass's defaults to fields."""
         assert self._hold is not None
-        out = []
+        out: list[FieldDef] = []
         for f in dataclasses.fields(self.cls):
             if not f.init:
                 raise SchemaError(f"{self.name}.{f.name}: an event is its fields; init=False cannot be rebuilt")
@@ -310,9 +330,22 @@ class Declaration:
             deprecated = bool(f.metadata.get("deprecated", False))
             if deprecated and default is NO_DEFAULT and not optional:
                 raise SchemaError(f"{self.name}.{f.name}: a deprecated field needs a default, or T | None")
-            out.append(FieldDef(f.name, kind, optional, default, deprecated))
+            found = FieldDef(f.name, kind, optional, default, deprecated, *self.asked(f, kind, optional))
+            if found.key and any(other.key for other in out):
+                raise SchemaError(f"{self.name}.{f.name}: a class has one key at most")
+            out.append(found)
         self._fields = tuple(out)
         self.scope = {}
+
+    def asked(self, f: dataclasses.Field[Any], kind: Kind, optional: bool) -> tuple[bool, int]:
+        """What a field's metadata asks for: ``key``, ``force_align``."""
+        key, align = bool(f.metadata.get("key", False)), int(f.metadata.get("force_align", 0))
+        if key and (optional or kind.tag not in {*SCALARS, "enum", "datetime", "str"}):
+            raise SchemaError(f"{self.name}.{f.name}: a key is a number or a str that is always there, not {kind}")
+        inline_items = kind.tag == "vector" and kind.item is not None and kind.item.inline
+        if align and (align not in ALIGNMENTS or not (inline_items or kind.tag == "bytes")):
+            raise SchemaError(f"{self.name}.{f.name}: force_align is 1, 2, 4 or 8, for bytes and vectors of numbers")
+        return key, align
 
     def absent_value(self, f: dataclasses.Field[Any], kind: Kind, optional: bool) -> Any:
         """A plain default is part of the schema: it is what events written before the field existed read as. A
@@ -329,12 +362,23 @@ class Declaration:
             raise SchemaError(f"the default of {error.message}") from None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Fixed:
+    """What ``unwrapped`` makes of an Annotated type with a ``Length``."""
+
+    base: Any
+    items: int
+
+
 def unwrapped(hint: Any) -> Any:
-    """Without Annotated, NewType and ``type`` aliases; a ``Width`` becomes its kind."""
+    """Without Annotated, NewType and ``type`` aliases; a ``Width`` becomes its kind, a ``Length`` a ``_Fixed``."""
     for _ in range(limits.NESTING_DEPTH_MAX):
         if typing.get_origin(hint) is typing.Annotated:
             base, *marks = typing.get_args(hint)
             widths = [mark for mark in marks if isinstance(mark, Width)]
+            lengths = [mark for mark in marks if isinstance(mark, Length)]
+            if lengths:
+                return _Fixed(base, lengths[-1].items)
             hint = Kind(widths[-1].name) if widths else base
         elif isinstance(hint, typing.NewType):
             hint = hint.__supertype__
@@ -351,8 +395,49 @@ def spelled(hint: Any) -> str:
     )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class EnumMark:
+    """What ``stored_as`` says of an enum: its base, and its name in schemas (both empty: as usual); what a .fbs file says of its
+    members."""
+
+    base: str = ""
+    name: str = ""
+    docs: tuple[tuple[str, str], ...] = ()
+
+
+ENUM_MARK: Final = "__varve_enum__"
+
+
+def enum_mark(cls: Any) -> EnumMark:
+    found = cls.__dict__.get(ENUM_MARK)
+    return found if isinstance(found, EnumMark) else EnumMark()
+
+
+def stored_as(width: Any = None, /, *, name: str | None = None) -> Callable[[type[E]], type[E]]:
+    """Say how an IntEnum or IntFlag is stored: ``@stored_as(varve.u8)``; ``name`` is its name in schemas.
+
+    Without it an IntEnum is stored as ``i32`` and an IntFlag as ``u32``, wider where its values need that. Raises SchemaError
+    when a value does not fit.
+    """
+    kind = unwrapped(width)
+    base = "" if width is None else kind.tag if isinstance(kind, Kind) else PLAIN.get(kind, "")
+    if width is not None and base not in INT_RANGES:
+        raise SchemaError("an enum is stored as varve.u8 .. varve.u64 or varve.i8 .. varve.i64")
+    if name is not None:
+        check_type_name(name)
+
+    def mark(cls: type[E]) -> type[E]:
+        if not (isinstance(cls, type) and issubclass(cls, (IntEnum, IntFlag))):
+            raise SchemaError(f"stored_as takes an IntEnum or IntFlag, not {cls!r}")
+        setattr(cls, ENUM_MARK, EnumMark(base, name or ""))
+        enum_def(name or cls.__name__, cls)
+        return cls
+
+    return mark
+
+
 def enum_def(name: str, cls: Any) -> TypeDef:
-    """An IntEnum is stored as i32, an IntFlag as u32; wider only where their values need that."""
+    """An IntEnum is stored as i32, an IntFlag as u32; wider only where their values need that, or as ``stored_as`` says."""
     check_type_name(name)
     members = tuple((label, int(value)) for label, value in cls.__members__.items())
     if not members:
@@ -361,11 +446,12 @@ def enum_def(name: str, cls: Any) -> TypeDef:
         if not label.isascii():
             raise SchemaError(f"{name}.{label}: an enum member's name must be ASCII")
     flags = issubclass(cls, IntFlag)
-    for base in ("u32", "i32", "u64", "i64") if flags else ("i32", "u32", "i64", "u64"):
+    asked = enum_mark(cls).base
+    for base in (asked,) if asked else ("u32", "i32", "u64", "i64") if flags else ("i32", "u32", "i64", "u64"):
         low, high = INT_RANGES[base]
         if all(low <= value <= high for _, value in members):
             return TypeDef("enum", name, members=members, base=base, flags=flags)
-    raise SchemaError(f"{name}: the values of an enum must fit 64 bits")
+    raise SchemaError(f"{name}: the values of an enum must fit {asked or '64 bits'}")
 
 
 # -- the decorators --------------------------------------------------------------------------------------------------
@@ -391,17 +477,18 @@ def event(cls: type[T] | None = None, /, *, name: str | None = None) -> Any:
 @overload
 def struct(cls: type[T], /) -> type[T]: ...
 @overload
-def struct(*, name: str | None = None) -> Callable[[type[T]], type[T]]: ...
+def struct(*, name: str | None = None, force_align: int = 0) -> Callable[[type[T]], type[T]]: ...
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, dataclasses.Field))
-def struct(cls: type[T] | None = None, /, *, name: str | None = None) -> Any:
+def struct(cls: type[T] | None = None, /, *, name: str | None = None, force_align: int = 0) -> Any:
     """Make a class a struct: numbers (and structs) stored inline, without names, forever in this order.
 
-    Cheaper than a nested event class and just as frozen; its fields can never be added to.
+    Cheaper than a nested event class and just as frozen; its fields can never be added to. ``force_align`` (1, 2, 4 or 8 bytes)
+    asks for more alignment than its fields need.
     """
     scope = names_of(sys._getframe(1))  # noqa: SLF001  (the documented way to a caller's names)
     if cls is not None:
         return declare(cls, "struct", name, scope)
-    return lambda cls: declare(cls, "struct", name, scope)
+    return lambda cls: declare(cls, "struct", name, scope, force_align)
 
 
 def names_of(frame: types.FrameType) -> dict[str, Any]:
@@ -431,12 +518,16 @@ def check_class(cls: Any, what: str) -> None:
             )
 
 
-def declare(cls: Any, what: str, name: str | None, scope: dict[str, Any]) -> type:
+def declare(cls: Any, what: str, name: str | None, scope: dict[str, Any], align: int = 0) -> type:
     """The decorated class: a frozen dataclass with slots, equal and hashable by value."""
     check_class(cls, "event" if what == "table" else "struct")
     type_name = cls.__name__ if name is None else name
     check_type_name(type_name)
+    if align not in {0, *ALIGNMENTS}:
+        raise SchemaError(f"{type_name}: force_align is 1, 2, 4 or 8: events begin at multiples of 8 bytes")
     found = Declaration(cls, what, type_name, scope)
+    found.align = align
+    found.doc = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
     try:
         found.read_annotations()
     except NameError:

@@ -75,7 +75,7 @@ def _speller(kind: Kind, declaration: Declaration) -> Callable[[Any], Any] | Non
             return str
         case "enum":
             return int
-        case "vector":
+        case "vector" | "array":
             assert kind.item is not None
             item = _speller(kind.item, declaration)
             return tuple if item is None else lambda values: tuple(map(item, values))

@@ -185,7 +185,7 @@ def is_wide(declared: Declaration) -> bool:
         table = Build(target.compiled)
         for f in table.fields:
             kind = f.kind.item if f.kind.item is not None else f.kind
-            if kind.inline and table.shape(kind)[1] == 8:
+            if (kind.inline and table.shape(kind)[1] == 8) or f.align == 8:
                 return True
     return False
 
@@ -222,14 +222,19 @@ def compile_event(declared: Declaration) -> EventType:
 
 def depth_check(declared: Declaration) -> None:
     """Classes that cannot hold themselves have a fixed depth; one above the limit could never be written."""
+    # Each class is measured once: there may be astronomically many ways through classes that share what they hold.
+    heights: dict[str, int] = {}
 
-    def depth(d: Declaration, path: tuple[str, ...]) -> int:
-        if d.name in path or len(path) > limits.NESTING_DEPTH_MAX:
-            return len(path)
-        nested = [t for t in d.bound.values() if isinstance(t, Declaration) and t.what == "table"]
-        return max((depth(t, (*path, d.name)) for t in nested), default=len(path) + 1)
+    def height(d: Declaration, level: int) -> int:
+        if level + heights.get(d.name, 1) > limits.NESTING_DEPTH_MAX + 1:
+            return limits.NESTING_DEPTH_MAX + 1
+        if d.name not in heights:
+            heights[d.name] = 0
+            nested = [t for t in d.bound.values() if isinstance(t, Declaration) and t.what == "table"]
+            heights[d.name] = 1 + max((height(t, level + 1) for t in nested), default=0)
+        return heights[d.name]
 
-    if depth(declared, ()) > limits.NESTING_DEPTH_MAX:
+    if height(declared, 1) > limits.NESTING_DEPTH_MAX:
         raise SchemaError(f"{declared.name} nests event classes deeper than {limits.NESTING_DEPTH_MAX}")
 
 
@@ -312,7 +317,7 @@ def struct_code(declared: Declaration, plan: StructPlan) -> tuple[str, dict[str,
     checks = [c for i, f in enumerate(declared.fields) if (c := pack.check_of(f.kind, f"v{i}", build))]
     if checks:
         src.put(f"    if not ({' and '.join(checks)}):", "        raise Reject")
-    args = [pack.inline_value(f.kind, f"v{i}", build) for i, f in enumerate(declared.fields)]
+    args = [build.packed(f.kind, f"v{i}") for i, f in enumerate(declared.fields)]
     src.put(f"    return PACK({', '.join(args)})", "", "")
     src.put("def read_struct(b, p):", "    e = NEW(CLS)")
     names = ", ".join(f"v{i}" for i in range(len(declared.fields)))
@@ -337,8 +342,31 @@ class _StructBuild:
         self.namespace[label] = target if what == "enum" else getattr(compile_struct(target), what.partition("_")[0])
         return label
 
+    def shape(self, kind: Kind) -> tuple[int, int, str]:
+        """Size, alignment and code of what stands in the struct for this kind."""
+        return inline_shape(kind, lambda name: self.compiled_struct(name).plan, self.declaration.base_of)
+
+    def compiled_struct(self, name: str) -> StructType:
+        return compile_struct(self.declaration.declaration_of(name))
+
+    def packed(self, kind: Kind, v: str) -> str:
+        """The ``struct`` argument of a field."""
+        build: Any = self  # the part of Build that structs need
+        if kind.tag != "array":
+            return pack.inline_value(kind, v, build)
+        label = f"pack_array_{len(self.namespace)}"
+        self.namespace[label] = pack.array_packer(kind, build)
+        return f"{label}({v})"
+
     def read(self, kind: Kind, raw: str, offset: int) -> str:
         """An expression for a field's value; ``raw`` is what ``struct`` unpacked."""
+        if kind.tag == "array":
+            assert kind.item is not None
+            label = f"read_array_{len(self.namespace)}"
+            build: Any = self
+            item = view.reader(kind.item, build)
+            self.namespace[label] = runtime.array_reader(item, self.shape(kind.item)[0], kind.length)
+            return f"{label}(b, p + {offset})"
         if kind.tag == "struct":
             return f"{self.ref('read_struct', kind.name)}(b, p + {offset})"
         if kind.tag == "enum":

@@ -66,6 +66,8 @@ def enum_changes(before: TypeDef, after: TypeDef) -> list[str]:
 
 
 def struct_changes(before: TypeDef, after: TypeDef) -> list[str]:
+    if before.align != after.align:
+        return [f"struct {before.name} can never change: its force_align was {before.align} and is {after.align} now"]
     if [(f.name, f.kind) for f in before.fields] == [(f.name, f.kind) for f in after.fields]:
         return []
     was, now = (", ".join(f"{f.name}: {f.kind}" for f in d.fields) for d in (before, after))

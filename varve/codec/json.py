@@ -60,7 +60,7 @@ def plain(kind: Kind, value: Any, declaration: Declaration) -> Any:
         case "enum":
             name = getattr(value, "name", None)
             return name if name in declaration.enum_of(kind.name).__members__ else int(value)
-        case "vector":
+        case "vector" | "array":
             assert kind.item is not None
             return [plain(kind.item, item, declaration) for item in value]
         case "table" | "struct":
@@ -177,7 +177,7 @@ def _value(kind: Kind, data: Any, path: str, declaration: Declaration, depth: in
             return _text(kind.tag, data, path)
         case "enum":
             return _enum(kind, data, path, declaration)
-        case "vector":
+        case "vector" | "array":
             if not isinstance(data, (list, tuple)):
                 raise _Bad(path, f"must be a list ({kind})", data)
             assert kind.item is not None

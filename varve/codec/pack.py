@@ -200,17 +200,15 @@ def _behind(src: Source, build: Build, slot: Slot) -> None:
     i = slot.field
     kind, v, name = build.fields[i].kind, f"v{i}", f"x{i}"
     pos = slot.pos - 4
+    wide = build.wide(kind) or build.fields[i].align == 8
+    lead = "z"
+    if wide:
+        src.put("z = b''", "if at & 4:", "    z = Z4", "    at += 4")
     if kind.tag in TEXT_TAGS:
         pads = "PAD_BYTES" if kind.tag == "bytes" else "PAD_TEXT"
         src.put(f"{name} = {text_bytes(kind, v)}", f"n = len({name})")
         src.put(f"{name} = LENGTH(n) + {name} + {pads}[n & 3]", f"r{i} = at - {pos}")
-        src.put(f"at += len({name})")
-        return
-    wide = build.wide(kind)
-    lead = "z"
-    if wide:
-        src.put("z = b''", "if at & 4:", "    z = Z4", "    at += 4")
-    if kind.tag == "union":
+    elif kind.tag == "union":
         for tag, member in enumerate(kind.names, 1):
             body, cls, at = (build.ref(what, member) for what in ("body", "cls", "table_at"))
             src.put(f"{'if' if tag == 1 else 'elif'} isinstance({v}, {cls}):")
@@ -250,6 +248,18 @@ def vector_packer(item: Kind, build: Build) -> Callable[[Any], bytes]:
     if item.tag == "enum":
         return runtime.converted_vector(code, size, runtime.enum_number(build.declaration.enum_of(item.name)))
     return runtime.converted_vector(code, size, build.compiled_struct(item.name).pack)
+
+
+def array_packer(kind: Kind, build: Build) -> Callable[[Any], bytes]:
+    """The packer of an array of fixed length in a struct."""
+    item = kind.item
+    assert item is not None
+    convert: Callable[[Any], Any] | None = {"datetime": runtime.nanoseconds, "uuid": runtime.encoded_uuid}.get(item.tag)
+    if item.tag == "enum":
+        convert = runtime.enum_number(build.declaration.enum_of(item.name))
+    elif item.tag == "struct":
+        convert = build.compiled_struct(item.name).pack
+    return runtime.array_packer(build.shape(item)[2], kind.length, convert, item.tag)
 
 
 def _body(src: Source, build: Build) -> None:
@@ -293,7 +303,8 @@ def _pack_whole(src: Source) -> None:
 def uses_layouts(build: Build) -> bool:
     """All behind the table is a few strings that are always there."""
     behind = [f for f in build.fields if not f.kind.inline]
-    return len(behind) <= LAYOUT_STRINGS_MAX and all(f.kind.tag in TEXT_TAGS and not f.optional for f in behind)
+    plain = all(f.kind.tag in TEXT_TAGS and not f.optional and f.align < 8 for f in behind)
+    return len(behind) <= LAYOUT_STRINGS_MAX and plain
 
 
 def _pack_by_layout(src: Source, build: Build, *, many: bool) -> None:

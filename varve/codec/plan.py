@@ -27,6 +27,9 @@ UOFFSET = 4
 VTABLE_REACH = 2**16 - 1
 """A vtable holds 16-bit offsets into the table."""
 
+STRUCT_BYTES_MAX = 2**16 - 1
+"""As the official compiler has it; it also ends the doubling of structs that hold two of the next."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -96,6 +99,10 @@ def inline_shape(kind: Kind, struct_of: StructOf, base_of: Callable[[str], str])
     elif kind.tag == "struct":
         plan = struct_of(kind.name)
         return plan.size, plan.align, f"{plan.size}s"
+    elif kind.tag == "array":
+        assert kind.item is not None
+        size, align, _ = inline_shape(kind.item, struct_of, base_of)
+        return size * kind.length, align, f"{size * kind.length}s"
     elif kind.tag in SCALARS:
         scalar = SCALARS[kind.tag]
     else:
@@ -105,7 +112,7 @@ def inline_shape(kind: Kind, struct_of: StructOf, base_of: Callable[[str], str])
 
 def plan_struct(definition: TypeDef, struct_of: StructOf, base_of: Callable[[str], str]) -> StructPlan:
     """Fields in order of declaration, each aligned to its own size; the whole to the widest."""
-    at, widest, offsets, codes = 0, 1, [], ["<"]
+    at, widest, offsets, codes = 0, max(1, definition.align), [], ["<"]
     for f in definition.fields:
         size, align, code = inline_shape(f.kind, struct_of, base_of)
         pad = -at % align
@@ -113,6 +120,8 @@ def plan_struct(definition: TypeDef, struct_of: StructOf, base_of: Callable[[str
         codes.append(f"{pad}x{code}" if pad else code)
         at, widest = at + pad + size, max(widest, align)
     pad = -at % widest
+    if at + pad > STRUCT_BYTES_MAX:
+        raise SchemaError(f"struct {definition.name} is larger than {STRUCT_BYTES_MAX} bytes")
     codes.append(f"{pad}x" if pad else "")
     if at == 0:
         raise SchemaError(f"struct {definition.name} has no fields; FlatBuffers structs need at least one")

@@ -153,6 +153,23 @@ def encoded_uuid(value: Any) -> bytes:
     return value.bytes
 
 
+def array_packer(code: str, length: int, convert: Callable[[Any], Any] | None, tag: str) -> Callable[[Any], bytes]:
+    """A packer of an array of fixed length, which stands in a struct without its count."""
+    allowed = {int} if tag in INT_RANGES else {bool} if tag == "bool" else {float}
+    pack = struct.Struct("<" + code * length).pack
+
+    def pack_array(values: Any) -> bytes:
+        if type(values) is not tuple or len(values) != length:
+            raise Reject
+        if convert is not None:
+            return pack(*map(convert, values))
+        if not allowed.issuperset(map(type, values)):
+            raise Reject
+        return pack(*values)
+
+    return pack_array
+
+
 def enum_number(cls: Any) -> Callable[[Any], int]:
     def number(value: Any) -> int:
         if type(value) is not cls and type(value) is not int:
@@ -258,6 +275,16 @@ def scalar_vector_reader(tag: str) -> Callable[[Any, int], Any]:
         return struct.unpack_from(f"<{U4(b, p)[0]}{code}", b, p + 4)
 
     return read if LITTLE_ENDIAN else read_swapped
+
+
+def array_reader(item: Callable[[Any, int], Any], stride: int, length: int) -> Callable[[Any, int], tuple[Any, ...]]:
+    """Reads an array of fixed length item by item."""
+    size = stride * length
+
+    def read(b: Any, p: int) -> tuple[Any, ...]:
+        return tuple([item(b, at) for at in range(p, p + size, stride)])
+
+    return read
 
 
 def vector_reader(item: Callable[[Any, int], Any], stride: int) -> Callable[[Any, int], tuple[Any, ...]]:

@@ -53,8 +53,11 @@ INT_RANGES: Final[dict[str, tuple[int, int]]] = {
 
 PLAIN_TAGS: Final = frozenset(SCALARS) | {"str", "bytes", "decimal", "uuid", "datetime"}
 NAMED_TAGS: Final = frozenset({"enum", "struct", "table"})
+ALIGNMENTS: Final = (1, 2, 4, 8)
+"""What ``force_align`` may ask for: events begin at multiples of 8."""
+
 NUMBER_TAGS: Final = frozenset(SCALARS) | {"datetime", "enum"}
-INLINE_TAGS: Final = NUMBER_TAGS | {"uuid", "struct"}
+INLINE_TAGS: Final = NUMBER_TAGS | {"uuid", "struct", "array"}
 """Kinds that are stored in the table itself; every other is an offset to somewhere behind it."""
 
 
@@ -70,12 +73,14 @@ NO_DEFAULT: Final = _NoDefault()
 @dataclass(frozen=True, slots=True)
 class Kind:
     """The type of a field. ``tag`` is a scalar's name, ``str``, ``bytes``, ``decimal``, ``uuid``, ``datetime``, ``enum``,
-    ``struct``, ``table`` (with ``name``), ``union`` (with the member tables' ``names``) or ``vector`` (with ``item``)."""
+    ``struct``, ``table`` (with ``name``), ``union`` (with the member tables' ``names``), ``vector`` (with ``item``) or, in
+    structs, ``array`` (with ``item`` and ``length``)."""
 
     tag: str
     name: str = ""
     names: tuple[str, ...] = ()
     item: Kind | None = None
+    length: int = 0
 
     @property
     def inline(self) -> bool:
@@ -87,6 +92,9 @@ class Kind:
         if self.tag == "vector":
             assert self.item is not None
             return {"vector": self.item.to_json()}
+        if self.tag == "array":
+            assert self.item is not None
+            return {"array": self.item.to_json(), "length": self.length}
         if self.tag == "union":
             return {"union": list(self.names)}
         return {self.tag: self.name} if self.tag in NAMED_TAGS else self.tag
@@ -94,6 +102,8 @@ class Kind:
     def __str__(self) -> str:
         if self.tag == "vector":
             return f"list[{self.item}]"
+        if self.tag == "array":
+            return f"[{self.item}:{self.length}]"
         if self.tag == "union":
             return " | ".join(self.names)
         return self.name or self.tag
@@ -107,13 +117,16 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class FieldDef:
-    """One field; ``default`` is the JSON form of what an absent field reads as (None for optional fields)."""
+    """One field; ``default`` is the JSON form of what an absent field reads as (None for optional fields). ``key`` marks the
+    field by which other languages look up items of sorted vectors; ``align`` is the least alignment of a vector's items."""
 
     name: str
     kind: Kind
     optional: bool = False
     default: Any = NO_DEFAULT
     deprecated: bool = False
+    key: bool = False
+    align: int = 0
 
     @property
     def defaultless(self) -> bool:
@@ -135,6 +148,10 @@ class FieldDef:
             out["default"] = self.default
         if self.deprecated:
             out["deprecated"] = True
+        if self.key:
+            out["key"] = True
+        if self.align:
+            out["force_align"] = self.align
         return out
 
 
@@ -148,6 +165,8 @@ class TypeDef:
     members: tuple[tuple[str, int], ...] = ()
     base: str = ""
     flags: bool = False
+    align: int = 0
+    """Of a struct: the alignment asked for beyond that of its fields."""
 
     def to_json(self) -> dict[str, Any]:
         """This part of the canonical text."""
@@ -156,7 +175,8 @@ class TypeDef:
             if self.flags:
                 out["flags"] = True
             return out
-        return {self.what: [f.to_json() for f in self.fields]}
+        fields: dict[str, Any] = {self.what: [f.to_json() for f in self.fields]}
+        return fields | {"force_align": self.align} if self.align else fields
 
 
 @dataclass(frozen=True)
@@ -203,6 +223,11 @@ def check_type_name(name: str) -> None:
         )
 
 
+def type_def_from_json(name: str, body: Any) -> TypeDef:
+    """One type of canonical text, without a look at the types that it refers to."""
+    return _Parser().type_def(name, body)
+
+
 class _Parser:
     """Reads schema text that may come from anywhere; complains with MalformedEvent."""
 
@@ -229,9 +254,10 @@ class _Parser:
         return schema
 
     def check_references(self, kind: Kind, owner: TypeDef, types: dict[str, TypeDef]) -> None:
-        want = {"union": "table", "vector": ""}.get(kind.tag, kind.tag)
-        if kind.tag == "vector":
-            assert kind.item is not None
+        want = {"union": "table"}.get(kind.tag, kind.tag)
+        if kind.tag == "array" and owner.what != "struct":
+            raise self.fail(f"{owner.name} holds an array of fixed length and is no struct")
+        if kind.item is not None:
             self.check_references(kind.item, owner, types)
             return
         for name in kind.references():
@@ -256,7 +282,13 @@ class _Parser:
         defs = tuple(self.field(name, entry) for entry in fields)
         if len({f.name for f in defs}) != len(defs):
             raise self.fail(f"type {name!r} names a field twice")
-        return TypeDef(what, name, fields=defs)
+        return TypeDef(what, name, fields=defs, align=self.align(body, name))
+
+    def align(self, body: dict[str, Any], where: str) -> int:
+        align = body.get("force_align", 0)
+        if type(align) is not int or align not in {0, *ALIGNMENTS}:
+            raise self.fail(f"force_align of {where}")
+        return align
 
     def enum(self, name: str, body: dict[str, Any]) -> TypeDef:
         base, members = body["enum"], body.get("members")
@@ -291,6 +323,8 @@ class _Parser:
             optional=body.get("optional") is True,
             default=default,
             deprecated=body.get("deprecated") is True,
+            key=body.get("key") is True,
+            align=self.align(body, f"{owner}.{name}"),
         )
 
     def kind(self, body: Any, where: str, inside_vector: bool = False) -> Kind:
@@ -299,6 +333,10 @@ class _Parser:
                 return Kind(tag)
             case {"vector": item} if len(body) == 1 and not inside_vector:
                 return Kind("vector", item=self.kind(item, where, True))
+            case {"array": item, "length": int(length)} if len(body) == 2 and not inside_vector and 0 < length < 2**16:
+                inside = self.kind(item, where, True)
+                if inside.inline:
+                    return Kind("array", item=inside, length=length)
             case {"union": [*names]} if len(body) == 1 and not inside_vector and 0 < len(names) < 256:
                 if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
                     return Kind("union", names=tuple(names))

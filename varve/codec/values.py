@@ -110,8 +110,7 @@ def _key_item(f: FieldDef) -> str:
     name = f"e.{f.name}"
     if kind.tag in {"f32", "f64"}:
         return f"(x if (x := {name}) == x else NAN)"
-    if kind.tag == "vector":
-        assert kind.item is not None
+    if kind.item is not None:
         return f"{'floats' if kind.item.tag in {'f32', 'f64'} else 'items'}({name})"
     return name
 

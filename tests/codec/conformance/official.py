@@ -1,0 +1,405 @@
+"""The official tools as functions: flatc, the classes it generates, and the Builder of the Python runtime."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import math
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import flatbuffers.number_types as numbers
+
+from varve.codec import event_type
+from varve.codec.check import nanoseconds
+from varve.codec.declare import Declaration
+from varve.codec.event_type import compile_struct
+from varve.codec.fbs import single_bits
+from varve.codec.plan import inline_shape
+from varve.codec.schema import FieldDef, Kind
+
+INFINITE = re.compile(r'("(?:[^"\\]|\\.)*")|(-?)\b(inf|nan)\b')
+
+
+class Flatc:
+    """The official compiler. Each call works in a fresh folder, on many files at once: its start is what costs time."""
+
+    def __init__(self, command: str, folder: Path) -> None:
+        self.command = command
+        self.folder = folder
+        self.count = itertools.count()
+
+    def fresh(self, text: str) -> Path:
+        folder = self.folder / f"n{next(self.count)}"
+        folder.mkdir()
+        (folder / "schema.fbs").write_text(text, encoding="utf-8")
+        return folder
+
+    def run(self, folder: Path, *arguments: str) -> None:
+        done = subprocess.run([self.command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (
+            f"flatc {' '.join(arguments)[:200]}: {done.stdout}{done.stderr}\n{(folder / 'schema.fbs').read_text()}"
+        )
+
+    def refuses(self, text: str) -> str:
+        """What flatc says against a schema; empty when it accepts it."""
+        folder = self.fresh(text)
+        command = [self.command, "--cpp", "schema.fbs"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr if done.returncode else ""
+
+    def to_json(self, text: str, buffers: list[bytes]) -> list[Any]:
+        """Each buffer as flatc prints it, defaults too."""
+        folder = self.fresh(text)
+        names = [f"b{i}" for i in range(len(buffers))]
+        for name, data in zip(names, buffers, strict=True):
+            (folder / f"{name}.bin").write_bytes(data)
+        self.run(
+            folder,
+            "--json",
+            "--strict-json",
+            "--defaults-json",
+            "--raw-binary",
+            "schema.fbs",
+            "--",
+            *(f"{n}.bin" for n in names),
+        )
+        return [parsed((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names]
+
+    def to_binary(self, text: str, values: list[Any], *flags: str) -> list[bytes]:
+        """What flatc encodes from JSON."""
+        folder = self.fresh(text)
+        names = [f"j{i}" for i in range(len(values))]
+        for name, value in zip(names, values, strict=True):
+            (folder / f"{name}.json").write_text(dumped(value), encoding="utf-8")
+        self.run(folder, "--binary", *flags, "schema.fbs", *(f"{name}.json" for name in names))
+        return [(folder / f"{name}.bin").read_bytes() for name in names]
+
+    def to_python(self, text: str) -> str:
+        """Classes that flatc generates, importable; gives their package: the text must have no namespace."""
+        package = f"generated{next(self.count)}"
+        folder = self.fresh(f"namespace {package};\n{text}")
+        self.run(folder, "--python", "schema.fbs")
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+        return package
+
+
+def parsed(text: str) -> Any:
+    """The JSON of flatc, which has inf and nan."""
+    special = {"inf": "Infinity", "nan": "NaN"}
+    return json.loads(INFINITE.sub(lambda m: m[1] or ("-" if m[2] and m[3] == "inf" else "") + special[m[3]], text))
+
+
+def dumped(value: Any) -> str:
+    text = json.dumps(value)
+    return re.sub(
+        r'("(?:[^"\\]|\\.)*")|\b(Infinity|NaN)\b', lambda m: m[1] or {"Infinity": "inf", "NaN": "nan"}[m[2]], text
+    )
+
+
+# -- values as flatc has them ----------------------------------------------------------------------------------------
+
+
+def as_json(declared: Declaration, event: Any, deprecated: bool = True) -> dict[str, Any]:
+    """The fields that flatc prints, with enums as numbers; without the deprecated ones what its accessors give."""
+    out: dict[str, Any] = {}
+    for f in declared.fields:
+        value = getattr(event, f.name)
+        if value is None or (f.deprecated and not deprecated):
+            continue
+        if f.kind.tag == "union":
+            out[f"{f.name}_type"] = type(value).__varve__.name
+        out[f.name] = json_value(f.kind, value, declared, deprecated)
+    return out
+
+
+def json_value(kind: Kind, value: Any, declared: Declaration, deprecated: bool) -> Any:
+    match kind.tag:
+        case "bytes":
+            return list(value)
+        case "decimal":
+            return str(value)
+        case "datetime":
+            return nanoseconds(value)
+        case "uuid":
+            return {"bytes": list(value.bytes)}
+        case "enum":
+            return int(value)
+        case "vector" | "array":
+            assert kind.item is not None
+            if kind.item.tag == "bytes":
+                return [{"data": list(one)} for one in value]
+            return [json_value(kind.item, one, declared, deprecated) for one in value]
+        case "table" | "struct":
+            return as_json(declared.declaration_of(kind.name), value, deprecated)
+        case "union":
+            return as_json(type(value).__varve__, value, deprecated)
+    return value
+
+
+def same(kind: Kind, printed: Any, want: Any, declared: Declaration) -> bool:
+    """Whether what flatc printed is the value: it rounds floats, and spells enums."""
+    match kind.tag:
+        case "f32" | "f64":
+            if math.isnan(want) or math.isinf(want):
+                return str(float(printed)) == str(want)
+            return math.isclose(printed, want, rel_tol=1e-6, abs_tol=1e-6)
+        case "enum":
+            return enum_number(kind.name, printed, declared) == want
+        case "vector" | "array":
+            assert kind.item is not None
+            if kind.item.tag == "bytes":
+                return [item.get("data", []) for item in printed] == [item["data"] for item in want]
+            pairs = zip(printed, want, strict=True)
+            return len(printed) == len(want) and all(same(kind.item, p, w, declared) for p, w in pairs)
+        case "table" | "struct":
+            return same_record(declared.declaration_of(kind.name), printed, want)
+    return bool(printed == want)
+
+
+def same_record(declared: Declaration, printed: Any, want: Any) -> bool:
+    # Asked for defaults, flatc prints null and NONE for what is absent.
+    printed = {name: value for name, value in printed.items() if value not in (None, "NONE") or name in want}
+    assert set(printed) == set(want), (declared, printed, want)
+    for f in declared.fields:
+        if f.name not in want:
+            continue
+        if f.kind.tag == "union":
+            member = declared.declaration_of(want[f"{f.name}_type"])
+            assert printed[f"{f.name}_type"] == member.name
+            assert same_record(member, printed[f.name], want[f.name])
+            continue
+        assert same(f.kind, printed[f.name], want[f.name], declared), (declared, f, printed[f.name], want[f.name])
+    return True
+
+
+def enum_number(name: str, printed: Any, declared: Declaration) -> int:
+    if not isinstance(printed, str):
+        return int(printed)
+    cls = declared.enum_of(name)
+    bits = {label: 1 << bit for label, bit in single_bits(event_definition(name, declared))}
+    return sum(bits[word] if bits else int(cls[word]) for word in printed.split())
+
+
+def event_definition(name: str, declared: Declaration) -> Any:
+    from varve.codec.declare import enum_def
+
+    return enum_def(name, declared.enum_of(name))
+
+
+# -- the official accessors ------------------------------------------------------------------------------------------
+
+
+def camel(name: str) -> str:
+    out = name[0].upper()
+    i = 1
+    while i < len(name):
+        if name[i] == "_" and i + 1 < len(name):
+            i += 1
+            out += name[i].upper()
+        else:
+            out += name[i]
+        i += 1
+    return out
+
+
+class Accessors:
+    """Reads buffers field by field through the classes that flatc generated."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def cls(self, name: str) -> Any:
+        return getattr(importlib.import_module(f"{self.package}.{name}"), name)
+
+    def event(self, declared: Declaration, data: bytes) -> dict[str, Any]:
+        return self.record(declared, self.cls(declared.name).GetRootAs(data, 0))
+
+    def record(self, declared: Declaration, found: Any) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for f in declared.fields:
+            if f.deprecated:
+                assert not hasattr(found, camel(f.name))
+                continue
+            value = self.field(declared, f, found)
+            if value is not None:
+                out[f.name] = value
+            if f.kind.tag == "union" and value is not None:
+                out[f"{f.name}_type"] = f.kind.names[getattr(found, camel(f.name) + "Type")() - 1]
+        return out
+
+    def field(self, declared: Declaration, f: FieldDef, found: Any) -> Any:
+        name, kind = camel(f.name), f.kind
+        if kind.tag == "array":
+            assert kind.item is not None
+            if kind.item.tag == "struct":
+                return [self.inline(kind.item, getattr(found, name)(i), declared) for i in range(kind.length)]
+            return [self.inline(kind.item, item, declared) for item in getattr(found, name)()]
+        if kind.tag in {"vector", "bytes"}:
+            if getattr(found, name + "IsNone")():
+                return None
+            item = kind.item or Kind("u8")
+            get = getattr(found, name)
+            return [self.inline(item, get(i), declared) for i in range(getattr(found, name + "Length")())]
+        if kind.tag == "union":
+            number = getattr(found, name + "Type")()
+            if not number:
+                return None
+            table = getattr(found, name)()
+            member = self.cls(kind.names[number - 1])()
+            member.Init(table.Bytes, table.Pos)
+            return self.record(declared.declaration_of(kind.names[number - 1]), member)
+        if declared.what == "struct" and kind.tag in {"struct", "uuid"}:
+            held = self.cls(kind.name or "UUID")()
+            return self.inline(kind, getattr(found, name)(held), declared)
+        value = getattr(found, name)()
+        return None if value is None else self.inline(kind, value, declared)
+
+    def inline(self, kind: Kind, value: Any, declared: Declaration) -> Any:
+        match kind.tag:
+            case "str" | "decimal":
+                return value.decode()
+            case "bytes":
+                return {"data": [value.Data(i) for i in range(value.DataLength())]}
+            case "uuid":
+                return {"bytes": list(value.Bytes())}
+            case "table" | "struct":
+                return self.record(declared.declaration_of(kind.name), value)
+        return value
+
+
+# -- the official Builder --------------------------------------------------------------------------------------------
+
+FLAGS = {
+    "bool": numbers.BoolFlags,
+    "u8": numbers.Uint8Flags,
+    "u16": numbers.Uint16Flags,
+    "u32": numbers.Uint32Flags,
+    "u64": numbers.Uint64Flags,
+    "i8": numbers.Int8Flags,
+    "i16": numbers.Int16Flags,
+    "i32": numbers.Int32Flags,
+    "i64": numbers.Int64Flags,
+    "f32": numbers.Float32Flags,
+    "f64": numbers.Float64Flags,
+}
+
+
+class Building:
+    """Encodes an event with the official Builder: fields in any order, defaults left out, and fields that a newer schema
+    added at the end. Tables with the same vtable share it, as the Builder does."""
+
+    def __init__(self, chance: random.Random, newer: int) -> None:
+        self.chance = chance
+        self.newer = newer
+        self.builder = flatbuffers.Builder(0)
+
+    def event(self, declared: Declaration, event: Any) -> bytes:
+        self.builder.Finish(self.table(declared, event))
+        return bytes(self.builder.Output())
+
+    def shape(self, kind: Kind, declared: Declaration) -> tuple[int, int, str]:
+        return inline_shape(kind, lambda name: compile_struct(declared.declaration_of(name)).plan, declared.base_of)
+
+    def table(self, declared: Declaration, event: Any) -> int:
+        slots: list[tuple[int, Kind, Any, Any]] = []
+        number = 0
+        for f in declared.fields:
+            value = getattr(event, f.name)
+            number += f.kind.tag == "union"
+            if value is not None:
+                if f.kind.tag == "union":
+                    slots.append((number - 1, Kind("u8"), f.kind.names.index(type(value).__varve__.name) + 1, None))
+                kind = f.kind
+                slots.append(
+                    (
+                        number,
+                        kind,
+                        value if kind.inline else self.behind(kind, value, declared),
+                        self.left_out(f, declared),
+                    )
+                )
+            number += 1
+        slots += [(number + extra, Kind("u64"), 2**63 + extra, None) for extra in range(self.newer)]
+        self.chance.shuffle(slots)
+        self.builder.StartObject(number + self.newer)
+        for index, kind, value, default in slots:
+            self.slot(index, kind, value, default, declared)
+        return int(self.builder.EndObject())
+
+    def left_out(self, f: FieldDef, declared: Declaration) -> Any:
+        """The value of a number that need not be written."""
+        if f.optional or not f.kind.inline or f.kind.tag in {"struct", "uuid"}:
+            return None
+        from varve.codec.json import absent_object
+
+        return absent_object(f.kind, f.default, declared)
+
+    def slot(self, index: int, kind: Kind, value: Any, default: Any, declared: Declaration) -> None:
+        builder = self.builder
+        if default is not None and value == default and self.chance.random() < 0.7:
+            return
+        if not kind.inline:
+            builder.PrependUOffsetTRelative(value)
+        else:
+            self.put(kind, value, declared)
+        builder.Slot(index)
+
+    def put(self, kind: Kind, value: Any, declared: Declaration) -> None:
+        if kind.tag in {"struct", "uuid"}:
+            size, align, _ = self.shape(kind, declared)
+            raw = value.bytes if kind.tag == "uuid" else compile_struct(declared.declaration_of(kind.name)).pack(value)
+            self.builder.Prep(align, size)
+            self.builder.head -= size
+            self.builder.Bytes[self.builder.head : self.builder.head + size] = raw
+            return
+        tag = {"enum": declared.base_of(kind.name) if kind.tag == "enum" else "", "datetime": "i64"}.get(
+            kind.tag, kind.tag
+        )
+        number = (
+            nanoseconds(value) if kind.tag == "datetime" else value if tag in {"bool", "f32", "f64"} else int(value)
+        )
+        self.builder.Prepend(FLAGS[tag], number)
+
+    def behind(self, kind: Kind, value: Any, declared: Declaration) -> int:
+        match kind.tag:
+            case "str" | "decimal":
+                return int(self.builder.CreateString(str(value)))
+            case "bytes":
+                return int(self.builder.CreateByteVector(value))
+            case "table":
+                return self.table(declared.declaration_of(kind.name), value)
+            case "union":
+                return self.table(type(value).__varve__, value)
+        item = kind.item
+        assert item is not None
+        if item.tag == "bytes":
+            offsets = [self.blob(one) for one in value]
+        else:
+            offsets = [one if item.inline else self.behind(item, one, declared) for one in value]
+        size, align, _ = self.shape(item, declared)
+        self.builder.StartVector(size, len(offsets), align)
+        for one in reversed(offsets):
+            if item.inline:
+                self.put(item, one, declared)
+            else:
+                self.builder.PrependUOffsetTRelative(one)
+        return int(self.builder.EndVector())
+
+    def blob(self, value: bytes) -> int:
+        data = self.builder.CreateByteVector(value)
+        self.builder.StartObject(1)
+        self.builder.PrependUOffsetTRelativeSlot(0, data, 0)
+        return int(self.builder.EndObject())
+
+
+def official(cls: Any, event: Any, chance: random.Random, newer: int = 0) -> bytes:
+    """The event as the official Builder writes it."""
+    return Building(chance, newer).event(event_type(cls).declaration, event)

@@ -121,9 +121,10 @@ def _spelled(event: object) -> str:
     if isinstance(event, type):
         return f"the class {event.__name__} itself: append an instance"
     name = type(event).__name__
-    if hasattr(event, "__varve__") and event.__varve__.cls is not type(event):
+    declared = getattr(event, "__varve__", None)
+    if declared is not None and declared.cls is not type(event):
         return f"{name}, a subclass of an event class without a declaration of its own: decorate it with @varve.event"
-    if hasattr(event, "__varve__"):
+    if declared is not None:
         return f"{name}: declare it too, db.stream(name, ... | {name})"
     if isinstance(event, list | tuple):
         return f"a {name}: append_batch takes several events"

@@ -74,7 +74,7 @@ def main() -> int:
         parser.error("--limit must be at least 1")
     try:
         dataset = options.dataset or find_dataset()
-        print(f"reading {dataset.name}", file=sys.stderr, flush=True)
+        print(f"reading {dataset.name} (the whole takes about a minute and 70 MB)", file=sys.stderr, flush=True)
         rows = read_rows(dataset, options.limit)
         lines = write(options.path, rows)
     except varve.IdempotencyConflict as error:

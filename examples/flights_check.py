@@ -60,7 +60,7 @@ def compare(db: varve.Varve, rows: list[Row]) -> None:
         raise MismatchError(f"the store holds {db.next_global_sequence:,} events, the source {len(rows):,} flights")
     lengths: Counter[str | int] = Counter()
     replay = db.global_reader().iter_from(0)
-    for start in track(range(0, len(rows), READ_CHUNK), "reading back and comparing"):
+    for start in track(range(0, len(rows), READ_CHUNK), "a second process reads back and compares"):
         for global_sequence, row in enumerate(rows[start : start + READ_CHUNK], start=start):
             recorded = next(replay)
             stream_id = stream_id_of(row)

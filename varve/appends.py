@@ -58,12 +58,14 @@ class StreamTypes:
             raise _too_large(event_type.name, len(buffer))
         return event_type, buffer
 
-    def encode_all(self, events: Iterable[object]) -> list[tuple[EventType, list[bytes]]]:
-        """Events as runs of one type each. Raises as ``encode`` does; the message tells which event of the batch it
-        was."""
+    def encode_all(self, events: Iterable[object]) -> tuple[list[tuple[EventType, list[bytes]]], int]:
+        """Events as runs of one type each, and their bytes in all.
+
+        Raises as ``encode`` does; a note on the error tells which event of the batch it was.
+        """
         batch = events if isinstance(events, list | tuple) else list(_iterable(events, "append_batch takes events"))
         if not batch:
-            return []
+            return [], 0
         try:
             if len(set(map(type, batch))) == 1:
                 first = self.of(batch[0])
@@ -79,13 +81,16 @@ class StreamTypes:
                         bufs = []
                         runs.append((event_type, bufs))
                     bufs.append(event_type.pack(event))
+            total = 0
             for event_type, bufs in runs:
-                if max(map(len, bufs)) > limits.EVENT_BYTES_MAX:
+                run_bytes = sum(map(len, bufs))
+                total += run_bytes
+                if run_bytes > limits.EVENT_BYTES_MAX and max(map(len, bufs)) > limits.EVENT_BYTES_MAX:
                     raise _too_large(event_type.name, max(map(len, bufs)))
         except (EventTypeError, ValueError) as exc:
             _tell_which(exc, batch, self)
             raise
-        return runs
+        return runs, total
 
 
 def _tell_which(exc: BaseException, batch: list[object] | tuple[object, ...], types: StreamTypes) -> None:
@@ -151,6 +156,7 @@ def append_one(
         None if metadata is None else encode_metadata(metadata),
         expected if expected is ANY else check_expected(expected),
         id_key,
+        len(buffer),
     )
 
 
@@ -163,7 +169,8 @@ def append_batch(
 ) -> AppendRequest:
     """Events to one stream; no parts for an empty batch."""
     id_key = encode_stream_id(stream_id)
-    parts: list[Part] = [(id_key, event_type, bufs) for event_type, bufs in types.encode_all(events)]
+    runs, payload_bytes = types.encode_all(events)
+    parts: list[Part] = [(id_key, event_type, bufs) for event_type, bufs in runs]
     return AppendRequest(
         types.stream,
         stream_id,
@@ -171,6 +178,7 @@ def append_batch(
         None if metadata is None else encode_metadata(metadata),
         expected if expected is ANY else check_expected(expected),
         id_key,
+        payload_bytes,
     )
 
 
@@ -181,6 +189,7 @@ def append_many(
     known: dict[tuple[type, StreamId], bytes] = {}
     parts: list[Part] = []
     last_key, last_type = b"", None
+    payload_bytes = 0
     bufs: list[bytes] = []
     by_class = types._by_class  # noqa: SLF001 - this file's own class
     for index, item in enumerate(_iterable(items, "append_many takes (stream id, event) pairs")):
@@ -194,6 +203,7 @@ def append_many(
                 id_key = known[type(stream_id), stream_id] = encode_stream_id(stream_id)
             event_type = by_class.get(type(event)) or types.of(event)
             buffer = event_type.pack(event)
+            payload_bytes += len(buffer)
             if len(buffer) > limits.EVENT_BYTES_MAX:
                 raise _too_large(event_type.name, len(buffer))
         except (TypeError, ValueError) as exc:
@@ -211,7 +221,9 @@ def append_many(
             bufs = [buffer]
             parts.append((id_key, event_type, bufs))
             last_key, last_type = id_key, event_type
-    return AppendRequest(types.stream, None, parts, None if metadata is None else encode_metadata(metadata))
+    return AppendRequest(
+        types.stream, None, parts, None if metadata is None else encode_metadata(metadata), payload_bytes=payload_bytes
+    )
 
 
 def commit_request(appends: list[AppendRequest], key: IdempotencyKey | None) -> CommitRequest:

@@ -429,8 +429,8 @@ class Session:
                 append_runs(gained, ((sequence, count),))
             lengths[number] = length + count
             sequence += count
-            plan.payload_bytes += len(bufs[0]) if count == 1 else sum(map(len, bufs))
         append_runs(plan.name_runs.setdefault(name_number, []), ((begun, sequence - begun),))
+        plan.payload_bytes += append.payload_bytes
         plan.events += sequence - begun
         plan.runs += len(parts)
         plan.parts.append((append.metadata, parts))

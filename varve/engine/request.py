@@ -40,6 +40,7 @@ class AppendRequest:
     """One append call: parts of streams of one name, in order.
 
     ``expected`` and ``id_key`` go together: what the stream of that id must hold, also where there are no parts.
+    ``payload_bytes`` is the length of all events together.
     """
 
     stream: str
@@ -48,6 +49,7 @@ class AppendRequest:
     metadata: bytes | None = None
     expected: ExpectedVersion = ANY
     id_key: bytes = b""
+    payload_bytes: int = 0
 
     @property
     def count(self) -> int:

@@ -17,15 +17,14 @@ import lmdb
 
 from varve import limits
 from varve.codec.evolve import incompatibilities
-from varve.engine import files
+from varve.engine.failures import failed, outcome_unknown
 from varve.engine.plan import Plan, PlannedPart
+from varve.engine.put import put_blocks, put_index, put_meta
 from varve.engine.request import AppendRequest, CommitRequest, Committed, Segment, TypeDeclaration
 from varve.engine.single import apply_single
 from varve.engine.snapshot import Snapshot, corrupted
 from varve.errors import (
-    CommitOutcomeUnknown,
     CorruptedStore,
-    DiskFull,
     ForkedStore,
     HandleUnusable,
     IdempotencyConflict,
@@ -42,7 +41,7 @@ from varve.expected import ANY, holds
 from varve.layout import keys, records
 from varve.layout.block import Block, BlockDraft, MalformedBlock, crc_holds
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
-from varve.layout.runs import RUN_EVENTS_MAX, append_runs, decode_runs, encode_runs, split_entries
+from varve.layout.runs import RUN_EVENTS_MAX, append_runs, decode_runs
 
 if TYPE_CHECKING:
     from varve.engine.catalog import Catalog
@@ -210,7 +209,7 @@ class Session:
         if isinstance(exc, lmdb.MapResizedError):
             return StoreFull(f"{path}: another process wrote beyond this handle's map_bytes; open it again", path=path)
         if isinstance(exc, lmdb.PanicError):
-            return self._poison_unknown()
+            return outcome_unknown(self.environment)
         return StoreFailed(f"{path}: cannot begin a commit: {exc}", path=path, reason=str(exc))
 
     # -- state -------------------------------------------------------------------------------------
@@ -516,11 +515,11 @@ class Session:
                     continue
                 frames.append((keys.log_key(draft.first), frame))
                 if len(frames) == _PUT_BLOCKS:
-                    self._put_blocks(cursor, frames)
+                    put_blocks(self, cursor, frames)
                     frames = []
-            self._put_blocks(cursor, frames)
-        self._write_index(plan)
-        self._write_meta(plan)
+            put_blocks(self, cursor, frames)
+        put_index(self, plan)
+        put_meta(self, plan)
         for number in plan.stream_runs:
             state.stream_ends.pop(number, None)
         for number in plan.name_runs:
@@ -536,54 +535,6 @@ class Session:
     ) -> None:
         """What the state becomes once this is committed."""
         self._written = _Written(record, tail, time_ns, payload_bytes, lengths)
-
-    def _put_blocks(self, cursor: lmdb.Cursor[memoryview], frames: list[tuple[bytes, bytes]]) -> None:
-        if frames and cursor.putmulti(frames, append=True) != (len(frames), len(frames)):
-            raise CorruptedStore(
-                f"{self.environment.path}: the log holds a block behind its end", path=self.environment.path
-            )
-
-    def _write_index(self, plan: Plan) -> None:
-        entries: list[tuple[bytes, bytes]] = []
-        for number, gained in sorted(plan.stream_runs.items()):
-            is_new = number >= self.state.record.next_stream
-            position, last = (0, b"") if is_new else self.last_stream_entry(number)
-            runs = decode_runs(last)
-            append_runs(runs, gained)
-            for entry in split_entries(runs):
-                entries.append((keys.stream_entry_key(number, position), encode_runs(entry)))
-                position += sum(count for _, count in entry)
-        for number, gained in sorted(plan.name_runs.items()):
-            runs = [] if number >= self.state.record.next_name else decode_runs(self.last_name_entry(number)[1])
-            append_runs(runs, gained)
-            entries += [(keys.name_entry_key(number, entry[0][0]), encode_runs(entry)) for entry in split_entries(runs)]
-        with self.open.cursor(self.environment.index) as cursor:
-            cursor.putmulti(entries)
-
-    def _write_meta(self, plan: Plan) -> None:
-        with self.open.cursor(self.environment.meta) as cursor:
-            if plan.names or plan.types or plan.streams:
-                cursor.putmulti(sorted(self._declarations(plan)))
-            if plan.token is not None:
-                record = IdempotencyRecord(plan.first_sequence, plan.events, plan.digest)
-                cursor.put(keys.idempotency_key(plan.token), record.encode())
-            cursor.put(keys.STORE_RECORD_KEY, plan.record.encode())
-
-    def _declarations(self, plan: Plan) -> Iterator[tuple[bytes, bytes]]:
-        for name, number in plan.names.items():
-            yield keys.name_key(number), name.encode()
-            yield keys.name_lookup_key(name), records.encode_name_number(number)
-        versions: dict[str, list[int]] = {}
-        for number, declared in plan.types.values():
-            yield keys.type_key(number), declared.encode()
-            versions.setdefault(declared.name, []).append(number)
-        for type_name, numbers in versions.items():
-            key = keys.type_lookup_key(type_name)
-            older = self.find_meta(key)
-            yield key, records.encode_numbers([*(records.decode_numbers(older) if older is not None else []), *numbers])
-        for (name_number, id_key), number in plan.streams.items():
-            yield keys.stream_lookup_key(name_number, id_key), records.encode_stream_number(number)
-            yield keys.stream_key(number), records.encode_stream(name_number, id_key)
 
     # -- ending ------------------------------------------------------------------------------------
 
@@ -621,6 +572,13 @@ class Session:
         if transaction is not None and not self.environment.is_forked:
             transaction.abort()
 
+    def _failed(self, exc: lmdb.Error, payload_bytes: int) -> VarveError:
+        """End the transaction and say what its failure means."""
+        transaction, self.transaction = self.transaction, None
+        if transaction is not None:
+            transaction.abort()
+        return failed(self.environment, exc, payload_bytes)
+
     def located(self, committed: Committed, request: CommitRequest) -> Committed:
         """Positions of a replayed commit, read from the log; any other as it is."""
         if committed.replayed:
@@ -630,50 +588,6 @@ class Session:
                     committed.segments.append(log_segments(snapshot, first, first + append.count))
                     first += append.count
         return committed
-
-    def _failed(self, exc: lmdb.Error, payload_bytes: int) -> VarveError:
-        """What a failed write or commit means. Truth comes from beginning a write transaction: LMDB refuses it (panic)
-        exactly when the meta page's write failed, and then nobody knows; otherwise nothing was committed."""
-        path = self.environment.path
-        transaction, self.transaction = self.transaction, None
-        if transaction is not None:
-            transaction.abort()
-        try:
-            self.environment.env.begin(write=True).abort()
-        except lmdb.Error:
-            return self._poison_unknown()
-        if isinstance(exc, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.BadTxnError):
-            return self.environment.read_error(exc)
-        if isinstance(exc, lmdb.MapFullError):
-            return StoreFull(
-                f"{path}: the reserved map is full; nothing was written. Close the store everywhere and open it with a larger "
-                "map_bytes",
-                path=path,
-            )
-        if isinstance(exc, lmdb.TxnFullError):
-            return TooManyItems(
-                f"{path}: the transaction changes too many pages; nothing was written. Append in smaller batches",
-                limit_name="TRANSACTION_BYTES_MAX",
-                limit=limits.TRANSACTION_BYTES_MAX,
-            )
-        if (
-            isinstance(exc, lmdb.DiskError)
-            or exc.code in files.SPACE_ERRORS
-            or files.free_bytes(path) < 2 * payload_bytes + 2**20
-        ):
-            return DiskFull(
-                f"{path}: no room on the file system ({exc}); nothing was written. Free some and retry", path=path
-            )
-        return self.environment.fail(f"the disk failed during a commit ({exc}); nothing of it was written", str(exc))
-
-    def _poison_unknown(self) -> VarveError:
-        path = self.environment.path
-        message = (
-            f"{path}: the last step of a commit failed; whether it was written shows when the store is opened again. This handle "
-            "refuses everything until then. A retry under the same idempotency key is safe"
-        )
-        self.environment.refusal = lambda: CommitOutcomeUnknown(message, path=path)
-        return CommitOutcomeUnknown(message, path=path)
 
 
 def check_evolution(declaration: TypeDeclaration, stored_schema: bytes) -> None:

@@ -30,13 +30,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--tiny", action="store_true", help="sizes at which the figures mean nothing: does it run?")
     parser.add_argument(
-        "--only", metavar="NAME", action="append", help="cases whose name contains NAME (may be repeated)"
+        "--only", metavar="NAME", action="append", help="the case NAME, or every case whose name contains it"
     )
     parser.add_argument("--rounds", type=int, help="rounds of the long comparisons")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     options = parser.parse_args(arguments)
-    chosen = [name for name in CASES if not options.only or any(part in name for part in options.only)]
+    wanted = options.only or [""]
+    # A case's whole name means that case; anything else, every case that has it in its name.
+    chosen = [name for name in CASES if any(part == name or (part not in CASES and part in name) for part in wanted)]
     if options.list or not chosen:
         print("\n".join(CASES))
         return 0 if options.list else 2

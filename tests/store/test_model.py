@@ -25,6 +25,7 @@ from store_models import OrderPlaced, OrderShipped, placed, shipped
 import varve
 from varve import ops
 from varve.engine.snapshot import Snapshot as EngineSnapshot
+from varve.layout.runs import decode_runs, encode_runs
 from varve.testing import ManualClock
 
 EXAMPLES = int(os.environ.get("VARVE_MODEL_EXAMPLES", "50"))
@@ -408,11 +409,20 @@ def broken_merge(runs: list[tuple[int, int]], gained: Any) -> None:
             runs.append((first, count))
 
 
+def broken_append_one(position: int, entry: bytes, sequence: int, _next_position: int) -> tuple[int, bytes]:
+    """The same mistake on the short way of single appends."""
+    runs = decode_runs(entry)
+    broken_merge(runs, ((sequence, 1),))
+    return position, b"".join(encode_runs([run]) for run in runs)
+
+
 @pytest.mark.parametrize("broken", ["runs merge wrongly", "a past snapshot shows one event more"])
 def test_the_machine_notices_a_broken_store(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine can fail: with the code broken on purpose it finds an example within its budget."""
     if broken == "runs merge wrongly":
-        monkeypatch.setattr("varve.engine.commit.append_runs", broken_merge)
+        for place in ("commit", "put"):
+            monkeypatch.setattr(f"varve.engine.{place}.append_runs", broken_merge)
+        monkeypatch.setattr("varve.engine.single.append_one", broken_append_one)
     else:
         whole = EngineSnapshot.next_sequence.fget
         shown = property(lambda self: whole(self) + (self.limit is not None and self.limit < self.record.next_sequence))

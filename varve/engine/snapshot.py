@@ -465,12 +465,16 @@ class Snapshot:
 
     def _next_name_entry(self, number: int, sequence: int) -> tuple[int, list[tuple[int, int]]] | None:
         """The first index entry of a name behind a sequence."""
-        with self._lock, self.transaction.cursor(self._environment.index) as cursor:
-            key = keys.name_entry_key(number, sequence)
-            if not cursor.set_range(key):
-                return None
-            found, value = cursor.item()
-            return (keys.entry_position(found), decode_runs(value)) if found[:3] == key[:3] else None
+        key = keys.name_entry_key(number, sequence)
+        with self._lock:
+            try:
+                with self.transaction.cursor(self._environment.index) as cursor:
+                    if not cursor.set_range(key):
+                        return None
+                    found, value = cursor.item()
+                    return (keys.entry_position(found), decode_runs(value)) if found[:3] == key[:3] else None
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
 
     def _index_gap(self, where: str) -> CorruptedStore:
         return CorruptedStore(

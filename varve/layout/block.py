@@ -89,7 +89,6 @@ _FULL_TABLE = FRAME_HEADER_BYTES + 8 + _FULL_VTABLE_BYTES + 4
 
 _HOT = struct.Struct(f"<III4s{len(_HOT_VTABLE)}siIQQ{len(COLUMNS) - 1}I")
 _FULL = struct.Struct(f"<III4s{_FULL_VTABLE_BYTES}s4xiIQQ{len(COLUMNS) - 1}I")
-_FRAME = struct.Struct("<II")
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _I32 = struct.Struct("<i")
@@ -254,14 +253,8 @@ class Block:
         return runs
 
     def run_columns(self) -> Iterator[tuple[int, int, int, int]]:
-        """The runs as plain tuples (stream, type, first stream sequence, count): the cheap way over all of them."""
-        return zip(
-            self.column("run_streams"),
-            self.column("run_types"),
-            self.column("run_firsts"),
-            self.column("run_counts"),
-            strict=True,
-        )
+        """The runs as plain tuples (stream, type, first stream sequence, count)."""
+        return zip(*self.run_lists(), strict=True)
 
     def run_lists(self) -> tuple[list[int], list[int], list[int], list[int]]:
         """The runs as lists by column: streams, types, first stream sequences, counts."""

@@ -49,7 +49,6 @@ def log_sequence(key: bytes | memoryview) -> int:
 STREAM_TAG = 1
 NAME_TAG = 2
 STREAM_ENTRY_BYTES = _STREAM_ENTRY.size
-NAME_ENTRY_BYTES = _NAME_ENTRY.size
 
 
 def stream_entry_key(stream_number: int, first_stream_sequence: int) -> bytes:
@@ -102,9 +101,6 @@ def type_lookup_key(type_name: str) -> bytes:
 def stream_lookup_key(name_number: int, id_key: bytes) -> bytes:
     """Meta key of a stream's number."""
     return b"\x05" + _U16.pack(name_number) + id_key
-
-
-STREAM_LOOKUP_PREFIX_BYTES = 3
 
 
 def stream_key(stream_number: int) -> bytes:

@@ -26,8 +26,6 @@ _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _IDEMPOTENCY = struct.Struct("<QQ16s")
 
-STORE_RECORD_BYTES = _STORE.size
-
 
 class StoreRecord(NamedTuple):
     """The store's own record.

@@ -87,6 +87,15 @@ DATABASES_MAX: Final = 16
 PINNED_SNAPSHOTS_MAX: Final = 32
 """Beyond this many live snapshots a read copies its block instead of pinning one more."""
 
+GROUP_COMMITS_MAX: Final = 4_096
+"""Commits that share one write transaction."""
+
+GROUP_BYTES_MAX: Final = 8 * 2**20
+"""Encoded events of commits that share one write transaction; a larger one has one to itself."""
+
+HELPER_IDLE_S: Final = 5.0
+"""The thread that serves waiting appends ends after this long without any."""
+
 COPIED_EVENT_BYTES_MAX: Final = 4 * 2**10
 """A typed get copies an event up to this size: cheaper than a pin."""
 

@@ -1,35 +1,33 @@
-"""Commits: checked appends in, positions out.
+"""The write transaction: checked appends in, positions out.
 
-A commit holds LMDB's writer lock from its first look at the store to its fsync. It checks every expectation, gives
-numbers and sequences, builds blocks, writes the three sub-databases and commits; all or nothing. What it remembers for
-the next one (the open tail, lengths of streams) is used only if nobody else has committed since, told by LMDB's
-transaction number.
+A session holds LMDB's writer lock from its first look at the store to its fsync. Requests are applied to it one after
+the other, each a commit of its own in the log: its expectations are checked, numbers and sequences given, nothing is
+written yet, so that a refused one leaves no trace among the others. ``commit`` builds the blocks of all of them,
+writes the three sub-databases and makes them durable, all or nothing. What is remembered for the next session (the
+open tail, lengths of streams) is used only if nobody else has committed since, told by LMDB's transaction number.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import lmdb
 
 from varve import limits
 from varve.codec.evolve import incompatibilities
 from varve.engine.failures import failed, outcome_unknown
-from varve.engine.plan import Plan, PlannedPart
+from varve.engine.plan import Pending, Plan, PlannedPart
 from varve.engine.put import put_blocks, put_index, put_meta
 from varve.engine.request import AppendRequest, CommitRequest, Committed, Segment, TypeDeclaration
+from varve.engine.side import Overlay, merge_effects, put_effects, run_effects
 from varve.engine.single import apply_single
 from varve.engine.snapshot import Snapshot, corrupted
 from varve.errors import (
     CorruptedStore,
     ForkedStore,
-    HandleUnusable,
     IdempotencyConflict,
     InvalidInput,
-    ReadonlyStore,
     SchemaConflict,
     StoreFailed,
     StoreFull,
@@ -44,14 +42,12 @@ from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
 from varve.layout.runs import RUN_EVENTS_MAX, append_runs, decode_runs
 
 if TYPE_CHECKING:
-    from varve.engine.catalog import Catalog
-    from varve.engine.environment import Environment
-    from varve.engine.snapshot import CheckedBlocks
+    from varve.engine.writer import Writer
 
 _PUT_BLOCKS = 256
 
 
-class _State:
+class State:
     """What a writer knows of the store as of one commit."""
 
     def __init__(self, record: StoreRecord, tail: BlockDraft | None, last_time_ns: int) -> None:
@@ -74,119 +70,13 @@ class _Written(NamedTuple):
     lengths: dict[int, int]
 
 
-class Writer:
-    """The writing side of a handle: one commit at a time, from any thread."""
-
-    def __init__(
-        self, environment: Environment, catalog: Catalog, checked: CheckedBlocks, clock: Callable[[], int]
-    ) -> None:
-        self.environment = environment
-        self.catalog = catalog
-        self.checked = checked
-        self.clock = clock
-        self.state: _State | None = None
-        self.last_id = -1
-        self._lock: Any = threading.RLock()  # one that knows its owner: see _free_left_over
-        self._session: Session | None = None
-        self._user_runs = False
-
-    def commit(self, request: CommitRequest) -> Committed:
-        """Make one commit durable. Raises what was refused; then nothing of it is written."""
-        self._check_entry()
-        with self._lock:
-            session = self._enter()
-            try:
-                committed = session.apply(request)
-                session.commit()
-            finally:
-                self._leave(session)
-        return session.located(committed, request) if committed.replayed else committed
-
-    @contextlib.contextmanager
-    def session(self) -> Iterator[Session]:
-        """The write transaction, begun, used and ended on this thread; aborted unless ``commit`` was called."""
-        self._check_entry()
-        with self._lock:
-            session = self._enter()
-            try:
-                self._user_runs = True
-                yield session
-            finally:
-                self._user_runs = False
-                self._leave(session)
-
-    @property
-    def _is_mine(self) -> bool:
-        """Whether this thread is inside ``db.write(fn)``: the only commit in which code of the user runs."""
-        return self._user_runs and self._lock._is_owned()
-
-    def _check_entry(self) -> None:
-        """What can be said before waiting for the lock."""
-        if self._is_mine:
-            raise HandleUnusable(
-                "this thread is inside db.write(fn) already: append through the tx that fn was given, or after it"
-            )
-        self._free_left_over()
-        environment = self.environment
-        if environment.readonly:
-            raise ReadonlyStore(f"{environment.path} was opened with readonly=True; open it without to write")
-        environment.check_usable()  # before the lock: after a fork a thread that is gone may hold it
-        environment.warn_of_old_snapshots()  # before anything is written: a warning may be an error
-
-    def _free_left_over(self) -> None:
-        """Give the lock back where an interrupt struck before ``with`` could: this thread owns it and is in no commit.
-
-        The session that was cut off is ended by the next one (``_enter``).
-        """
-        while self._lock._is_owned():
-            self._lock.release()
-
-    def _enter(self) -> Session:
-        """Begin a write transaction, with the lock held.
-
-        Ctrl-C may strike between any two steps, also inside the ``finally`` of a commit: the lock is only ever held by
-        a ``with``, and a session that was not ended is ended here.
-        """
-        self.environment.check_usable()
-        left_over, self._session = self._session, None
-        if left_over is not None:
-            left_over.abort()
-        self._session = session = Session(self)
-        return session
-
-    def _leave(self, session: Session) -> None:
-        """End the transaction, unless it was committed."""
-        session.abort()
-        self._session = None
-
-    def wait_idle(self) -> contextlib.AbstractContextManager[object]:
-        """Wait for the commit that is running, and let none begin inside the block.
-
-        Raises ``HandleUnusable`` inside ``db.write``.
-        """
-        if self._is_mine:
-            raise HandleUnusable("this thread is inside db.write(fn): close the store after it")
-        self._free_left_over()
-        lock: contextlib.AbstractContextManager[object] = self._lock
-        return lock
-
-    @property
-    def busy(self) -> bool:
-        """Whether a commit is running, on whichever thread."""
-        if self._lock._is_owned():
-            return self._session is not None
-        if self._lock.acquire(blocking=False):
-            self._lock.release()
-            return False
-        return True
-
-
 class Session:
     """One write transaction."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
         self.environment = writer.environment
+        self.thread = threading.get_ident()
         try:
             self.transaction: lmdb.Transaction[memoryview] | None = writer.environment.env.begin(
                 write=True, buffers=True
@@ -194,6 +84,8 @@ class Session:
         except lmdb.Error as exc:
             raise self._begin_error(exc) from exc
         self._written: _Written | None = None
+        self._pending: Pending | None = None
+        self._effects: Overlay = {}
         self._index_cursor: lmdb.Cursor[memoryview] | None = None
         try:
             self.state = self._load()
@@ -239,7 +131,13 @@ class Session:
             )
         return value
 
-    def _load(self) -> _State:
+    def side_value(self, table: str, key: bytes) -> bytes | None:
+        """A value of a side table, as this transaction found it."""
+        database = self.environment.side(table)
+        value = None if database is None else self.open.get(key, db=database)
+        return None if value is None else bytes(value)
+
+    def _load(self) -> State:
         writer = self.writer
         stored = self.meta(keys.STORE_RECORD_KEY)
         known = writer.state
@@ -254,7 +152,7 @@ class Session:
                 "Nothing was written",
                 path=self.environment.path,
             )
-        return _State(record, tail, last_time_ns)
+        return State(record, tail, last_time_ns)
 
     def _load_tail(self) -> tuple[BlockDraft | None, int, int]:
         """The last block as a draft, the time of its last commit and the end of the log.
@@ -280,63 +178,64 @@ class Session:
     # -- checking and planning ---------------------------------------------------------------------
 
     def apply(self, request: CommitRequest) -> Committed:
-        """Check a request and write it into the transaction.
+        """Check a request and give it its positions; ``commit`` writes it. A refused one leaves no trace.
 
-        Raises ``WrongExpectedVersion``, ``IdempotencyConflict``, ``SchemaConflict``, ``TooManyItems``, ``StoreFull``,
-        ``DiskFull``,
-        ``StoreFailed``. The transaction is useless after an error.
+        Raises ``WrongExpectedVersion``, ``IdempotencyConflict``, ``SchemaConflict``, ``TooManyItems``,
+        ``CorruptedStore`` and whatever its effects refuse it with.
         """
         if self.environment.is_forked:  # inside db.write(fn): the transaction is the parent's
             raise ForkedStore(
                 f"{self.environment.path}: the process forked inside db.write(fn); the parent's commit goes on"
             )
+        pending = self._pending
         if request.token is not None:
-            found = self.find_meta(keys.idempotency_key(request.token))
-            if found is not None:
-                return self._replay(request, records.decode_idempotency(found))
-        elif len(request.appends) == 1 and self._written is None:
+            known = None if pending is None else pending.tokens.get(request.token)
+            if known is None:
+                found = self.find_meta(keys.idempotency_key(request.token))
+                known = None if found is None else records.decode_idempotency(found)
+            if known is not None:
+                return self._replay(request, known)
+        if pending is None:
+            pending = self._pending = Pending(self.state.record, self.state.last_time_ns)
+        plan = Plan(pending.record, self.now_ns(), token=request.token, digest=request.digest)
+        committed = Committed(plan.first_sequence)
+        try:
+            for append in request.appends:
+                committed.segments.append(self._plan_append(pending, plan, append))
+            effects = run_effects(self, request.effects, self._effects) if request.effects else None
+        except lmdb.Error as exc:
+            raise self.environment.read_error(exc) from exc
+        if pending.payload_bytes + plan.payload_bytes > limits.TRANSACTION_BYTES_MAX:
+            raise TooManyItems(
+                f"a transaction of {pending.payload_bytes + plan.payload_bytes} bytes; the limit is "
+                f"TRANSACTION_BYTES_MAX = {limits.TRANSACTION_BYTES_MAX}. Append in smaller batches",
+                limit_name="TRANSACTION_BYTES_MAX",
+                limit=limits.TRANSACTION_BYTES_MAX,
+            )
+        if plan.events:
+            pending.take(plan)
+        if effects:
+            merge_effects(self._effects, effects)
+        return committed
+
+    def apply_alone(self, request: CommitRequest) -> Committed:
+        """``apply`` for a request that will have no company, the short way where there is one."""
+        if request.token is None and len(request.appends) == 1 and not request.effects:
             try:
                 committed = apply_single(self, request)
             except lmdb.Error as exc:
                 raise self._failed(exc, limits.TAIL_BLOCK_BYTES_MAX) from exc
             if committed is not None:
                 return committed
-        record = self.state.record
-        plan = Plan(
-            record=record,
-            first_sequence=record.next_sequence,
-            time_ns=self.now_ns(),
-            token=request.token,
-            digest=request.digest,
-            declares_store=record.next_sequence == 0,
-        )
-        committed = Committed(plan.first_sequence)
-        try:
-            for append in request.appends:
-                committed.segments.append(self._plan_append(plan, append))
-        except lmdb.Error as exc:
-            raise self.environment.read_error(exc) from exc
-        if plan.payload_bytes > limits.TRANSACTION_BYTES_MAX:
-            raise TooManyItems(
-                f"a transaction of {plan.payload_bytes} bytes; the limit is "
-                f"TRANSACTION_BYTES_MAX = {limits.TRANSACTION_BYTES_MAX}. Append in smaller batches",
-                limit_name="TRANSACTION_BYTES_MAX",
-                limit=limits.TRANSACTION_BYTES_MAX,
-            )
-        plan.record = record.grown(plan.events, len(plan.streams), len(plan.names), len(plan.types))
-        if plan.events:
-            try:
-                self._write(plan)
-            except lmdb.Error as exc:
-                raise self._failed(exc, plan.payload_bytes) from exc
-        return committed
+        return self.apply(request)
 
     def now_ns(self) -> int:
         """The time of this commit: the clock's, or the last commit's where the clock went backwards."""
         now_ns = self.writer.clock()
         if type(now_ns) is not int or not 0 <= now_ns < 1 << 63:
             raise InvalidInput(f"the clock gives nanoseconds since 1970 as an int, not {now_ns!r}")
-        return max(now_ns, self.state.last_time_ns)
+        pending = self._pending
+        return max(now_ns, self.state.last_time_ns if pending is None else pending.time_ns)
 
     def length(self, stream: str, id_key: bytes) -> int:
         """Events of a stream, as this transaction found it."""
@@ -391,13 +290,14 @@ class Session:
             return None
         return keys.entry_position(found), bytes(value)
 
-    def _plan_append(self, plan: Plan, append: AppendRequest) -> list[Segment]:
+    def _plan_append(self, pending: Pending, plan: Plan, append: AppendRequest) -> list[Segment]:
         """Give one append call its numbers and sequences; check what it expects."""
         if append.expected is not ANY:
-            self._check_expected(plan, append)
+            self._check_expected(pending, plan, append)
         if not append.parts:
             return []
-        name_number = self._name_number(plan, append.stream)
+        name_number = self._name_number(pending, plan, append.stream)
+        is_new_name = append.stream in plan.names or append.stream in pending.names
         segments: list[Segment] = []
         parts: list[PlannedPart] = []
         sequence = begun = plan.first_sequence + plan.events
@@ -406,16 +306,20 @@ class Session:
         type_number = 0
         for id_key, declaration, bufs in append.parts:
             if declaration is not last_type:
-                type_number = self._type_number(plan, declaration)
+                type_number = self._type_number(pending, plan, declaration)
                 last_type = declaration
             number = streams.get((name_number, id_key))
             if number is None:
-                number = self._stream_number(append.stream, id_key) if append.stream not in plan.names else None
+                number = pending.streams.get((name_number, id_key)) if pending.streams else None
+                if number is None and not is_new_name:
+                    number = self._stream_number(append.stream, id_key)
                 if number is None:
                     number = self._new_stream(plan, name_number, id_key)
             length = lengths.get(number)
             if length is None:
-                length = self.length_of(number)
+                length = pending.lengths.get(number)
+                if length is None:
+                    length = self.length_of(number)
             count = len(bufs)
             parts.append((number, type_number, length, bufs))
             segments.append((length, sequence, count))
@@ -435,17 +339,19 @@ class Session:
         plan.parts.append((append.metadata, parts))
         return segments
 
-    def _check_expected(self, plan: Plan, append: AppendRequest) -> None:
+    def _check_expected(self, pending: Pending, plan: Plan, append: AppendRequest) -> None:
         id_key = append.id_key
         number = self._stream_number(append.stream, id_key)
         if number is None:
-            name_number = plan.names.get(append.stream)
+            name_number = plan.names.get(append.stream, pending.names.get(append.stream))
             if name_number is None:
                 name_number = self.writer.catalog.name_number(self, append.stream)
-            number = None if name_number is None else plan.streams.get((name_number, id_key))
+            if name_number is not None:
+                number = plan.streams.get((name_number, id_key), pending.streams.get((name_number, id_key)))
         length = 0
         if number is not None:
-            length = plan.lengths[number] if number in plan.lengths else self.length_of(number)
+            planned = plan.lengths.get(number, pending.lengths.get(number))
+            length = self.length_of(number) if planned is None else planned
         if not self.holds(append, length):
             raise WrongExpectedVersion(
                 f"stream {append.stream!r} {append.stream_id!r} holds {length} events, expected {append.expected!r}: "
@@ -460,8 +366,8 @@ class Session:
         """Whether a stream of this length is what an append expects."""
         return append.expected is ANY or holds(append.expected, length)
 
-    def _name_number(self, plan: Plan, name: str) -> int:
-        number = plan.names.get(name)
+    def _name_number(self, pending: Pending, plan: Plan, name: str) -> int:
+        number = plan.names.get(name, pending.names.get(name))
         if number is None:
             number = self.writer.catalog.name_number(self, name)
         if number is None:
@@ -480,27 +386,29 @@ class Session:
         plan.lengths[number] = 0
         return number
 
-    def _type_number(self, plan: Plan, declaration: TypeDeclaration) -> int:
-        planned = plan.types.get(declaration.fingerprint)
+    def _type_number(self, pending: Pending, plan: Plan, declaration: TypeDeclaration) -> int:
+        planned = plan.types.get(declaration.fingerprint) or pending.types.get(declaration.fingerprint)
         if planned is not None:
             return planned[0]
         number = self.writer.catalog.type_number(self, declaration)
         if number is None:
-            self._check_evolution(plan, declaration)
+            self._check_evolution(pending, plan, declaration)
             number = plan.record.next_type + len(plan.types)
             _check_count("TYPES_MAX", limits.TYPES_MAX, number, "event types")
             plan.types[declaration.fingerprint] = (number, TypeRecord(declaration.name, declaration.schema_bytes))
         return number
 
-    def _check_evolution(self, plan: Plan, declaration: TypeDeclaration) -> None:
-        planned = [record for _, record in plan.types.values() if record.name == declaration.name]
+    def _check_evolution(self, pending: Pending, plan: Plan, declaration: TypeDeclaration) -> None:
+        planned = [
+            record for _, record in (*pending.types.values(), *plan.types.values()) if record.name == declaration.name
+        ]
         latest = planned[-1] if planned else self.writer.catalog.latest_type(self, declaration.name)
         if latest is not None:
             check_evolution(declaration, latest.schema)
 
     # -- writing -----------------------------------------------------------------------------------
 
-    def _write(self, plan: Plan) -> None:
+    def _write(self, pending: Pending) -> None:
         transaction = self.open
         self.begin_writing()
         state = self.state
@@ -508,7 +416,7 @@ class Session:
         frames: list[tuple[bytes, bytes]] = []
         with transaction.cursor(self.environment.log) as cursor:
             draft = None
-            for draft in plan.blocks(tail):
+            for draft in pending.blocks(tail):
                 frame = draft.encode()
                 if draft is tail:
                     cursor.put(keys.log_key(draft.first), frame)
@@ -518,13 +426,13 @@ class Session:
                     put_blocks(self, cursor, frames)
                     frames = []
             put_blocks(self, cursor, frames)
-        put_index(self, plan)
-        put_meta(self, plan)
-        for number in plan.stream_runs:
+        put_index(self, pending)
+        put_meta(self, pending)
+        for number in pending.stream_runs:
             state.stream_ends.pop(number, None)
-        for number in plan.name_runs:
+        for number in pending.name_runs:
             state.name_ends.pop(number, None)
-        self.written(plan.record, draft, plan.time_ns, plan.payload_bytes, plan.lengths)
+        self.written(pending.record, draft, pending.time_ns, pending.payload_bytes, pending.lengths)
 
     def begin_writing(self) -> None:
         """From here on the tail is extended in memory: whoever fails must read it again."""
@@ -539,10 +447,19 @@ class Session:
     # -- ending ------------------------------------------------------------------------------------
 
     def commit(self) -> None:
-        """Make the transaction durable. Raises ``DiskFull``, ``StoreFull``, ``StoreFailed``,
-        ``CommitOutcomeUnknown``."""
+        """Write what was applied and make it durable. Raises ``DiskFull``, ``StoreFull``, ``TooManyItems``,
+        ``StoreFailed``, ``CorruptedStore``, ``CommitOutcomeUnknown``."""
+        pending = self._pending
+        payload_bytes = limits.TAIL_BLOCK_BYTES_MAX if pending is None else pending.payload_bytes
+        try:
+            if pending is not None and pending.plans:
+                self._write(pending)
+            if self._effects:
+                put_effects(self, self._effects)
+        except lmdb.Error as exc:
+            raise self._failed(exc, payload_bytes) from exc
         written = self._written
-        if written is None:
+        if written is None and not self._effects:
             return  # nothing to write: leave no empty commit behind
         transaction = self.open
         writer = self.writer
@@ -552,7 +469,14 @@ class Session:
         try:
             transaction.commit()
         except lmdb.Error as exc:
-            raise self._failed(exc, written.payload_bytes) from exc
+            raise self._failed(exc, payload_bytes) from exc
+        if written is not None:
+            self._remember(written)
+        writer.state = self.state
+        writer.last_id = identity
+
+    def _remember(self, written: _Written) -> None:
+        """What the writer knows of the store from here on."""
         state = self.state
         state.record = written.record
         state.record_bytes = written.record.encode()
@@ -562,8 +486,6 @@ class Session:
         if len(state.lengths) + len(written.lengths) > limits.CACHED_STREAMS_MAX:
             state.lengths.clear()
         state.lengths.update(written.lengths)
-        writer.state = state
-        writer.last_id = identity
 
     def abort(self) -> None:
         """End the transaction without a trace; nothing happens where it has ended."""

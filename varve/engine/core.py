@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 import lmdb
 
 from varve.engine.catalog import Catalog
-from varve.engine.commit import Session, Writer
+from varve.engine.commit import Session
 from varve.engine.environment import Durability, Environment
+from varve.engine.group import Group, Inbox, Ticket
 from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.snapshot import CheckedBlocks, Snapshot
+from varve.engine.writer import Writer
 from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, StoreFailed, UnsupportedFormat
 from varve.layout import keys, records
 from varve.layout.records import StoreRecord
@@ -41,6 +43,7 @@ class Engine:
         map_bytes: int,
         allow_network: bool,
         clock: Callable[[], int],
+        linger_s: float = 0.0,
     ) -> None:
         self.environment = Environment(
             os.path.abspath(path),
@@ -55,6 +58,7 @@ class Engine:
         try:
             self.created = self._found(clock)
             self._writer = Writer(self.environment, self.catalog, self.checked, clock)
+            self._group = Group(self._writer, linger_s)
         except BaseException:
             self.environment.release()
             raise
@@ -115,9 +119,18 @@ class Engine:
         """The newest instant."""
         return Snapshot(self.environment, self.catalog, self.checked, limit=limit)
 
+    def side_snapshot(self, table: str) -> Snapshot:
+        """The newest instant, in which a side table can be read (``Snapshot.side_value``)."""
+        self.environment.side(table)
+        return self.snapshot()
+
     def commit(self, request: CommitRequest) -> Committed:
-        """Make one commit durable."""
-        return self._writer.commit(request)
+        """Make one commit durable, on this thread or in the company of others."""
+        return self._group.commit(request)
+
+    def submit(self, request: CommitRequest, inbox: Inbox) -> Ticket:
+        """Hand in a commit and go on: its outcome is delivered to ``inbox``. Raises what can be said at once."""
+        return self._group.submit(request, inbox)
 
     def session(self) -> contextlib.AbstractContextManager[Session]:
         """The write transaction itself, for ``db.write``."""
@@ -162,15 +175,18 @@ class Engine:
         the map, ``HandleUnusable`` inside ``db.write``."""
         if self._ended():
             return
+        self._group.drain()
         with self._writer.wait_idle():
             if not self._ended():
                 self._end_iterators()
                 self.environment.close(self._end_snapshots)
+        self._group.end()
 
     def release(self) -> None:
         """Let go without waiting for views: unmapped with the last one. Waits for the commit that is running."""
         if self._ended():
             return
+        self._group.drain()
         with self._writer.wait_idle():
             self._release(in_use=False)
 
@@ -188,6 +204,7 @@ class Engine:
             if not in_use:
                 self._end_snapshots()
             self.environment.release(in_use=in_use)
+            self._group.end()
 
     def _ended(self) -> bool:
         return self.environment.is_closed or self.environment.is_forked

@@ -94,6 +94,8 @@ class Environment:
         self._lock_fd = -1
         self._pid = os.getpid()
         self._was_usable = True
+        self._side: dict[str, lmdb._Database] = {}
+        self._side_lock = threading.Lock()
         settings = (readonly, durability)
         with _registry_lock:
             adopted = self._find(settings)
@@ -205,6 +207,41 @@ class Environment:
             ) from None
         except lmdb.Error as exc:
             raise self._open_error(exc) from exc
+
+    def side(self, name: str) -> lmdb._Database | None:
+        """The sub-database of a side table; None where no commit has made it yet.
+
+        Ask before a transaction begins that shall read it: LMDB's transactions know the databases that were open then.
+        """
+        known = self._side.get(name)
+        if known is None and not self.is_forked:
+            with self._side_lock:
+                if name not in self._side:
+                    self._open_side(name)
+                known = self._side.get(name)
+        return known
+
+    def _open_side(self, name: str) -> None:
+        # In a transaction that reads, and is committed so that the handle stays: one that writes would wait for writers.
+        transaction = self.begin()
+        try:
+            self._side[name] = self.env.open_db(f"varve.{name}".encode(), transaction, create=False)
+            transaction.commit()
+        except lmdb.NotFoundError:
+            transaction.abort()
+        except lmdb.Error as exc:
+            transaction.abort()
+            raise self.read_error(exc) from exc
+
+    def opened_side(self, name: str) -> lmdb._Database | None:
+        """The sub-database of a side table, if ``side`` has found it."""
+        return self._side.get(name)
+
+    def make_side(self, name: str) -> None:
+        """Make the sub-database of a side table, durably. The caller holds the writer's lock. Raises ``lmdb.Error``."""
+        with self._side_lock, self.env.begin(write=True) as transaction:
+            database = self.env.open_db(f"varve.{name}".encode(), transaction, create=True)
+        self._side[name] = database
 
     # -- reading -----------------------------------------------------------------------------------
 

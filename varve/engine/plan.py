@@ -1,13 +1,14 @@
-"""A commit worked out but not written: what is new, which runs the index gains, and the blocks.
+"""Commits worked out but not written: what is new, which runs the index gains, and the blocks.
 
-Everything here is computed from the state that the write transaction found, and kept apart from it: an aborted
-transaction leaves nothing behind, its numbers and lengths are forgotten with its plan.
+A ``Plan`` is one commit, ``Pending`` all the commits that share a write transaction. Everything here is computed from
+the state that the transaction found, and kept apart from it: a refused commit leaves nothing behind for those that
+follow, an aborted transaction nothing at all. Their numbers and lengths are forgotten with them.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -20,8 +21,8 @@ from varve.layout.block import (
     block_bytes_max,
     cold_bytes_max,
 )
-from varve.layout.records import StoreRecord, TypeRecord
-from varve.layout.runs import Run
+from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
+from varve.layout.runs import Run, append_runs
 
 PlannedPart = tuple[int, int, int, list[bytes]]
 """Stream number, type number, first stream sequence, events."""
@@ -35,13 +36,9 @@ _TYPE_ENTRY_BYTES = 10
 
 @dataclass(slots=True)
 class Plan:
-    """One commit: numbers given, runs gained, parts to be put into blocks.
-
-    ``record`` is the store's record as it will be; ``first_sequence`` the commit's first global sequence.
-    """
+    """One commit: numbers given, runs gained, parts to be put into blocks. ``record`` is the store's record before it."""
 
     record: StoreRecord
-    first_sequence: int
     time_ns: int
     parts: list[tuple[bytes | None, list[PlannedPart]]] = field(default_factory=list)
     names: dict[str, int] = field(default_factory=dict)
@@ -56,36 +53,40 @@ class Plan:
     events: int = 0
     runs: int = 0
     payload_bytes: int = 0
-    declares_store: bool = False
+
+    @property
+    def first_sequence(self) -> int:
+        """The commit's first global sequence."""
+        return self.record.next_sequence
 
     def _declaration_bytes(self) -> int:
         """Upper bound of what names, types and the key add to the first block."""
-        size = sum(_NAME_ENTRY_BYTES + 4 * len(name) for name in self.names)
-        size += sum(_TYPE_ENTRY_BYTES + 4 * len(t.name) + len(t.schema) for _, t in self.types.values())
+        size = 0 if self.first_sequence else 16
+        if self.names:
+            size += sum(_NAME_ENTRY_BYTES + 4 * len(name) for name in self.names)
+        if self.types:
+            size += sum(_TYPE_ENTRY_BYTES + 4 * len(t.name) + len(t.schema) for _, t in self.types.values())
         if self.token is not None:
             size += _KEY_ENTRY_BYTES + len(self.token)
-        return size + 16 * self.declares_store
+        return size
 
     def _cold_bytes(self, draft: BlockDraft) -> int:
         """Upper bound of everything that the commit adds to one block beside its events."""
         size = self._declaration_bytes()
-        size += sum(_STREAM_ENTRY_BYTES + len(id_key) for _, id_key in self.undeclared.values())
-        size += sum(_METADATA_ENTRY_BYTES + len(metadata) for metadata, _ in self.parts if metadata is not None)
+        if self.undeclared:
+            size += sum(_STREAM_ENTRY_BYTES + len(id_key) for _, id_key in self.undeclared.values())
+        for metadata, _ in self.parts:
+            if metadata is not None:
+                size += _METADATA_ENTRY_BYTES + len(metadata)
         return size + cold_bytes_max(draft) if size else 0
 
-    def extends(self, tail: BlockDraft) -> bool:
-        """Whether the whole commit fits into the open tail."""
-        size = tail.bytes_max + block_bytes_max(self.events, self.runs, self.payload_bytes)
-        return size <= limits.TAIL_BLOCK_BYTES_MAX and size + self._cold_bytes(tail) <= limits.TAIL_BLOCK_BYTES_MAX
+    def fits(self, draft: BlockDraft, limit: int) -> bool:
+        """Whether the whole commit fits into a block that holds others already."""
+        size = draft.bytes_max + block_bytes_max(self.events, self.runs, self.payload_bytes)
+        return size <= limit and size + self._cold_bytes(draft) <= limit
 
-    def blocks(self, tail: BlockDraft | None) -> Iterator[BlockDraft]:
-        """The blocks in order; the first one is ``tail`` itself where the commit extends it, the last one the new
-        tail."""
-        draft = (
-            tail if tail is not None and self.extends(tail) else BlockDraft(self.first_sequence, self.first_sequence)
-        )
-        interleaved = self.runs > 1 and self.events < limits.SHORT_RUN_EVENTS * self.runs
-        limit = limits.TAIL_BLOCK_BYTES_MAX if interleaved else limits.BLOCK_BYTES_MAX
+    def fill(self, draft: BlockDraft, limit: int) -> Generator[BlockDraft, None, BlockDraft]:
+        """Put the commit into a block and into as many behind it as it needs: yields the full ones, returns the last."""
         sequence = self.first_sequence
         self._begin(draft, first=True)
         began = True
@@ -118,14 +119,14 @@ class Plan:
                     draft.add(stream, type_number, first + done, taken)
                     done += len(taken)
                     sequence += len(taken)
-        yield draft
+        return draft
 
     def _begin(self, draft: BlockDraft, *, first: bool) -> None:
         """Open the commit in a block; what it declares as a whole goes into its first one."""
         draft.begin_commit(self.time_ns)
         if not first:
             return
-        if self.declares_store:
+        if not self.first_sequence:
             draft.declare_store(self.record.uuid, self.record.created_at_ns)
         for name, number in self.names.items():
             draft.declare_name(number, name)
@@ -133,6 +134,97 @@ class Plan:
             draft.declare_type(number, declared.name, declared.schema)
         if self.token is not None:
             draft.add_key(self.token, self.digest)
+
+
+class Pending:
+    """The commits of a write transaction so far, in order, and what they have in common changed."""
+
+    __slots__ = (
+        "events",
+        "last_stream",
+        "lengths",
+        "name_runs",
+        "names",
+        "payload_bytes",
+        "plans",
+        "record",
+        "runs",
+        "stream_runs",
+        "streams",
+        "time_ns",
+        "tokens",
+        "types",
+    )
+
+    def __init__(self, record: StoreRecord, time_ns: int) -> None:
+        self.record = record
+        """The store's record as it will be."""
+        self.time_ns = time_ns
+        """Time of the last commit."""
+        self.plans: list[Plan] = []
+        self.names: dict[str, int] = {}
+        self.types: dict[bytes, tuple[int, TypeRecord]] = {}
+        self.streams: dict[tuple[int, bytes], int] = {}
+        self.lengths: dict[int, int] = {}
+        self.stream_runs: dict[int, list[Run]] = {}
+        self.name_runs: dict[int, list[Run]] = {}
+        self.tokens: dict[bytes, IdempotencyRecord] = {}
+        self.events = self.runs = self.payload_bytes = 0
+        self.last_stream = -1
+
+    def take(self, plan: Plan) -> None:
+        """Accept a commit: what it changed holds for those that follow."""
+        if plan.token is not None:
+            self.tokens[plan.token] = IdempotencyRecord(plan.first_sequence, plan.events, plan.digest)
+        self.record = plan.record.grown(plan.events, len(plan.streams), len(plan.names), len(plan.types))
+        self.time_ns = plan.time_ns
+        if plan.names:
+            self.names.update(plan.names)
+        if plan.types:
+            self.types.update(plan.types)
+        if plan.streams:
+            self.streams.update(plan.streams)
+        if not self.plans:
+            self.lengths, self.stream_runs, self.name_runs = plan.lengths, plan.stream_runs, plan.name_runs
+        else:
+            self.lengths.update(plan.lengths)
+            _gain(self.stream_runs, plan.stream_runs)
+            _gain(self.name_runs, plan.name_runs)
+        self.plans.append(plan)
+        self.events += plan.events
+        self.payload_bytes += plan.payload_bytes
+        # Commits of one stream in a row are one run in the block.
+        self.runs += plan.runs - (plan.parts[0][1][0][0] == self.last_stream)
+        self.last_stream = plan.parts[-1][1][-1][0]
+
+    def blocks(self, tail: BlockDraft | None) -> Iterator[BlockDraft]:
+        """The blocks in order; the first one is ``tail`` itself where the first commit extends it, the last one the new
+        tail."""
+        interleaved = self.runs > 1 and self.events < limits.SHORT_RUN_EVENTS * self.runs
+        limit = limits.TAIL_BLOCK_BYTES_MAX if interleaved else limits.BLOCK_BYTES_MAX
+        draft, room = tail, limits.TAIL_BLOCK_BYTES_MAX
+        filled = False
+        for plan in self.plans:
+            if draft is None or not plan.fits(draft, room):
+                if draft is not None and filled:
+                    yield draft
+                draft, room = BlockDraft(plan.first_sequence, plan.first_sequence), limit
+            draft = yield from plan.fill(draft, limit)
+            if draft is not tail:
+                room = limit
+            filled = True
+        if draft is not None and filled:
+            yield draft
+
+
+def _gain(runs: dict[int, list[Run]], more: dict[int, list[Run]]) -> None:
+    """Append the runs of another commit to those of the commits before it."""
+    for number, gained in more.items():
+        known = runs.get(number)
+        if known is None:
+            runs[number] = gained
+        else:
+            append_runs(known, gained)
 
 
 def _fitting(bufs: list[bytes], done: int, room: int) -> int:

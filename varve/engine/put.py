@@ -1,4 +1,4 @@
-"""What a planned commit puts into the three sub-databases."""
+"""What the commits of a write transaction put into the three sub-databases."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from varve.errors import CorruptedStore
 from varve.layout import keys, records
-from varve.layout.records import IdempotencyRecord
 from varve.layout.runs import append_runs, decode_runs, encode_runs, split_entries
 
 if TYPE_CHECKING:
     import lmdb
 
     from varve.engine.commit import Session
-    from varve.engine.plan import Plan
+    from varve.engine.plan import Pending
 
 
 def put_blocks(session: Session, cursor: lmdb.Cursor[memoryview], frames: list[tuple[bytes, bytes]]) -> None:
@@ -25,10 +24,10 @@ def put_blocks(session: Session, cursor: lmdb.Cursor[memoryview], frames: list[t
         )
 
 
-def put_index(session: Session, plan: Plan) -> None:
+def put_index(session: Session, pending: Pending) -> None:
     """The runs that streams and names gained: their last entries go on, new ones follow."""
     entries: list[tuple[bytes, bytes]] = []
-    for number, gained in sorted(plan.stream_runs.items()):
+    for number, gained in sorted(pending.stream_runs.items()):
         is_new = number >= session.state.record.next_stream
         position, last = (0, b"") if is_new else session.last_stream_entry(number)
         runs = decode_runs(last)
@@ -36,7 +35,7 @@ def put_index(session: Session, plan: Plan) -> None:
         for entry in split_entries(runs):
             entries.append((keys.stream_entry_key(number, position), encode_runs(entry)))
             position += sum(count for _, count in entry)
-    for number, gained in sorted(plan.name_runs.items()):
+    for number, gained in sorted(pending.name_runs.items()):
         runs = [] if number >= session.state.record.next_name else decode_runs(session.last_name_entry(number)[1])
         append_runs(runs, gained)
         entries += [(keys.name_entry_key(number, entry[0][0]), encode_runs(entry)) for entry in split_entries(runs)]
@@ -44,29 +43,28 @@ def put_index(session: Session, plan: Plan) -> None:
         cursor.putmulti(entries)
 
 
-def put_meta(session: Session, plan: Plan) -> None:
+def put_meta(session: Session, pending: Pending) -> None:
     """Declarations, the idempotency record, the store's record."""
     with session.open.cursor(session.environment.meta) as cursor:
-        if plan.names or plan.types or plan.streams:
-            cursor.putmulti(sorted(_declarations(session, plan)))
-        if plan.token is not None:
-            record = IdempotencyRecord(plan.first_sequence, plan.events, plan.digest)
-            cursor.put(keys.idempotency_key(plan.token), record.encode())
-        cursor.put(keys.STORE_RECORD_KEY, plan.record.encode())
+        if pending.names or pending.types or pending.streams:
+            cursor.putmulti(sorted(_declarations(session, pending)))
+        for token, record in pending.tokens.items():
+            cursor.put(keys.idempotency_key(token), record.encode())
+        cursor.put(keys.STORE_RECORD_KEY, pending.record.encode())
 
 
-def _declarations(session: Session, plan: Plan) -> Iterator[tuple[bytes, bytes]]:
-    for name, number in plan.names.items():
+def _declarations(session: Session, pending: Pending) -> Iterator[tuple[bytes, bytes]]:
+    for name, number in pending.names.items():
         yield keys.name_key(number), name.encode()
         yield keys.name_lookup_key(name), records.encode_name_number(number)
     versions: dict[str, list[int]] = {}
-    for number, declared in plan.types.values():
+    for number, declared in pending.types.values():
         yield keys.type_key(number), declared.encode()
         versions.setdefault(declared.name, []).append(number)
     for type_name, numbers in versions.items():
         key = keys.type_lookup_key(type_name)
         older = session.find_meta(key)
         yield key, records.encode_numbers([*(records.decode_numbers(older) if older is not None else []), *numbers])
-    for (name_number, id_key), number in plan.streams.items():
+    for (name_number, id_key), number in pending.streams.items():
         yield keys.stream_lookup_key(name_number, id_key), records.encode_stream_number(number)
         yield keys.stream_key(number), records.encode_stream(name_number, id_key)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from varve.expected import ANY, ExpectedVersion
 from varve.layout.keys import StreamId
+
+if TYPE_CHECKING:
+    from varve.engine.side import Effect
 
 Segment = tuple[int, int, int]
 """Consecutive events of one stream: stream sequence, global sequence, count."""
@@ -59,15 +63,22 @@ class AppendRequest:
 
 @dataclass(slots=True)
 class CommitRequest:
-    """Append calls that become one commit, all or nothing.
+    """Append calls that become one commit, all or nothing, and changes of side tables that ride on it.
 
-    ``token`` is the idempotency key as bytes (None: without), ``key`` as it was given, ``digest`` the content's.
+    ``token`` is the idempotency key as bytes (None: without), ``key`` as it was given, ``digest`` the content's. The
+    effects of a request whose key was used before do not run again.
     """
 
     appends: list[AppendRequest]
     token: bytes | None = None
     key: object = None
     digest: bytes = b""
+    effects: Sequence[Effect] = ()
+
+    @property
+    def payload_bytes(self) -> int:
+        """Length of all events together."""
+        return sum(append.payload_bytes for append in self.appends)
 
 
 @dataclass(slots=True)

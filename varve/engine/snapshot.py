@@ -196,6 +196,35 @@ class Snapshot:
                 raise self._environment.read_error(exc) from exc
             return None if value is None else bytes(value)
 
+    def side_value(self, table: str, key: bytes) -> bytes | None:
+        """A copy of a value of a side table that ``Engine.side_snapshot`` was made for; None where there is none."""
+        database = self._environment.opened_side(table)
+        if database is None:
+            return None
+        with self._lock:
+            try:
+                value = self.transaction.get(key, db=database)
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
+            return None if value is None else bytes(value)
+
+    def side_items(self, table: str, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
+        """Copies of keys and values of a side table, in the order of the keys, that begin with ``prefix``."""
+        database = self._environment.opened_side(table)
+        if database is None:
+            return []
+        found = []
+        with self._lock:
+            try:
+                with self.transaction.cursor(database) as cursor:
+                    more = cursor.set_range(prefix) if prefix else cursor.first()
+                    while more and (key := bytes(cursor.key())).startswith(prefix):
+                        found.append((key, bytes(cursor.value())))
+                        more = cursor.next()
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
+        return found
+
     def meta(self, key: bytes) -> bytes:
         """A metadata value that must be there. Raises ``CorruptedStore``."""
         value = self.find_meta(key)

@@ -1,0 +1,100 @@
+"""Side tables: sub-databases beside the log, changed by *effects* that ride on commits.
+
+Consumer positions and the like are no events and cannot be rebuilt from the log. What changes them is part of a commit
+request, so that a position and the events that belong to it become durable together, or not at all. An effect sees
+what is stored under what earlier requests of the same write transaction have changed; one that raises refuses its
+request and leaves no trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from varve.engine.commit import Session
+
+Overlay = dict[str, dict[bytes, bytes | None]]
+"""Changes by table and key; None deletes."""
+
+
+class Table(Protocol):
+    """A side table inside a write transaction."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key, or None."""
+        ...
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Store a value. Keys are 1 to 511 bytes long."""
+        ...
+
+    def delete(self, key: bytes) -> None:
+        """Remove a key; nothing happens where it is not there."""
+        ...
+
+
+class Effect(Protocol):
+    """A change of one side table. Raises to refuse the commit that it rides on."""
+
+    @property
+    def table(self) -> str:
+        """The table's name."""
+        ...
+
+    def __call__(self, table: Table) -> None:
+        """Look and change."""
+        ...
+
+
+class _Table:
+    """What is stored, under the changes of the transaction, under those of this request."""
+
+    __slots__ = ("_changes", "_name", "_own", "_session")
+
+    def __init__(
+        self, session: Session, name: str, changes: dict[bytes, bytes | None], own: dict[bytes, bytes | None]
+    ) -> None:
+        self._session = session
+        self._name = name
+        self._changes = changes
+        self._own = own
+
+    def get(self, key: bytes) -> bytes | None:
+        for changes in (self._own, self._changes):
+            if key in changes:
+                return changes[key]
+        return self._session.side_value(self._name, key)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._own[key] = value
+
+    def delete(self, key: bytes) -> None:
+        self._own[key] = None
+
+
+def run_effects(session: Session, effects: Iterable[Effect], before: Overlay) -> Overlay:
+    """What a request's effects change, ``before`` being what earlier requests have changed."""
+    changed: Overlay = {}
+    for effect in effects:
+        own = changed.setdefault(effect.table, {})
+        effect(_Table(session, effect.table, before.get(effect.table, {}), own))
+    return changed
+
+
+def merge_effects(into: Overlay, changed: Overlay) -> None:
+    """Accept what a request has changed."""
+    for table, changes in changed.items():
+        if changes:
+            into.setdefault(table, {}).update(changes)
+
+
+def put_effects(session: Session, changed: Overlay) -> None:
+    """Write the changes of all requests."""
+    for table, changes in changed.items():
+        database = session.environment.side(table)
+        for key, value in sorted(changes.items()):
+            if value is None:
+                session.open.delete(key, db=database)
+            else:
+                session.open.put(key, value, db=database)

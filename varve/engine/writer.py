@@ -1,0 +1,165 @@
+"""The writing side of a handle: who may write, one write transaction at a time, and what is remembered between them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import lmdb
+
+from varve import limits
+from varve.engine.commit import Session, State
+from varve.engine.failures import failed
+from varve.errors import HandleUnusable, ReadonlyStore
+
+if TYPE_CHECKING:
+    from varve.engine.catalog import Catalog
+    from varve.engine.environment import Environment
+    from varve.engine.request import CommitRequest, Committed
+    from varve.engine.snapshot import CheckedBlocks
+
+
+class Writer:
+    """One commit at a time, from any thread."""
+
+    def __init__(
+        self, environment: Environment, catalog: Catalog, checked: CheckedBlocks, clock: Callable[[], int]
+    ) -> None:
+        self.environment = environment
+        self.catalog = catalog
+        self.checked = checked
+        self.clock = clock
+        self.state: State | None = None
+        self.last_id = -1
+        self._lock: Any = threading.RLock()  # one that knows its owner: see _end_left_over
+        self._session: Session | None = None
+        self._user_runs = False
+
+    def commit_alone(self, request: CommitRequest) -> Committed:
+        """Make one commit durable on this thread. Raises what was refused; then nothing of it is written."""
+        try:
+            with self._lock:
+                self._make_side_tables((request,))
+                session = self._enter()
+                try:
+                    committed = session.apply_alone(request)
+                    session.commit()
+                finally:
+                    self._leave(session)
+        except BaseException:
+            self._end_left_over()
+            raise
+        return session.located(committed, request) if committed.replayed else committed
+
+    @contextlib.contextmanager
+    def together(self, requests: Iterable[CommitRequest]) -> Iterator[Session]:
+        """The write transaction in which these requests shall be applied; aborted unless ``commit`` was called."""
+        with self._lock:
+            self._make_side_tables(requests)
+            session = self._enter()
+            try:
+                yield session
+            finally:
+                self._leave(session)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """The write transaction, begun, used and ended on this thread; aborted unless ``commit`` was called."""
+        self.check_entry()
+        try:
+            with self._lock:
+                session = self._enter()
+                try:
+                    self._user_runs = True
+                    yield session
+                finally:
+                    self._user_runs = False
+                    self._leave(session)
+        except BaseException:
+            self._end_left_over()
+            raise
+
+    @property
+    def _is_mine(self) -> bool:
+        """Whether this thread is inside ``db.write(fn)``: the only commit in which code of the user runs."""
+        return self._user_runs and self._lock._is_owned()
+
+    def check_entry(self) -> None:
+        """What can be said before waiting for the lock."""
+        if self._is_mine:
+            raise HandleUnusable(
+                "this thread is inside db.write(fn) already: append through the tx that fn was given, or after it"
+            )
+        self._end_left_over()
+        environment = self.environment
+        if environment.readonly:
+            raise ReadonlyStore(f"{environment.path} was opened with readonly=True; open it without to write")
+        environment.check_usable()  # before the lock: after a fork a thread that is gone may hold it
+        environment.warn_of_old_snapshots()  # before anything is written: a warning may be an error
+
+    def _end_left_over(self) -> None:
+        """End what an interrupt on this thread has cut off; the thread is in no commit.
+
+        Ctrl-C may strike between any two steps, also before a ``with`` holds the lock that it has taken, and inside the
+        ``finally`` of a commit. LMDB wants a write transaction ended on its own thread, so no other one can do this.
+        """
+        session = self._session
+        if session is not None and session.thread == threading.get_ident():
+            self._leave(session)
+        while self._lock._is_owned():
+            self._lock.release()
+
+    def _make_side_tables(self, requests: Iterable[CommitRequest]) -> None:
+        """Make what the requests' effects change, in a transaction of its own: where this one is aborted, LMDB would close
+        the database under those who found it meanwhile."""
+        environment = self.environment
+        for request in requests:
+            for effect in request.effects:
+                if environment.opened_side(effect.table) is None and environment.side(effect.table) is None:
+                    try:
+                        environment.make_side(effect.table)
+                    except lmdb.Error as exc:
+                        raise failed(environment, exc, limits.PAGE_BYTES) from exc
+
+    def _enter(self) -> Session:
+        """Begin a write transaction, with the lock held."""
+        self.environment.check_usable()
+        self._session = session = Session(self)
+        return session
+
+    def _leave(self, session: Session) -> None:
+        """End the transaction, unless it was committed."""
+        session.abort()
+        self._session = None
+
+    def wait_idle(self) -> contextlib.AbstractContextManager[object]:
+        """Wait for the commit that is running, and let none begin inside the block.
+
+        Raises ``HandleUnusable`` inside ``db.write``.
+        """
+        self.check_outside()
+        lock: contextlib.AbstractContextManager[object] = self._lock
+        return lock
+
+    def check_outside(self) -> None:
+        """Raise ``HandleUnusable`` inside ``db.write``."""
+        if self._is_mine:
+            raise HandleUnusable("this thread is inside db.write(fn): close the store after it")
+        self._end_left_over()
+
+    @property
+    def in_commit(self) -> bool:
+        """Whether a write transaction is open, as far as can be told without waiting."""
+        return self._session is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a commit is running, on whichever thread."""
+        if self._lock._is_owned():
+            return self._session is not None
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+            return False
+        return True

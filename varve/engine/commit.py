@@ -86,6 +86,7 @@ class Writer:
         self.clock = clock
         self.state: _State | None = None
         self.last_id = -1
+        self.on_committed: Callable[[], Callable[[int], None] | None] = lambda: None
         self._lock: Any = threading.RLock()  # one that knows its owner: see _free_left_over
         self._session: Session | None = None
         self._user_runs = False
@@ -564,6 +565,9 @@ class Session:
         state.lengths.update(written.lengths)
         writer.state = state
         writer.last_id = identity
+        notify = writer.on_committed()
+        if notify is not None:
+            notify(written.record.next_sequence)
 
     def abort(self) -> None:
         """End the transaction without a trace; nothing happens where it has ended."""

@@ -7,7 +7,7 @@ import os
 import uuid
 import weakref
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import lmdb
 
@@ -27,6 +27,18 @@ T = TypeVar("T")
 class StoreClosing(BaseException):
     """Thrown into a running iterator when its store closes: it lets its memory go and raises ``StoreClosed`` when
     resumed."""
+
+
+class Listener(Protocol):
+    """Who wants to know of commits: see ``Engine.listener``."""
+
+    def committed(self, next_sequence: int) -> None:
+        """A commit of this handle raised the next global sequence. Called inside the commit: quick, and never raises."""
+        ...
+
+    def closed(self) -> None:
+        """The handle refuses everything from now on. May be called by a finaliser: waits for nobody."""
+        ...
 
 
 class Engine:
@@ -51,10 +63,12 @@ class Engine:
         )
         self.catalog = Catalog()
         self.checked = CheckedBlocks()
+        self.listener: Listener | None = None
         self._iterators: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
         try:
             self.created = self._found(clock)
             self._writer = Writer(self.environment, self.catalog, self.checked, clock)
+            self._writer.on_committed = weakref.WeakMethod(self.notify)
         except BaseException:
             self.environment.release()
             raise
@@ -123,6 +137,22 @@ class Engine:
         """The write transaction itself, for ``db.write``."""
         return self._writer.session()
 
+    def notify(self, next_sequence: int) -> None:
+        """A commit raised the next global sequence: tell whoever waits for it. Never raises."""
+        listener = self.listener
+        if listener is not None:
+            listener.committed(next_sequence)
+
+    def look(self, seen: int) -> tuple[int, int] | None:
+        """Number of the newest instant and its next global sequence; None where that instant is number ``seen``.
+
+        The cheap question of whoever polls. What it answers was read from that very instant: LMDB's other ways to ask for
+        the last commit can run ahead of what a transaction sees.
+        """
+        with self.snapshot() as snapshot:
+            number = snapshot.id
+            return None if number == seen else (number, snapshot.next_sequence)
+
     def check_usable(self) -> None:
         """Raise what this handle refuses everything with, if it does: ``StoreClosed`` and its kin."""
         if self.environment.refusal is not None:
@@ -166,6 +196,7 @@ class Engine:
             if not self._ended():
                 self._end_iterators()
                 self.environment.close(self._end_snapshots)
+                self._tell_closed()
 
     def release(self) -> None:
         """Let go without waiting for views: unmapped with the last one. Waits for the commit that is running."""
@@ -188,6 +219,12 @@ class Engine:
             if not in_use:
                 self._end_snapshots()
             self.environment.release(in_use=in_use)
+            self._tell_closed()
+
+    def _tell_closed(self) -> None:
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.closed()
 
     def _ended(self) -> bool:
         return self.environment.is_closed or self.environment.is_forked

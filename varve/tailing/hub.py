@@ -26,9 +26,9 @@ class Hub:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = weakref.ref(engine)
-        self.watermark = Watermark(self._needed)
+        self._poller = Poller(engine.path, self._look, lambda: self.watermark.waiting)
+        self.watermark = Watermark(self._poller.start)
         self.newest: CopiedBlock | None = None
-        self._poller = Poller(self._look, lambda: self.watermark.waiting)
 
     def committed(self, next_sequence: int) -> None:
         """A commit of this handle: see ``Listener``."""
@@ -42,11 +42,6 @@ class Hub:
             self.watermark.fail(refusal)
         self.newest = None
         self._poller.stop()
-
-    def _needed(self) -> None:
-        engine = self._engine()
-        if engine is not None:
-            self._poller.start(engine.path)
 
     def _look(self, seen: int) -> int | None:
         """Look at the store for commits: the number of the instant that was seen; None where there is nothing to look at

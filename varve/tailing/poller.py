@@ -23,7 +23,8 @@ class Poller:
     """Looks while it is needed. ``look(seen)`` gives the number of the instant that it saw, None where all is over;
     ``waiting()`` how many wait."""
 
-    def __init__(self, look: Callable[[int], int | None], waiting: Callable[[], int]) -> None:
+    def __init__(self, path: str, look: Callable[[int], int | None], waiting: Callable[[], int]) -> None:
+        self._path = path
         self._look = look
         self._waiting = waiting
         self._lock = threading.RLock()
@@ -32,12 +33,12 @@ class Poller:
         self._stopped = False
         _pollers.add(self)
 
-    def start(self, path: str) -> None:
+    def start(self) -> None:
         """See to it that the thread runs."""
         if self._thread is None:
             with self._lock:
                 if self._thread is None and not self._stopped:
-                    thread = threading.Thread(target=self._run, name=f"varve poller of {path}", daemon=True)
+                    thread = threading.Thread(target=self._run, name=f"varve poller of {self._path}", daemon=True)
                     thread.start()
                     self._thread = thread
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from varve import limits
 from varve.errors import InvalidInput
 from varve.record import Recorded
-from varve.tailing.scan import Scan
+from varve.tailing.scan import Batch, Scan
 from varve.typing_support import E
 
 if TYPE_CHECKING:
@@ -62,55 +62,57 @@ class Tail(AsyncIterator[Recorded[E]], Generic[E]):
         return self._lists(check_batch(events_max))
 
     async def _lists(self, events_max: int) -> AsyncGenerator[list[Recorded[E]], None]:
-        turn = Turn()
+        turn = _Turn()
         while True:
             events = list(islice(self._pending, events_max))
             if events:
                 self._last = events[-1]
             else:
                 self._last = None
+                await self._wait(turn)
                 events = list(self._scan.step(events_max))
             if events:
                 yield events
-                await turn.pause_if_due()
-            else:
-                await self._more(turn)
+            if turn.is_due() or not (events or self._scan.caught_up):
+                await turn.pause()
 
     async def _one_by_one(self) -> AsyncGenerator[Recorded[E], None]:
-        # A slice at a time, for the clock to be looked at in between.
-        turn = Turn()
+        scan, watermark, turn = self._scan, self._scan.hub.watermark, _Turn()
         try:
             while True:
-                given = 0
-                for recorded in islice(self._pending, _SLICE_EVENTS):
-                    self._last = recorded
-                    given += 1
-                    yield recorded
-                if given < _SLICE_EVENTS:
-                    self._last = None
-                    batch = self._scan.step()
-                    self._pending = iter(batch)
-                    if not batch.count:
-                        await self._more(turn)
-                        continue
-                await turn.pause_if_due()
+                given = _SLICE_EVENTS
+                while given == _SLICE_EVENTS:  # a slice at a time, for the clock to be looked at in between
+                    given = 0
+                    for recorded in islice(self._pending, _SLICE_EVENTS):
+                        self._last = recorded
+                        given += 1  # noqa: SIM113 - enumerate would make a tuple per event
+                        yield recorded
+                    if turn.is_due():
+                        await turn.pause()
+                self._last = None
+                if scan.caught_up and watermark.value <= scan.position:  # _wait, without one more coroutine
+                    await watermark.wait(scan.position + 1)
+                    turn.begin()
+                batch: Batch[E] = scan.step()
+                self._pending = iter(batch)
+                if not (batch.count or scan.caught_up):
+                    await turn.pause()
         except Exception:
             self._events = None  # whoever asks again is told again, instead of meeting an end
             raise
 
-    async def _more(self, turn: Turn) -> None:
-        """Nothing was found: wait for more, or let others run before looking further."""
-        if self._scan.caught_up:
-            await self._scan.hub.watermark.wait(self._scan.position + 1)
+    async def _wait(self, turn: _Turn) -> None:
+        """Wait for more where the last step came to the end of the log."""
+        scan = self._scan
+        if scan.caught_up and scan.hub.watermark.value <= scan.position:
+            await scan.hub.watermark.wait(scan.position + 1)
             turn.begin()
-        else:
-            await turn.pause()
 
     def __repr__(self) -> str:
         return f"<Tail of {self._path} at {self.position}>"
 
 
-class Turn:
+class _Turn:
     """How long a tail has kept its loop busy. An await that waits for nothing does not let others run."""
 
     __slots__ = ("_until_s",)
@@ -122,10 +124,9 @@ class Turn:
         """Others have just run."""
         self._until_s = time.monotonic() + limits.TAIL_TURN_S_MAX
 
-    async def pause_if_due(self) -> None:
-        """Let others run if it is their turn."""
-        if time.monotonic() >= self._until_s:
-            await self.pause()
+    def is_due(self) -> bool:
+        """Whether it is the others' turn."""
+        return time.monotonic() >= self._until_s
 
     async def pause(self) -> None:
         """Let others run."""

@@ -154,10 +154,8 @@ class Watermark:
 
     async def wait(self, target: int) -> int:
         """The mark, as soon as it is ``target`` at least."""
-        import asyncio
-
         if self.value < target or self.refusal is not None:
-            loop = asyncio.get_running_loop()
+            loop = _running_loop()
             waiters = self._loops.get(loop) or self._join(loop)
             future: Future[None] = loop.create_future()
             waiters.add(target, future)
@@ -224,6 +222,15 @@ class _Latch:
     def release(self) -> None:
         """Let it go."""
         self._lock.release()
+
+
+def _running_loop() -> AbstractEventLoop:
+    """The first call finds asyncio, and puts its function in this one's place."""
+    global _running_loop  # noqa: PLW0603
+    from asyncio import get_running_loop
+
+    _running_loop = get_running_loop
+    return get_running_loop()
 
 
 def _is_done(future: Future[None]) -> bool:

@@ -137,5 +137,8 @@ POLL_IDLE_INTERVAL_S: Final = 0.05
 POLL_ACTIVE_S: Final = 0.5
 """For how long a commit makes it look often."""
 
+HINTED_WATCHERS_MAX: Final = 64
+"""Watching processes that a writer hints after a commit; more of them poll."""
+
 POLLER_LINGER_S: Final = 2.0
 """For how long the poller stays when nobody waits."""

@@ -14,12 +14,13 @@ import lmdb
 from varve.engine.catalog import Catalog
 from varve.engine.commit import Session, Writer
 from varve.engine.environment import Durability, Environment
+from varve.engine.hints import HintSender
 from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.snapshot import CheckedBlocks, Snapshot
 from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, StoreFailed, UnsupportedFormat
 from varve.layout import keys, records
-from varve.layout.records import StoreRecord
+from varve.layout.records import StoreRecord, unpack_store_record
 
 T = TypeVar("T")
 
@@ -64,6 +65,7 @@ class Engine:
         self.catalog = Catalog()
         self.checked = CheckedBlocks()
         self.listener: Listener | None = None
+        self._hints = HintSender(self.environment.path)
         self._iterators: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
         try:
             self.created = self._found(clock)
@@ -138,7 +140,8 @@ class Engine:
         return self._writer.session()
 
     def notify(self, next_sequence: int) -> None:
-        """A commit raised the next global sequence: tell whoever waits for it. Never raises."""
+        """A commit raised the next global sequence: tell whoever waits for it, here and in other processes. Never raises."""
+        self._hints.send()
         listener = self.listener
         if listener is not None:
             listener.committed(next_sequence)
@@ -149,9 +152,24 @@ class Engine:
         The cheap question of whoever polls. What it answers was read from that very instant: LMDB's other ways to ask for
         the last commit can run ahead of what a transaction sees.
         """
-        with self.snapshot() as snapshot:
-            number = snapshot.id
-            return None if number == seen else (number, snapshot.next_sequence)
+        environment = self.environment
+        mark = object()  # as Snapshot does it, without making one
+        environment.active.add(id(mark))
+        try:
+            with environment.begin() as transaction:
+                number = transaction.id()
+                if number == seen:
+                    return None
+                stored = transaction.get(keys.STORE_RECORD_KEY, db=environment.meta)
+                if stored is None:
+                    raise CorruptedStore(
+                        f"{self.path} has lost its store record; rebuild it with varve.ops", path=self.path
+                    )
+                return number, unpack_store_record(stored).next_sequence
+        except lmdb.Error as exc:
+            raise environment.read_error(exc) from exc
+        finally:
+            environment.active.discard(id(mark))
 
     def check_usable(self) -> None:
         """Raise what this handle refuses everything with, if it does: ``StoreClosed`` and its kin."""
@@ -222,6 +240,7 @@ class Engine:
             self._tell_closed()
 
     def _tell_closed(self) -> None:
+        self._hints.close()
         listener, self.listener = self.listener, None
         if listener is not None:
             listener.closed()

@@ -92,6 +92,7 @@ class Watermark:
         self.refusal: Callable[[], BaseException] | None = None
         self._needed = needed
         self._loops: weakref.WeakKeyDictionary[AbstractEventLoop, _LoopWaiters] = weakref.WeakKeyDictionary()
+        self._each: tuple[_LoopWaiters, ...] = ()  # the same, quick to walk
         self._threads = _Waiters()
         # A store may be let go by the garbage collector while this thread holds it.
         self._lock = threading.RLock()
@@ -124,7 +125,7 @@ class Watermark:
         if self._threads.lowest <= value:
             for latch in self._threads.reached(value):
                 latch.release()
-        for waiters in list(self._loops.values()):
+        for waiters in self._each:
             if waiters.lowest <= value and not waiters.called:
                 self._call(waiters)
 
@@ -138,6 +139,7 @@ class Watermark:
             loop.call_soon_threadsafe(self._wake_loop, waiters)
         except RuntimeError:  # the loop was closed: nobody of it waits any more
             self._loops.pop(loop, None)
+            self._each = tuple(self._loops.values())
 
     def _wake_loop(self, waiters: _LoopWaiters) -> None:
         """Wake who is reached. Runs in the loop."""
@@ -177,6 +179,7 @@ class Watermark:
                 if other.is_closed():
                     del self._loops[other]
             waiters = self._loops[loop] = _LoopWaiters(loop)
+            self._each = tuple(self._loops.values())
             return waiters
 
     def wait_blocking(self, target: int, timeout_s: float | None) -> bool:

@@ -5,6 +5,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     store.py         open, Varve, Snapshot, statistics               what a user holds
     transaction.py   one commit over several streams
     stream.py        typed appends             reader.py  typed reads, replays
+    tailing/         watcher, tail, follow: what is live
     appends.py       input checked and encoded  replay.py  the walk over blocks
     bindings.py      which class an event comes as
     record.py        Position, Span, Recorded
@@ -62,6 +63,7 @@ from varve.errors import (
     UnsupportedFormat,
     VarveError,
     ViewsStillAlive,
+    WaitTimeout,
     WrongExpectedVersion,
 )
 from varve.expected import ANY, NO_STREAM, STREAM_EXISTS, Expected
@@ -69,6 +71,10 @@ from varve.reader import GlobalReader, StreamReader
 from varve.record import Position, Recorded, Span
 from varve.store import Snapshot, SnapshotStats, StoreStats, Varve, open  # noqa: A004 - used as varve.open
 from varve.stream import Stream
+from varve.tailing.follow import Follow
+from varve.tailing.start import END, Start
+from varve.tailing.tail import Tail
+from varve.tailing.watcher import Watcher
 from varve.transaction import Transaction, WriteTransaction
 from varve.types import f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 
@@ -87,6 +93,7 @@ def __getattr__(name: str) -> _typing.Any:
 
 __all__ = [
     "ANY",
+    "END",
     "NO_STREAM",
     "STREAM_EXISTS",
     "CommitOutcomeUnknown",
@@ -98,6 +105,7 @@ __all__ = [
     "EventTooLarge",
     "EventTypeError",
     "Expected",
+    "Follow",
     "ForkedStore",
     "GlobalReader",
     "HandleUnusable",
@@ -121,6 +129,7 @@ __all__ = [
     "SnapshotClosed",
     "SnapshotStats",
     "Span",
+    "Start",
     "StoreAccessDenied",
     "StoreAlreadyOpen",
     "StoreClosed",
@@ -132,6 +141,7 @@ __all__ = [
     "StoreUnavailable",
     "Stream",
     "StreamReader",
+    "Tail",
     "TooManyItems",
     "TooManyReaders",
     "Transaction",
@@ -142,6 +152,8 @@ __all__ = [
     "Varve",
     "VarveError",
     "ViewsStillAlive",
+    "WaitTimeout",
+    "Watcher",
     "WriteTransaction",
     "WrongExpectedVersion",
     "event",

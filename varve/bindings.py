@@ -16,11 +16,14 @@ class Bindings:
     def __init__(self) -> None:
         self._bound: dict[str, EventType] = {}
         self._views: dict[int, Any] = {}
+        self.generation = 0
+        """Rises when classes change: who remembers what ``view_class`` said asks again then."""
 
     def bind(self, types: dict[str, EventType]) -> None:
         """From now on events of these names come as these classes."""
         self._bound.update(types)
         self._views = {}
+        self.generation += 1
 
     def view_class(self, snapshot: Snapshot, type_number: int, _sequence: int = 0) -> Any:
         """The class of views of a type number."""

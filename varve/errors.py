@@ -37,6 +37,7 @@ The tree (built-in bases in parentheses)::
     |   |-- TransactionClosed              it was committed or rolled back already
     |   |-- ForkedStore                    the handle belongs to the parent process
     |   `-- ReadonlyStore                  a write on a handle opened with readonly=True
+    |-- WaitTimeout (TimeoutError)         what you waited for did not come in time
     |-- ViewsStillAlive (BufferError)      close() while memory of the map is in your hands
     `-- IntegrityError
         |-- NotAVarveStore                 a file or an LMDB environment of another program
@@ -346,6 +347,15 @@ class ReadonlyStore(HandleUnusable):
     code = "readonly_store"
 
 
+class WaitTimeout(VarveError, TimeoutError):
+    """What you waited for did not come in time; nothing is lost, wait again. Facts: ``global_sequence``, ``timeout_s``."""
+
+    code = "wait_timeout"
+    kind: ClassVar[Kind] = "retryable"
+    global_sequence: int
+    timeout_s: float
+
+
 class ViewsStillAlive(VarveError, BufferError):
     """``close()`` while memoryviews of the map are in your hands; the store stays open. Drop them (``varve.owned``
     copies an event) or leave the ``with varve.open(...)`` block, which waits for nobody. Facts: ``count`` (snapshots
@@ -436,5 +446,6 @@ __all__ = [
     "UnsupportedFormat",
     "VarveError",
     "ViewsStillAlive",
+    "WaitTimeout",
     "WrongExpectedVersion",
 ]

@@ -116,3 +116,38 @@ SNAPSHOT_AGE_S_WARN: Final = 60.0
 
 ITERATOR_SNAPSHOT_AGE_S_MAX: Final = 1.0
 """An iterator without an explicit snapshot renews its transaction at a block boundary after this long."""
+
+# -- tails -----------------------------------------------------------------------------------------
+
+TAIL_EVENTS_MAX: Final = 512
+"""Events that a tail reads ahead, and the default size of its batches: at most a millisecond's work."""
+
+TAIL_BYTES_MAX: Final = 2**20
+"""Bytes of blocks that a tail reads in one step; a larger block is read alone."""
+
+TAIL_BLOCKS_MAX: Final = 64
+"""Blocks that a tail looks through in one step, where nothing matches."""
+
+TAIL_RUNS_MAX: Final = 4_096
+"""Runs that a tail looks at in one step, where nothing matches."""
+
+BATCH_EVENTS_MAX: Final = 1 << 16
+"""The largest batch that can be asked of a tail."""
+
+TAIL_TURN_S_MAX: Final = 0.002
+"""How long a tail that has events goes on before it lets other tasks of its loop run."""
+
+POLL_ACTIVE_INTERVAL_S: Final = 0.005
+"""How often the poller looks for commits of other processes while there are some."""
+
+POLL_IDLE_INTERVAL_S: Final = 0.05
+"""The same while there are none."""
+
+POLL_ACTIVE_S: Final = 0.5
+"""For how long a commit makes it look often."""
+
+HINTED_WATCHERS_MAX: Final = 64
+"""Watching processes that a writer hints after a commit; more of them poll."""
+
+POLLER_LINGER_S: Final = 2.0
+"""For how long the poller stays when nobody waits."""

@@ -243,7 +243,7 @@ class GlobalReader:
         are not read.
         """
         start, stop = bounds(start, stop)
-        views = self._bindings.view_class if types is None else self._only(type_names(types))
+        views = self._bindings.view_class if types is None else only(self._bindings.view_class, type_names(types))
         if streams is None:
             return _walk(self._source, lambda _: (whole_log, _log_end), start, stop, views, reverse=reverse)
         names = stream_names(streams)
@@ -259,15 +259,16 @@ class GlobalReader:
         start, stop = bounds(start, stop)
         return tracked(self._source.engine, walk_bytes(self._source, start, stop))
 
-    def _only(self, wanted: frozenset[str]) -> ViewClass:
-        view_class = self._bindings.view_class
 
-        def chosen(snapshot: Snapshot, type_number: int, sequence: int) -> Any:
-            if snapshot.catalog.type(snapshot, type_number).name not in wanted:
-                return None
-            return view_class(snapshot, type_number, sequence)
+def only(view_class: ViewClass, wanted: frozenset[str]) -> ViewClass:
+    """The same classes, for events of some types only."""
 
-        return chosen
+    def chosen(snapshot: Snapshot, type_number: int, sequence: int) -> Any:
+        if snapshot.catalog.type(snapshot, type_number).name not in wanted:
+            return None
+        return view_class(snapshot, type_number, sequence)
+
+    return chosen
 
 
 def stream_names(streams: Iterable[str]) -> list[str]:

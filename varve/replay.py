@@ -312,3 +312,19 @@ def recorded_at(snapshot: Snapshot, sequence: int, view_class: ViewClass) -> Rec
     recorded._stream = snapshot.catalog.stream(snapshot, run.stream)
     recorded._block = block
     return recorded
+
+
+def first_at(snapshot: Snapshot, time_ns: int) -> int:
+    """The first global sequence whose commit was recorded at or after a time: bisection, since times never go
+    backwards."""
+    low, high = 0, snapshot.next_sequence
+    while low < high:
+        block = snapshot.block((low + high) // 2)
+        if block.last_time_ns < time_ns:
+            low = block.end
+        elif block.commit_of(0)[1] >= time_ns:
+            high = block.first
+        else:
+            sequences = zip(block.commit_firsts(), block.commit_times(), strict=True)
+            return next(int(max(first, block.first)) for first, recorded_ns in sequences if recorded_ns >= time_ns)
+    return min(low, snapshot.next_sequence)

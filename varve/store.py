@@ -8,7 +8,7 @@ import time
 import types
 import typing
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -25,8 +25,13 @@ from varve.errors import InvalidInput, ReadonlyStore, SchemaError
 from varve.layout.keys import IdempotencyKey, check_name
 from varve.reader import GlobalReader, StreamReader
 from varve.record import to_time_ns
-from varve.replay import Fixed, Live
+from varve.replay import Fixed, Live, first_at
 from varve.stream import Stream
+from varve.tailing.follow import Follow
+from varve.tailing.scan import selection
+from varve.tailing.start import TailStart, check_start
+from varve.tailing.tail import Tail
+from varve.tailing.watcher import Watcher
 from varve.transaction import Transaction, WriteTransaction
 from varve.typing_support import E
 
@@ -301,6 +306,36 @@ class Varve:
         """Force everything committed so far to disk: what ``durability="bulk"`` leaves to you."""
         self._engine.sync()
 
+    # -- live --------------------------------------------------------------------------------------
+
+    def watcher(self) -> Watcher:
+        """What tells how far the log reaches, and waits for it to reach further."""
+        return Watcher(self._engine)
+
+    def tail(
+        self, start: TailStart = 0, *, streams: Iterable[str] | None = None, types: Iterable[type | str] | None = None
+    ) -> Tail[Any]:
+        """The log from a start on, and then what any process commits: ``async for recorded in db.tail(): ...``.
+
+        ``start``: a global sequence, ``varve.END`` (only what is committed from now on) or an aware datetime (what was or
+        will be recorded at or after it). ``streams`` (names) and ``types`` (event classes or type names) keep only those.
+        """
+        return Tail(self._engine, selection(self._bindings, streams, types), check_start(start))
+
+    def follow(
+        self,
+        start: TailStart = 0,
+        *,
+        streams: Iterable[str] | None = None,
+        types: Iterable[type | str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Follow[Any]:
+        """A tail for threads: a plain iterator that blocks while there is nothing. Arguments as ``tail``.
+
+        ``timeout_s``: end once nothing came for so many seconds; None: go on until the store closes.
+        """
+        return Follow(self._engine, selection(self._bindings, streams, types), check_start(start), timeout_s)
+
     # -- ending ------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -361,22 +396,6 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return f"<Snapshot of {self._engine.path}>"
-
-
-def first_at(snapshot: EngineSnapshot, time_ns: int) -> int:
-    """The first global sequence whose commit was recorded at or after a time: bisection, since times never go
-    backwards."""
-    low, high = 0, snapshot.next_sequence
-    while low < high:
-        block = snapshot.block((low + high) // 2)
-        if block.last_time_ns < time_ns:
-            low = block.end
-        elif block.commit_of(0)[1] >= time_ns:
-            high = block.first
-        else:
-            sequences = zip(block.commit_firsts(), block.commit_times(), strict=True)
-            return next(int(max(first, block.first)) for first, recorded_ns in sequences if recorded_ns >= time_ns)
-    return min(low, snapshot.next_sequence)
 
 
 def _event_types(declared: Any) -> list[EventType]:

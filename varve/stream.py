@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Generic
 from varve.appends import Metadata, StreamTypes, append_batch, append_many, append_one, commit_request
 from varve.engine.request import AppendRequest, Segment
 from varve.expected import ANY, ExpectedVersion
-from varve.layout.keys import IdempotencyKey, StreamId, encode_idempotency_key
+from varve.layout.keys import IdempotencyKey, StreamId, encode_idempotency_key, encode_stream_id
 from varve.reader import StreamReader
 from varve.record import Position, Span, position_of
 from varve.replay import Live
+from varve.tailing.follow import Follow
+from varve.tailing.scan import Selection
+from varve.tailing.start import TailStart, check_start
+from varve.tailing.tail import Tail
 from varve.typing_support import E
 
 if TYPE_CHECKING:
@@ -88,6 +92,26 @@ class Stream(Generic[E]):
         """A reader of these streams; each of its calls sees the newest instant."""
         self._engine.check_usable()
         return StreamReader(Live(self._engine), self.name, self._types.by_name)
+
+    def tail(self, start: TailStart = 0, *, stream_id: StreamId | None = None) -> Tail[E]:
+        """The events of these streams from a start on, and then what any process appends to them.
+
+        As ``db.tail``, in global order; with ``stream_id`` those of one stream, and an int ``start`` is a stream sequence
+        then. Events that the stream does not declare raise ``UnexpectedEventType``.
+        """
+        return Tail(self._engine, self._selection(stream_id), check_start(start))
+
+    def follow(
+        self, start: TailStart = 0, *, stream_id: StreamId | None = None, timeout_s: float | None = None
+    ) -> Follow[E]:
+        """A tail for threads, as ``db.follow``. ``start`` and ``stream_id`` as in ``tail``."""
+        return Follow(self._engine, self._selection(stream_id), check_start(start), timeout_s)
+
+    def _selection(self, stream_id: StreamId | None) -> Selection:
+        view_class = self.reader()._view  # noqa: SLF001 - the same library
+        if stream_id is None:
+            return Selection(view_class, names=[self.name])
+        return Selection(view_class, stream=(self.name, encode_stream_id(stream_id)))
 
     def _span(self, append: AppendRequest, key: IdempotencyKey | None) -> Span:
         if not append.parts and append.expected is ANY:

@@ -474,6 +474,10 @@ class Session:
             self._remember(written)
         writer.state = self.state
         writer.last_id = identity
+        if written is not None:
+            notify = writer.on_committed()
+            if notify is not None:
+                notify(written.record.next_sequence)
 
     def _remember(self, written: _Written) -> None:
         """What the writer knows of the store from here on."""

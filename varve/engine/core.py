@@ -7,7 +7,7 @@ import os
 import uuid
 import weakref
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import lmdb
 
@@ -15,13 +15,14 @@ from varve.engine.catalog import Catalog
 from varve.engine.commit import Session
 from varve.engine.environment import Durability, Environment
 from varve.engine.group import Group, Inbox, Ticket
+from varve.engine.hints import HintSender
 from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.snapshot import CheckedBlocks, Snapshot
 from varve.engine.writer import Writer
 from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, StoreFailed, UnsupportedFormat
 from varve.layout import keys, records
-from varve.layout.records import StoreRecord
+from varve.layout.records import StoreRecord, unpack_store_record
 
 T = TypeVar("T")
 
@@ -29,6 +30,18 @@ T = TypeVar("T")
 class StoreClosing(BaseException):
     """Thrown into a running iterator when its store closes: it lets its memory go and raises ``StoreClosed`` when
     resumed."""
+
+
+class Listener(Protocol):
+    """Who wants to know of commits: see ``Engine.listener``."""
+
+    def committed(self, next_sequence: int) -> None:
+        """A commit of this handle raised the next global sequence. Called inside the commit: quick, and never raises."""
+        ...
+
+    def closed(self) -> None:
+        """The handle refuses everything from now on. May be called by a finaliser: waits for nobody."""
+        ...
 
 
 class Engine:
@@ -54,10 +67,13 @@ class Engine:
         )
         self.catalog = Catalog()
         self.checked = CheckedBlocks()
+        self.listener: Listener | None = None
+        self._hints = HintSender(self.environment.path)
         self._iterators: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
         try:
             self.created = self._found(clock)
             self._writer = Writer(self.environment, self.catalog, self.checked, clock)
+            self._writer.on_committed = weakref.WeakMethod(self.notify)
             self._group = Group(self._writer, linger_s)
         except BaseException:
             self.environment.release()
@@ -136,6 +152,38 @@ class Engine:
         """The write transaction itself, for ``db.write``."""
         return self._writer.session()
 
+    def notify(self, next_sequence: int) -> None:
+        """A commit raised the next global sequence: tell whoever waits for it, here and in other processes. Never raises."""
+        self._hints.send()
+        listener = self.listener
+        if listener is not None:
+            listener.committed(next_sequence)
+
+    def look(self, seen: int) -> tuple[int, int] | None:
+        """Number of the newest instant and its next global sequence; None where that instant is number ``seen``.
+
+        The cheap question of whoever polls. What it answers was read from that very instant: LMDB's other ways to ask for
+        the last commit can run ahead of what a transaction sees.
+        """
+        environment = self.environment
+        mark = object()  # as Snapshot does it, without making one
+        environment.active.add(id(mark))
+        try:
+            with environment.begin() as transaction:
+                number = transaction.id()
+                if number == seen:
+                    return None
+                stored = transaction.get(keys.STORE_RECORD_KEY, db=environment.meta)
+                if stored is None:
+                    raise CorruptedStore(
+                        f"{self.path} has lost its store record; rebuild it with varve.ops", path=self.path
+                    )
+                return number, unpack_store_record(stored).next_sequence
+        except lmdb.Error as exc:
+            raise environment.read_error(exc) from exc
+        finally:
+            environment.active.discard(id(mark))
+
     def check_usable(self) -> None:
         """Raise what this handle refuses everything with, if it does: ``StoreClosed`` and its kin."""
         if self.environment.refusal is not None:
@@ -180,6 +228,7 @@ class Engine:
             if not self._ended():
                 self._end_iterators()
                 self.environment.close(self._end_snapshots)
+                self._tell_closed()
         self._group.end()
 
     def release(self) -> None:
@@ -204,7 +253,14 @@ class Engine:
             if not in_use:
                 self._end_snapshots()
             self.environment.release(in_use=in_use)
+            self._tell_closed()
             self._group.end()
+
+    def _tell_closed(self) -> None:
+        self._hints.close()
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.closed()
 
     def _ended(self) -> bool:
         return self.environment.is_closed or self.environment.is_forked

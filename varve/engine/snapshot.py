@@ -322,6 +322,12 @@ class Snapshot:
             copy = copy and len(data) <= limits.BLOCK_BYTES_MAX
             return self._holding(sequence, self._parse(first, memoryview(bytes(data)) if copy else self.keep(data)))
 
+    def copied_block(self, sequence: int) -> Block:
+        """The block of a sequence that exists, whatever its size, copied to the heap: nothing of it holds the snapshot."""
+        with self._lock:
+            first, data = self._find(sequence)
+            return self._holding(sequence, self._parse(first, memoryview(bytes(data))))
+
     def event(self, sequence: int) -> tuple[int, memoryview | bytes]:
         """Type number and bytes of an event that exists.
 

@@ -33,6 +33,7 @@ class Writer:
         self.clock = clock
         self.state: State | None = None
         self.last_id = -1
+        self.on_committed: Callable[[], Callable[[int], None] | None] = lambda: None
         self._lock: Any = threading.RLock()  # one that knows its owner: see _end_left_over
         self._session: Session | None = None
         self._user_runs = False

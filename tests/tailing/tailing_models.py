@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 from collections import deque
@@ -121,3 +122,22 @@ def tell(running: subprocess.Popen[str], line: str = "") -> None:
     assert running.stdin is not None
     running.stdin.write(line + "\n")
     running.stdin.flush()
+
+
+def is_watching(path: str | Path) -> bool:
+    """Whether this process has a socket for hints in a store."""
+    return any(Path(path).glob(f"watch/{os.getpid()}-*"))
+
+
+def say(word: object) -> None:
+    """In a process: a line for ``told``."""
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
+def run_writer() -> None:
+    """In a process: append one event per line read, numbered by the log, and say so. The path is the first argument."""
+    with varve.open(sys.argv[1], durability="relaxed") as db:
+        orders = db.stream("orders", Placed | Shipped)
+        for _ in sys.stdin:
+            say(orders.append(1, Placed(db.next_global_sequence)).global_sequence)

@@ -61,17 +61,20 @@ class Tail(AsyncIterator[Recorded[E]], Generic[E]):
 
     async def _next(self) -> Recorded[E]:
         scan, turn = self._scan, self._turn
+        if turn.is_due():
+            await turn.pause()
         while not self._ended:
-            if turn.is_due():
-                await turn.pause()
             self._slice = islice(self._pending, _SLICE_EVENTS)
             for recorded in self._slice:
                 self._last = recorded
                 return recorded
             self._last = None
-            if scan.caught_up and scan.hub.watermark.value <= scan.position:
-                await scan.hub.watermark.wait(scan.position + 1)
-                turn.begin()
+            if scan.caught_up:
+                if scan.hub.watermark.value <= scan.position:
+                    await scan.hub.watermark.wait(scan.position + 1)
+                    turn.begin()
+            elif turn.is_due():
+                await turn.pause()
             self._pending = iter(scan.step())
         raise StopAsyncIteration
 

@@ -87,6 +87,8 @@ class Writer:
         self.state: _State | None = None
         self.last_id = -1
         self.on_committed: Callable[[], Callable[[int], None] | None] = lambda: None
+        self.risen = 0
+        self._told = 0
         self._lock: Any = threading.RLock()  # one that knows its owner: see _free_left_over
         self._session: Session | None = None
         self._user_runs = False
@@ -101,6 +103,7 @@ class Writer:
                 session.commit()
             finally:
                 self._leave(session)
+        self._tell()
         return session.located(committed, request) if committed.replayed else committed
 
     @contextlib.contextmanager
@@ -115,6 +118,16 @@ class Writer:
             finally:
                 self._user_runs = False
                 self._leave(session)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say how far the log reaches now, where that rose. Not under the lock: whoever is woken takes the interpreter."""
+        risen = self.risen
+        if risen > self._told:
+            self._told = risen
+            notify = self.on_committed()
+            if notify is not None:
+                notify(risen)
 
     @property
     def _is_mine(self) -> bool:
@@ -565,9 +578,7 @@ class Session:
         state.lengths.update(written.lengths)
         writer.state = state
         writer.last_id = identity
-        notify = writer.on_committed()
-        if notify is not None:
-            notify(written.record.next_sequence)
+        writer.risen = written.record.next_sequence
 
     def abort(self) -> None:
         """End the transaction without a trace; nothing happens where it has ended."""

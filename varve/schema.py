@@ -1,7 +1,7 @@
 """Schemas as text: what programs in other languages need to read and write the same events.
 
 ``to_fbs`` gives the .fbs text of a class, ``load`` the classes of a .fbs file, ``to_python`` a module that declares
-them, ``source`` what Varve generates of one. Two
+them, ``flatc`` the schema of a class that flatc generated, ``source`` what Varve generates of one. Two
 marks say in Python what only .fbs had words for: ``stored_as`` (how wide an enum is) and ``Length`` (an array of fixed
 length in a struct).
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from varve import limits
 from varve.codec import event_type
@@ -20,13 +20,15 @@ from varve.codec.fbs import to_fbs
 from varve.codec.fbs_lexer import At, fbs_error
 from varve.codec.fbs_load import classes_from_model, resolve
 from varve.codec.fbs_parser import FbsFile, parse_fbs
+from varve.codec.official import declare_flatc
 from varve.codec.to_python import module_source
 from varve.errors import SchemaError
 from varve.types import Length
 
-__all__ = ["Length", "SchemaFile", "load", "source", "stored_as", "to_fbs", "to_python"]
+__all__ = ["Length", "SchemaFile", "flatc", "load", "source", "stored_as", "to_fbs", "to_python"]
 
 StrPath = str | os.PathLike[str]
+T = TypeVar("T")
 
 
 class SchemaFile(Mapping[str, Any]):
@@ -168,6 +170,17 @@ def to_python(source: StrPath | Any, include_dirs: Iterable[StrPath] = ()) -> st
     if not classes:
         raise SchemaError("to_python takes the path of a .fbs file, or event classes")
     return module_source(classes, "Event classes")
+
+
+def flatc(cls: type[T], path: StrPath, include_dirs: Iterable[StrPath] = ()) -> type[T]:
+    """Give a class made by ``flatc --python --gen-object-api`` the schema of its .fbs file, and return the class.
+
+    Without it the schema is read from the generated code, which does not tell enums, what is ``required`` or a ``key``, the
+    spelling of field names, and deprecated fields. Call it before the class's first use as an event type. Raises what
+    ``load`` raises, and SchemaError where the class was not generated from this schema.
+    """
+    declare_flatc(cls, load(path, include_dirs))
+    return cls
 
 
 def source(cls: type) -> str:

@@ -30,9 +30,7 @@ class StreamTypes:
     def __init__(self, stream: str, types: list[EventType]) -> None:
         self.stream = stream
         self.by_name = {event_type.name: event_type for event_type in types}
-        self._by_class: dict[type, EventType] = {
-            cls: event_type for event_type in types for cls in event_type.accepts
-        }
+        self._by_class: dict[type, EventType] = {cls: event_type for event_type in types for cls in event_type.accepts}
 
     def of(self, event: object) -> EventType:
         """The type of an event (an instance or a view). Raises ``EventTypeError``."""

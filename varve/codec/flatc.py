@@ -18,12 +18,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from varve import limits
 from varve.codec.check import round_f32
 from varve.codec.plan import plan_struct
-from varve.codec.schema import ALIGNMENTS, NO_DEFAULT, SCALARS, FieldDef, Kind, Schema, TypeDef
+from varve.codec.schema import ALIGNMENTS, SCALARS, FieldDef, Kind, TypeDef
 from varve.errors import SchemaError
 
 __all__ = ["Generated", "GeneratedField", "accessor_of", "is_accessor", "read_generated"]
@@ -74,7 +74,9 @@ class Generated:
         """The type as part of a schema, as far as generated code tells. Raises SchemaError where fields are deprecated."""
         holes = self.holes() if self.what == "table" else []
         if holes:
-            raise untold(self.cls, f"field {holes[0]} is deprecated, and generated code keeps neither its name nor its type")
+            raise untold(
+                self.cls, f"field {holes[0]} is deprecated, and generated code keeps neither its name nor its type"
+            )
         return TypeDef(self.what, self.name, fields=tuple(f.field for f in self.fields), align=self.align)
 
 
@@ -102,14 +104,14 @@ def read_generated(cls: type) -> dict[str, Generated]:
 def untold(cls: type, why: str) -> SchemaError:
     """The error for what generated code does not tell."""
     return SchemaError(
-        f"{cls.__module__}.{cls.__qualname__}: {why}. Give the schema too: varve.schema.flatc({cls.__name__}, 'path/to/schema.fbs')"
+        f"{cls.__module__}.{cls.__qualname__}: {why}. Give the schema too: varve.schema.flatc({cls.__name__}, 'path/to.fbs')"
     )
 
 
 def strange(cls: type, why: str) -> SchemaError:
     """The error for generated code of a shape that is not known, or that cannot work."""
     return SchemaError(
-        f"{cls.__module__}.{cls.__qualname__} cannot be an event type: {why}. varve.schema.load makes event classes of the .fbs file"
+        f"{cls.__module__}.{cls.__qualname__} cannot be an event type: {why}. varve.schema.load makes event classes of a .fbs file"
     )
 
 
@@ -217,19 +219,26 @@ class _Reader:
             module = self.module(cls.__module__)
             object_cls = getattr(module.module, f"{cls.__name__}T", None)
             if not isinstance(object_cls, type) or not callable(getattr(object_cls, "Pack", None)):
-                raise strange(cls, f"{cls.__name__}T is missing; generate it with flatc --python --gen-object-api")
-            trees = [module.classes.get(one) for one in (cls.__name__, object_cls.__name__)]
-            if trees[0] is None or trees[1] is None:
-                raise _Strange("its source does not declare it")
-            one = _Class(self, module, trees[0], trees[1])
+                self.fail(f"{cls.__name__}T is missing; generate it with flatc --python --gen-object-api")
+            if getattr(module.module, cls.__name__, None) is not cls:
+                self.fail(f"its module {cls.__module__} does not hold it any more")
+            accessor, held = module.classes.get(cls.__name__), module.classes.get(object_cls.__name__)
+            if accessor is None or held is None:
+                self.fail("its source does not declare it")
+            one = _Class(self, module, accessor, held)
             if is_accessor(cls):
                 self.found[name] = Generated(cls, object_cls, "table", name, one.table_fields(), one.slots())
             else:
                 self.found[name] = Generated(cls, object_cls, "struct", name, one.struct_fields(), 0, one.asked_align())
-        except _Strange as error:
+        except (_Strange, AttributeError, IndexError, ValueError) as error:
             raise strange(cls, str(error)) from error
         if len(self.found) > limits.FIELDS_MAX:
             raise strange(cls, f"its schema has more than {limits.FIELDS_MAX} types")
+
+    @staticmethod
+    def fail(why: str) -> NoReturn:
+        """Give up; ``read_class`` says where."""
+        raise _Strange(why)
 
     def check_struct(self, generated: Generated) -> Generated:
         """The struct with the alignment it asks for beyond its fields', if any; places and size must come out the same."""
@@ -278,7 +287,13 @@ class _Class:
         """The object's attribute for each accessor method: both stand in the order of the fields."""
         found: list[str] = []
         for node in ast.walk(self.held.get("__init__", ast.Pass())):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, ast.AnnAssign)
+                else []
+            )
             found += [t.attr for t in targets if isinstance(t, ast.Attribute) and ast.unparse(t.value) == "self"]
         pairs = dict(zip([m.name for m in methods], found, strict=False))
         if len(found) != len(methods) or any(_plain(m) != _plain(attr) for m, attr in pairs.items()):
@@ -391,7 +406,11 @@ class _Class:
     def class_in(self, method: ast.FunctionDef) -> Any:
         """The class that an accessor makes: ``obj = Item()``."""
         for node in ast.walk(method):
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and ast.unparse(node.targets[0]) == "obj":
+            if (
+                isinstance(node, ast.Assign)
+                and isinstance(node.value, ast.Call)
+                and ast.unparse(node.targets[0]) == "obj"
+            ):
                 return self.module.resolve(ast.unparse(node.value.func), method)
         raise _Strange(f"{method.name} does not say what it holds")
 
@@ -422,9 +441,10 @@ class _Class:
         """Names of a union's members in order of their numbers, out of the function that makes the objects."""
         unpack = self.held.get("_UnPack", ast.Pass())
         for node in ast.walk(unpack):
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == f"self.{attr}":
-                if isinstance(node.value, ast.Call) and _last(node.value.func).endswith("Creator"):
-                    return self.members_made_by(self.module.resolve(ast.unparse(node.value.func), unpack))
+            if not isinstance(node, ast.Assign) or ast.unparse(node.targets[0]) != f"self.{attr}":
+                continue
+            if isinstance(node.value, ast.Call) and _last(node.value.func).endswith("Creator"):
+                return self.members_made_by(self.module.resolve(ast.unparse(node.value.func), unpack))
         raise _Strange(f"the object class does not say what the union {attr} holds")
 
     def members_made_by(self, creator: Any) -> tuple[str, ...]:
@@ -468,10 +488,10 @@ class _Class:
         pairs = self.attributes(methods)
         names = self.field_names(pairs)
         out = []
-        for method, (place, kind) in found.items():
-            attr = pairs[method]
+        for name, (place, kind) in found.items():
+            attr = pairs[name]
             known = self.inner_struct(attr) if kind.tag == "struct" else kind
-            out.append(GeneratedField(place, method, attr, FieldDef(names[attr], known)))
+            out.append(GeneratedField(place, name, attr, FieldDef(names[attr], known)))
         return tuple(sorted(out, key=lambda f: f.slot))
 
     def inline(self, method: ast.FunctionDef, get: ast.Call) -> tuple[int, Kind]:

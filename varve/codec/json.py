@@ -74,8 +74,8 @@ def plain(kind: Kind, value: Any, declaration: Declaration) -> Any:
 def _declared(event: Any) -> tuple[Declaration, Any]:
     """What an event's class declares, and the event; of a class that flatc generated, those of its twin."""
     found = getattr(type(event), "__varve__", None)
-    if hasattr(found, "fields"):
-        return found, event  # type: ignore[return-value]
+    if found is not None and hasattr(found, "fields"):
+        return found, event
     from varve.codec.official import official_type
 
     official = official_type(type(event))

@@ -19,9 +19,9 @@ from varve.codec.declare import Declaration
 from varve.codec.digest import digest_text
 from varve.codec.dynamic import event_type_from_schema
 from varve.codec.event_type import EventType, event_type
-from varve.codec.flatc import Generated, GeneratedField, accessor_of, read_generated, strange, untold
+from varve.codec.flatc import Generated, GeneratedField, accessor_of, read_generated, strange
 from varve.codec.json import absent_object
-from varve.codec.schema import FieldDef, Kind, Schema, TypeDef
+from varve.codec.schema import FieldDef, Kind, Schema
 from varve.codec.values import shown
 from varve.errors import EventEncodingError, MalformedEvent, SchemaError
 
@@ -206,7 +206,7 @@ class OfficialType(EventType):
         if isinstance(event, self.object_cls):
             return coerce_event(self.declaration, _Translator(self).event(event))
         if is_view(event):
-            return self.twin.view(event._b, event._o)
+            return self.twin.view(event._b, event._o)  # noqa: SLF001 - its own kind of view
         return self.twin.view(self.adopted(event))
 
     def pack_one(self, event: Any) -> bytes:
@@ -238,17 +238,22 @@ class OfficialType(EventType):
         written = self.twin.view(data)
         if written != fit:
             name = next(
-                (f.name for f in self.declaration.fields if repr(getattr(written, f.name)) != repr(getattr(fit, f.name))), ""
+                (
+                    f.name
+                    for f in self.declaration.fields
+                    if repr(getattr(written, f.name)) != repr(getattr(fit, f.name))
+                ),
+                "",
             )
             raise encoding_error(self.name, name, "was packed to something else by the generated code", event)
         return data
 
     def adopted(self, event: Any) -> bytes:
         """The buffer of an accessor that was not read from a store, verified."""
-        table = getattr(event, "_tab", None)
+        table: Any = getattr(event, "_tab", None)
         try:
-            data = bytes(table.Bytes)  # type: ignore[union-attr]
-            whole = UOFFSET(data, 0)[0] == table.Pos  # type: ignore[union-attr]
+            data = bytes(table.Bytes)
+            whole = UOFFSET(data, 0)[0] == table.Pos
         except (AttributeError, TypeError, struct.error):
             raise encoding_error(self.name, "", f"has no buffer; append a {self.object_cls.__name__}", event) from None
         if not whole:
@@ -385,7 +390,7 @@ def make_view_class(official: OfficialType) -> type:
         self._tab = table = Table(buffer, offset + UOFFSET(buffer, offset)[0])
         return table
 
-    def Init(self: Any, buf: Any, pos: int) -> None:
+    def frozen(_self: Any, _buf: Any, _pos: int) -> None:
         raise dataclasses.FrozenInstanceError("events are frozen; make another accessor for another buffer")
 
     def __eq__(self: Any, other: Any) -> bool:
@@ -411,7 +416,7 @@ def make_view_class(official: OfficialType) -> type:
         "__slots__": ("_b", "_o"),
         "__varve__": official,
         "__getattr__": __getattr__,
-        "Init": Init,
+        "Init": frozen,
         "__eq__": __eq__,
         "__hash__": __hash__,
         "__repr__": __repr__,

@@ -133,7 +133,7 @@ def _spelled(event: object) -> str:
         return f"{name}: declare it too, db.stream(name, ... | {name})"
     if isinstance(event, list | tuple):
         return f"a {name}: append_batch takes several events"
-    if hasattr(type(event), "InitFromObj"):  # flatc's object API
+    if "InitFromObj" in type(event).__dict__:  # flatc's object API
         return f"{name}: declare its accessor, db.stream(name, ... | {name.removesuffix('T')})"
     return f"{name}, which is no event class: an event's class is decorated with @varve.event"
 

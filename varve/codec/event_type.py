@@ -381,7 +381,7 @@ class _StructBuild:
         if kind.tag == "struct":
             return f"{self.ref('read_struct', kind.name)}(b, p + {offset})"
         if kind.tag == "enum":
-            label = f"enum_reader_{kind.name}"
+            label = f"enum_reader_{len(self.namespace)}"
             code = SCALARS[self.declaration.base_of(kind.name)].code
             self.namespace[label] = runtime.enum_reader(self.declaration.enum_of(kind.name), code)
             return f"{label}(b, p + {offset})"

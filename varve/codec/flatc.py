@@ -4,7 +4,7 @@ A class made by ``flatc --python --gen-object-api`` carries no schema, but each 
 the vtable, how it is read, what it is when absent. This module reads that out of the syntax tree of the generated source, for
 the event class and for every class that it refers to. What generated code does not say: the spelling of field names in the
 .fbs (they come back as ``snake_case``, which the .fbs style guide asks for), enums (they are plain numbers), ``required`` and
-``key``, and the name and type of deprecated fields.
+``key``, what ``force_align`` asks of vectors, and the name and type of deprecated fields.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def untold(cls: type, why: str) -> SchemaError:
 def strange(cls: type, why: str) -> SchemaError:
     """The error for generated code of a shape that is not known, or that cannot work."""
     return SchemaError(
-        f"{cls.__module__}.{cls.__qualname__} cannot be an event type: {why}. varve.schema.load makes event classes of a .fbs file"
+        f"{cls.__module__}.{cls.__qualname__} cannot be an event type: {why}. varve.schema.load makes event classes of .fbs files"
     )
 
 
@@ -356,7 +356,7 @@ class _Class:
     def plain_field(self, name: str, method: ast.FunctionDef) -> FieldDef:
         called = dict(_calls(method))
         if "Vector" in called:
-            return FieldDef(name, self.vector(method, called), True, align=self.vector_align(method, called))
+            return FieldDef(name, self.vector(method, called), True)
         if "Get" in called:
             return self.scalar_field(name, self.scalar(called["Get"]), method)
         if "String" in called:
@@ -423,19 +423,6 @@ class _Class:
         if "Init" in called:
             return Kind("vector", item=self.reader.kind_of(self.class_in(method)))
         raise _Strange(f"{method.name} is a vector of what is not known")
-
-    def vector_align(self, method: ast.FunctionDef, called: dict[str, ast.Call]) -> int:
-        """What ``force_align`` asked for beyond the items' own alignment."""
-        start = self.function(f"{self.name}Start{method.name}Vector", f"Start{method.name}Vector")
-        if start is None or "Get" not in called:
-            return 0
-        for name, call in _calls(start):
-            if name == "StartVector":
-                align = _number(call.args[2])
-                if align > max(ALIGNMENTS):
-                    raise _Strange(f"{method.name} is aligned to {align} bytes; events begin at multiples of 8")
-                return align if align > SCALARS[self.scalar(called["Get"])].size else 0
-        return 0
 
     def members(self, attr: str) -> tuple[str, ...]:
         """Names of a union's members in order of their numbers, out of the function that makes the objects."""

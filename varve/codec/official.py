@@ -21,6 +21,7 @@ from varve.codec.dynamic import event_type_from_schema
 from varve.codec.event_type import EventType, event_type
 from varve.codec.flatc import Generated, GeneratedField, accessor_of, read_generated, strange
 from varve.codec.json import absent_object
+from varve.codec.plan import StructPlan, plan_struct
 from varve.codec.schema import FieldDef, Kind, Schema
 from varve.codec.values import shown
 from varve.errors import EventEncodingError, MalformedEvent, SchemaError
@@ -121,8 +122,10 @@ class _Matched:
             matched.append(dataclasses.replace(there, field=f))
         if fields:
             raise self.differs(one, f"the schema lacks {', '.join(f.attr for f in fields.values())}")
-        if one.what == "struct" and (definition.align, len(matched)) != (one.align, len(one.fields)):
-            raise self.differs(one, "it is aligned otherwise")
+        if one.what == "struct":
+            plan, natural = self.plan_of(name), plan_struct(dataclasses.replace(definition, align=0), self.plan_of, self.base_of)
+            if (plan.align, list(plan.offsets)) != (max(natural.align, one.align), [f.slot for f in one.fields]):
+                raise self.differs(one, "its fields stand elsewhere, or it is aligned otherwise")
         self.out[name] = dataclasses.replace(one, name=name, fields=tuple(matched))
 
     def field(self, one: Generated, f: FieldDef, there: GeneratedField) -> None:
@@ -139,6 +142,12 @@ class _Matched:
         if absent != there_absent:
             raise self.differs(one, f"{f.name} is {there_absent} when absent, and {absent} in the schema")
 
+    def plan_of(self, name: str) -> StructPlan:
+        return plan_struct(self.schema.types[name], self.plan_of, self.base_of)
+
+    def base_of(self, name: str) -> str:
+        return self.schema.types[name].base
+
     def number(self, f: FieldDef) -> Any:
         if f.kind.tag == "enum":
             members = dict(self.schema.types[f.kind.name].members)
@@ -150,7 +159,7 @@ class _Matched:
         if kind.tag in NO_GENERATED or (kind.item is not None and kind.item.tag in {*NO_GENERATED, "bytes"}):
             raise self.differs(one, f'generated code knows no (varve: "...") types such as {kind}')
         if kind.tag == "enum":
-            return known.tag == self.schema.types[kind.name].base
+            return known.tag == self.base_of(kind.name)
         if kind.tag == "vector" and known.tag == "bytes":
             assert kind.item is not None
             return self.same_kind(kind.item, Kind("u8"), one)

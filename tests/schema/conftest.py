@@ -10,7 +10,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "codec"), str(HERE.parent / "codec" / "conformance")]
 
-from official import Flatc, find_flatc
+from official import Flatc, find_flatc  # noqa: E402 - its folder is known from here on
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ import dataclasses
 import importlib
 from typing import Any
 
+import numpy as np
+
 from varve.codec.declare import Declaration
 from varve.codec.official import OfficialType
 from varve.codec.plan import plan_struct
@@ -82,6 +84,12 @@ def _record(official: OfficialType, name: str, declared: Declaration, event: Any
 
 
 def _value(official: OfficialType, kind: Kind, declared: Declaration, value: Any) -> Any:
+    small = kind.item is not None and "i8" in {
+        kind.item.tag,
+        declared.base_of(kind.item.name) if kind.item.tag == "enum" else "",
+    }
+    if kind.tag == "vector" and small:
+        return np.array(value, np.int8)  # flatc 2.0 cannot pack negative numbers of a list
     if kind.item is not None:
         return [_value(official, kind.item, declared, one) for one in value]
     if kind.tag in {"table", "struct"}:

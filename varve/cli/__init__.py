@@ -18,10 +18,11 @@ def main() -> None:
     try:
         from varve.cli.app import run
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "varve":
+        missing = (error.name or "varve").partition(".")[0]
+        if missing == "varve":
             raise
         print(
-            f"varve: the command line needs {error.name}, which is not installed: pip install 'varve-store[cli]'",
+            f"varve: the command line needs {missing}, which is not installed: pip install 'varve-store[cli]'",
             file=sys.stderr,
         )
         sys.exit(UNAVAILABLE)

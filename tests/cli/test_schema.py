@@ -158,7 +158,7 @@ def test_show_spells_nested_types(folder: Path) -> None:
     lines = done(folder, "schema", "show", "orders:OrderPlaced").splitlines()
     assert lines[0].startswith("shop.OrderPlaced  ")
     assert lines[1:] == [
-        "  order_id  u64  (key)",
+        "  order_id  u64 = 0  (key)",
         "  product   str",
         "  price     shop.Money | None",
         "  note      str | None",

@@ -67,8 +67,11 @@ def run() -> int:
         sys.stdout.flush()
     except VarveError as error:
         return failed(error.message, EXIT_CODES[error.kind])
-    except BrokenPipeError:
-        # The reader of the pipe has gone. Python would complain once more when it flushes at exit.
+    except (BrokenPipeError, SystemExit) as end:
+        # Typer and rich turn a broken pipe into exit code 1, which is ours for bugs.
+        if isinstance(end, SystemExit) and not isinstance(end.__context__, BrokenPipeError):
+            raise
+        # The reader has what it wanted. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.syntax import Syntax
 from rich.text import Text
 
 from varve import ops
@@ -56,7 +55,7 @@ def python(
     output: Output = None,
 ) -> None:
     """Write a Python module with the event classes of a .fbs file, to be committed: type checkers understand it."""
-    write(schemas.to_python(path, include or ()), output, "python")
+    write(schemas.to_python(path, include or ()), output, python=True)
 
 
 @app.command(
@@ -68,7 +67,7 @@ def fbs(target: Target, name: TypeName = None, output: Output = None) -> None:
     names = list(dict.fromkeys(one.name for one in found))
     if len(names) > 1:
         raise InvalidInput(f"{target} holds {len(names)} event types; say which: {', '.join(names)}")
-    write(schemas.to_fbs(found[-1].cls), output, "text")
+    write(schemas.to_fbs(found[-1].cls), output)
 
 
 @app.command(epilog="\b\nExamples:\n  varve schema show ./data\n  varve schema show shop.events:OrderPlaced --code")
@@ -90,7 +89,7 @@ def show(
         one.show(out)
         if code:
             out.print()
-            out.print(Syntax(schemas.source(one.cls), "python") if out.is_terminal else Text(schemas.source(one.cls)))
+            print_python(schemas.source(one.cls), out)
     if not found:
         print(f"{target} holds no events yet", file=sys.stderr)
 
@@ -192,11 +191,21 @@ def console() -> Console:
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-def write(text: str, output: Path | None, language: str) -> None:
-    """A source text to a file or to standard output, byte for byte the same."""
+def print_python(text: str, out: Console) -> None:
+    """Python source: coloured on a terminal, elsewhere byte for byte what it is."""
+    if not out.is_terminal:
+        out.file.write(text)
+        return
+    from rich.syntax import Syntax  # slow to load
+
+    out.print(Syntax(text, "python", background_color="default"))
+
+
+def write(text: str, output: Path | None, *, python: bool = False) -> None:
+    """A source text to a file or to standard output, the same bytes."""
     if output is not None:
         output.write_text(text, encoding="utf-8", newline="\n")
-    elif sys.stdout.isatty() and language == "python":
-        console().print(Syntax(text, language, background_color="default"))
+    elif python:
+        print_python(text, console())
     else:
         sys.stdout.write(text)

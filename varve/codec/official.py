@@ -343,7 +343,7 @@ class _Translator:
     def union(self, f: FieldDef, tag: Any, value: Any, declared: Declaration, path: str, depth: int) -> Any:
         if tag == 0 and value is None and f.optional:
             return None
-        if type(tag) is not int or not 0 < tag <= len(f.kind.names):
+        if not isinstance(tag, int) or isinstance(tag, bool) or not 0 < tag <= len(f.kind.names):
             raise self.bad(path, f"needs its type, a number from 1 to {len(f.kind.names)}", tag)
         name = f.kind.names[tag - 1]
         return self.record(name, declared.declaration_of(name), value, path, depth + 1)

@@ -12,7 +12,7 @@ from codec_models import events_of
 from flatc_helpers import as_told, generated, object_of
 from flatc_texts import ORDERS
 from generated import event_classes
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from official import Accessors, Flatc, as_json
 
@@ -40,6 +40,8 @@ def test_random_schemas_come_out_of_generated_code(flatc: Flatc) -> None:
     @given(st.data(), event_classes())
     @few
     def check(data: st.DataObject, cls: Any) -> None:
+        kinds = [f.kind for one in event_type(cls).schema.types.values() for f in one.fields]
+        assume(not any(kind.item is not None and kind.item.tag == "union" for kind in kinds))  # flatc 2.0 fails
         package = flatc.to_python(to_fbs(cls), "--gen-object-api")
         folder = Path(sys.path[0])
         loaded = load(folder / "schema.fbs")

@@ -101,7 +101,9 @@ class Flatc:
         """Classes that flatc generates, importable; gives their package: the text must have no namespace."""
         package = package or f"generated{next(self.count)}"
         folder = self.fresh(f"namespace {package};\n{text}")
-        self.run(folder, "--python", *flags, "schema.fbs")
+        self.run(
+            folder, "--python", "-o", ".", *flags, "schema.fbs"
+        )  # without -o, some versions write into the root folder
         sys.path.insert(0, str(folder))
         importlib.invalidate_caches()
         return package

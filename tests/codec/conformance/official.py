@@ -43,6 +43,10 @@ def find_flatc(folder: Path) -> Flatc:
     return Flatc(found, folder)
 
 
+packages = itertools.count()
+"""Numbers of generated packages: one row for all compilers of a process, which has one table of modules."""
+
+
 class Flatc:
     """The official compiler. Each call works in a fresh folder, on many files at once: its start is what costs time."""
 
@@ -99,7 +103,7 @@ class Flatc:
 
     def to_python(self, text: str, *flags: str, package: str = "") -> str:
         """Classes that flatc generates, importable; gives their package: the text must have no namespace."""
-        package = package or f"generated{next(self.count)}"
+        package = package or f"generated{next(packages)}"
         folder = self.fresh(f"namespace {package};\n{text}")
         self.run(
             folder, "--python", "-o", ".", *flags, "schema.fbs"

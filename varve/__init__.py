@@ -7,13 +7,14 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     stream.py        typed appends             reader.py  typed reads, replays
     appends.py       input checked and encoded  replay.py  the walk over blocks
     bindings.py      which class an event comes as
+    deferred.py      events made when they are asked for     upcasts.py  old types turned into new ones
     record.py        Position, Span, Recorded
     engine/          the only room with LMDB: environment, snapshots and pins, commits
     codec/           events <-> FlatBuffers (no I/O)      layout/  what the bytes mean (no I/O)
     ops/             rebuild, and what else is done to a whole store
     testing/         for users' own tests
     schema.py        schemas as text
-    types.py  expected.py  limits.py  errors.py
+    types.py  expected.py  unknown.py  limits.py  errors.py
 """
 
 import importlib as _importlib
@@ -60,6 +61,7 @@ from varve.errors import (
     UnexpectedEventType,
     UnsupportedFileSystem,
     UnsupportedFormat,
+    UpcastError,
     VarveError,
     ViewsStillAlive,
     WrongExpectedVersion,
@@ -71,6 +73,8 @@ from varve.store import Snapshot, SnapshotStats, StoreStats, Varve, open  # noqa
 from varve.stream import Stream
 from varve.transaction import Transaction, WriteTransaction
 from varve.types import f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
+from varve.unknown import UnknownEvent
+from varve.upcasts import upcast
 
 if _typing.TYPE_CHECKING:
     from varve import limits, ops, schema, testing
@@ -137,8 +141,10 @@ __all__ = [
     "Transaction",
     "TransactionClosed",
     "UnexpectedEventType",
+    "UnknownEvent",
     "UnsupportedFileSystem",
     "UnsupportedFormat",
+    "UpcastError",
     "Varve",
     "VarveError",
     "ViewsStillAlive",
@@ -161,4 +167,5 @@ __all__ = [
     "u16",
     "u32",
     "u64",
+    "upcast",
 ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from varve.appends import Metadata, StreamTypes, append_batch, append_many, append_one, commit_request
+from varve.bindings import UnknownTyped
 from varve.engine.request import AppendRequest, Segment
 from varve.expected import ANY, ExpectedVersion
 from varve.layout.keys import IdempotencyKey, StreamId, encode_idempotency_key
@@ -13,6 +14,7 @@ from varve.reader import StreamReader
 from varve.record import Position, Span, position_of
 from varve.replay import Live
 from varve.typing_support import E
+from varve.unknown import UnknownEvent
 
 if TYPE_CHECKING:
     from varve.engine.core import Engine
@@ -84,10 +86,19 @@ class Stream(Generic[E]):
         """Append ``(stream id, event)`` pairs in their order in one commit. Arguments and errors as ``append``."""
         return self._span(append_many(self._types, items, metadata), idempotency_key)
 
-    def reader(self) -> StreamReader[E]:
-        """A reader of these streams; each of its calls sees the newest instant."""
+    @overload
+    def reader(self, *, unknown: Literal["error"] = "error") -> StreamReader[E]: ...
+    @overload
+    def reader(self, *, unknown: Literal["event"]) -> StreamReader[E | UnknownEvent]: ...
+    def reader(self, *, unknown: UnknownTyped = "error") -> StreamReader[Any]:
+        """A reader of these streams; each of its calls sees the newest instant.
+
+        ``unknown``: what an event outside the declared types (that no upcast leads to them, or that their classes cannot
+        read) comes to: ``"error"`` raises ``UnexpectedEventType`` (or ``SchemaConflict``) where it stands, ``"event"`` gives
+        an ``UnknownEvent``. None is ever passed over.
+        """
         self._engine.check_usable()
-        return StreamReader(Live(self._engine), self.name, self._types.by_name)
+        return StreamReader(Live(self._engine), self.name, self._types.by_name, unknown)
 
     def _span(self, append: AppendRequest, key: IdempotencyKey | None) -> Span:
         if not append.parts and append.expected is ANY:

@@ -95,11 +95,13 @@ class _Change:
         where = f"{owner}.{before.name}"
         out: list[str] = []
         if before.kind != after.kind and not grown_union(before.kind, after.kind):
-            out.append(f"{where} was {before.kind} and is {after.kind} now")
+            same = str(before.kind) == str(after.kind)  # a name that was reused for another kind of type
+            was, now = (str(f.kind.to_json() if same else f.kind) for f in (before, after))
+            out.append(f"{where} was {was} and is {now} now")
         if before.optional != after.optional:
             was, now = (f"{f.kind} | None" if f.optional else str(f.kind) for f in (before, after))
             out.append(f"{where} was {was} and is {now} now")
-        elif self.default_changed(before, after):
+        elif not before.optional and self.default_changed(before, after):
             was, now = self.default_of(before, self.old), self.default_of(after, self.new)
             out.append(f"{where} had {was} and has {now} now: what older events read as would change")
         if before.deprecated and not after.deprecated:
@@ -127,9 +129,11 @@ class _Change:
             return True
         if after.default is NO_DEFAULT:
             return True
-        was = absent(before.kind, self.old) if before.default is NO_DEFAULT else before.default
-        if was is None:
-            return False  # its absence was an error
+        was = before.default
+        if was is NO_DEFAULT:
+            if before.kind.tag not in NUMBER_TAGS:
+                return False  # its absence was an error
+            was = absent(before.kind, self.old)
         return spelled(self.grown(before.kind, was, self.old)) != spelled(
             self.grown(after.kind, after.default, self.new)
         )
@@ -244,7 +248,10 @@ def places(before: TypeDef, after: TypeDef) -> list[str]:
         instead = new_names[at] if at < len(new_names) and new_names[at] not in old_names else None
         how = "removed" if instead is None else f"removed, or renamed to {instead}"
         renamed |= {instead}
-        out.append(f"{name}.{gone} was {how}; keep it, deprecated: field(default=..., metadata={{'deprecated': True}})")
+        out.append(
+            f"{name}.{gone} was {how}; keep it, deprecated: "
+            "field(default=..., kw_only=True, metadata={'deprecated': True})"
+        )
     was, now = [n for n in old_names if n in new_names], [n for n in new_names if n in old_names]
     last = new_names.index(now[-1]) if now else 0
     out += [

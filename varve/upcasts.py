@@ -32,25 +32,28 @@ class Step(NamedTuple):
         return event_type(self.old_class)
 
     def replaces(self, there: Step) -> bool:
-        """Whether this is the same upcast again, its module or notebook cell having been run anew; a second function of the
-        same name further down one file is not."""
-        if (self.new_name, self.where) != (there.new_name, there.where):
+        """Whether this is the same upcast again, its module or notebook cell having been run anew: the same lines of a file
+        (a script may also be imported under its name), or a function of the same name for classes made anew. A second
+        function of the same name further down one file is another."""
+        if self.new_name != there.new_name:
             return False
-        new_classes = self.old_class is not there.old_class or self.new_class is not there.new_class
-        (file, line), (file_there, line_there) = self.place, there.place
-        return new_classes or file != file_there or line == line_there
+        (file, line, name), (file_there, line_there, name_there) = self.place, there.place
+        if (file, line, name) == (file_there, line_there, name_there):
+            return True
+        made_anew = self.old_class is not there.old_class or self.new_class is not there.new_class
+        return self.where == there.where and (made_anew or file != file_there)
 
     @property
     def where(self) -> str:
         """Module and name of the function."""
-        function = self.function
-        return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+        return f"{self.function.__module__}.{self.place[2]}"
 
     @property
-    def place(self) -> tuple[str, int]:
-        """File and line of the function."""
+    def place(self) -> tuple[str, int, str]:
+        """File, line and name of the function."""
+        name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
         code = getattr(self.function, "__code__", None)
-        return ("", 0) if code is None else (code.co_filename, code.co_firstlineno)
+        return ("", 0, name) if code is None else (code.co_filename, code.co_firstlineno, name)
 
     def apply(self, event: Any, global_sequence: int | None) -> Any:
         """The new event. Raises what the function raises, with a note on the event, and ``UpcastError``."""

@@ -94,14 +94,17 @@ class _Change:
         """What changed about a field that is still there."""
         where = f"{owner}.{before.name}"
         out: list[str] = []
-        if before.kind != after.kind and not grown_union(before.kind, after.kind):
-            same = str(before.kind) == str(after.kind)  # a name that was reused for another kind of type
-            was, now = (str(f.kind.to_json() if same else f.kind) for f in (before, after))
+        became_optional = before.optional != after.optional
+        if became_optional or (before.kind != after.kind and not grown_union(before.kind, after.kind)):
+            same = (
+                str(before.kind) == str(after.kind) and before.kind != after.kind
+            )  # a name reused for another kind of type
+            was, now = (
+                f"{f.kind.to_json() if same else f.kind}{' | None' if became_optional and f.optional else ''}"
+                for f in (before, after)
+            )
             out.append(f"{where} was {was} and is {now} now")
-        if before.optional != after.optional:
-            was, now = (f"{f.kind} | None" if f.optional else str(f.kind) for f in (before, after))
-            out.append(f"{where} was {was} and is {now} now")
-        elif not before.optional and self.default_changed(before, after):
+        if not before.optional and not after.optional and self.default_changed(before, after):
             was, now = self.default_of(before, self.old), self.default_of(after, self.new)
             out.append(f"{where} had {was} and has {now} now: what older events read as would change")
         if before.deprecated and not after.deprecated:
@@ -118,25 +121,29 @@ class _Change:
         """A field's default for a message."""
         if f.default is not NO_DEFAULT:
             return f"the default {f.default!r}"
-        zero = absent(f.kind, schema)
-        return "no default" if zero is None else f"no default (absent, it reads as {zero!r})"
+        return (
+            f"no default (absent, it reads as {absent(f.kind, schema)!r})"
+            if f.kind.tag in NUMBER_TAGS
+            else "no default"
+        )
 
     def default_changed(self, before: FieldDef, after: FieldDef) -> bool:
-        """Whether an event without the field would read as something else, or could not be without it any more."""
-        if before.default is NO_DEFAULT and not (after.deprecated and after.default is not NO_DEFAULT):
-            if after.default is NO_DEFAULT:
-                return before.kind == after.kind and absent(before.kind, self.old) != absent(after.kind, self.new)
-            return True
-        if after.default is NO_DEFAULT:
-            return True
-        was = before.default
-        if was is NO_DEFAULT:
-            if before.kind.tag not in NUMBER_TAGS:
-                return False  # its absence was an error
-            was = absent(before.kind, self.old)
-        return spelled(self.grown(before.kind, was, self.old)) != spelled(
-            self.grown(after.kind, after.default, self.new)
-        )
+        """Whether an event without the field would read as something else, or be an error now or no more.
+
+        A number without a default and one with the default that it reads as in any case are the same, in .fbs text too.
+        """
+        if before.default is after.default is NO_DEFAULT and before.kind != after.kind:
+            return False  # which says it all
+        was, now = self.reads_as(before, self.old), self.reads_as(after, self.new)
+        if was is NO_DEFAULT or now is NO_DEFAULT:
+            return was is not now and not (was is NO_DEFAULT and after.deprecated)
+        return spelled(was) != spelled(now)
+
+    def reads_as(self, f: FieldDef, schema: Schema) -> Any:
+        """What a field reads as where an event leaves it out, as JSON-able data; NO_DEFAULT where that is an error."""
+        if f.default is NO_DEFAULT:
+            return absent(f.kind, schema) if f.kind.tag in NUMBER_TAGS else NO_DEFAULT
+        return self.grown(f.kind, f.default, schema)
 
     def grown(self, kind: Kind, default: Any, schema: Schema) -> Any:
         """A default of one schema with enum members as numbers, and with the fields that its tables have gained since as
@@ -165,15 +172,11 @@ UNION_KEY: Final = "$type"
 
 
 def absent(kind: Kind, schema: Schema) -> Any:
-    """What a number without a default reads as where an event leaves it out, as JSON-able data; None of other kinds, whose
-    absence is an error."""
+    """What a number without a default reads as where an event leaves it out, as JSON-able data."""
     if kind.tag == "enum":
         definition = schema.types[kind.name]
-        if definition.flags:
-            return 0
-        return next((label for label, value in definition.members if value == 0), definition.members[0][0])
-    if kind.tag not in NUMBER_TAGS:
-        return None
+        values = [value for _, value in definition.members]
+        return 0 if definition.flags or 0 in values else values[0]
     return {"bool": False, "f32": 0.0, "f64": 0.0, "datetime": "1970-01-01T00:00:00+00:00"}.get(kind.tag, 0)
 
 

@@ -21,7 +21,7 @@ class Deferred:
     _b: bytes | memoryview
     _o: int
 
-    def finish(self, raw: bytes | memoryview, global_sequence: int | None) -> Any:
+    def finish(self, raw: bytes | memoryview, global_sequence: int) -> Any:
         """The event itself; ``raw`` are its bytes alone."""
         raise NotImplementedError
 
@@ -38,7 +38,7 @@ def upcast_view(stored: EventType, steps: tuple[Step, ...]) -> type[Deferred]:
     class Upcast(Deferred):
         __slots__ = ()
 
-        def finish(self, raw: bytes | memoryview, global_sequence: int | None) -> Any:  # noqa: ARG002 - the view's place is known
+        def finish(self, raw: bytes | memoryview, global_sequence: int) -> Any:  # noqa: ARG002 - the view's place is known
             event = object.__new__(view_class)
             event._b = self._b
             event._o = self._o
@@ -59,7 +59,7 @@ def unknown_view(name: str) -> type[Deferred]:
     class Unknown(Deferred):
         __slots__ = ()
 
-        def finish(self, raw: bytes | memoryview, global_sequence: int | None) -> Any:  # noqa: ARG002 - nothing fails here
+        def finish(self, raw: bytes | memoryview, global_sequence: int) -> Any:  # noqa: ARG002 - nothing fails here
             return UnknownEvent(name, raw)
 
         @classmethod

@@ -187,15 +187,14 @@ class UnexpectedEventType(VarveError):
 
 class UpcastError(VarveError, TypeError):
     """A function under ``@varve.upcast`` gave something else than an event of its new type. The event's bytes stay readable
-    (``Recorded.raw``). Facts: ``old_type``, ``new_type`` (names), ``got`` (the class of what it gave), ``global_sequence``
-    (None where the event was read by its place in a stream)."""
+    (``Recorded.raw``). Facts: ``old_type``, ``new_type`` (names), ``got`` (the class of what it gave), ``global_sequence``."""
 
     code = "upcast"
     kind: ClassVar[Kind] = "invalid"
     old_type: str
     new_type: str
     got: type
-    global_sequence: int | None
+    global_sequence: int
 
 
 class Conflict(VarveError):

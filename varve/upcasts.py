@@ -55,9 +55,9 @@ class Step(NamedTuple):
         code = getattr(self.function, "__code__", None)
         return ("", 0, name) if code is None else (code.co_filename, code.co_firstlineno, name)
 
-    def apply(self, event: Any, global_sequence: int | None) -> Any:
+    def apply(self, event: Any, global_sequence: int) -> Any:
         """The new event. Raises what the function raises, with a note on the event, and ``UpcastError``."""
-        where = "an event" if global_sequence is None else f"global sequence {global_sequence}"
+        where = f"global sequence {global_sequence}"
         try:
             made = self.function(event)
         except Exception as error:

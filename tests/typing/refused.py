@@ -5,7 +5,7 @@ needed, so a line that would be accepted fails ``test_typing.py``. Never execute
 """
 
 import varve
-from accepted import NotAnEvent, OrderPlaced, OrderShipped
+from accepted import NotAnEvent, OrderPlaced, OrderPlacedV2, OrderShipped
 
 PLACED = OrderPlaced(1, "Laptop", 1, 99900)
 SHIPPED = OrderShipped(1, [0.5])
@@ -60,4 +60,27 @@ def expected_is_an_int_or_a_sentinel(db: varve.Varve) -> None:
 def a_start_is_a_sequence_an_instant_or_the_end(db: varve.Varve) -> None:
     db.tail("end")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     db.follow(start=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    db.stream("orders", OrderPlaced).tail(stream_id=None, start=varve.ANY)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    db.stream("orders", OrderPlaced).tail(stream_id=None, start=varve.ANY)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+
+
+@varve.upcast(OrderPlaced, OrderPlacedV2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+def gives_the_old_one(old: OrderPlaced) -> OrderPlaced:
+    return old
+
+
+@varve.upcast(OrderPlaced, OrderPlacedV2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+def takes_another(old: OrderShipped) -> OrderPlacedV2:
+    return OrderPlacedV2(str(old.order_id))
+
+
+def unknown_is_one_of_a_few_words(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    orders.reader(unknown="skip")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    orders.reader(unknown="decode")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    db.global_reader(unknown="skip")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def unknown_events_are_not_the_declared_ones(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    for recorded in orders.reader(unknown="event").iter_all():
+        orders.append(1, recorded.event)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import lmdb
 
 from varve import limits
-from varve.codec.evolve import incompatibilities
+from varve.codec.evolve import misfits
 from varve.engine.failures import failed, outcome_unknown
 from varve.engine.plan import Pending, Plan, PlannedPart
 from varve.engine.put import put_blocks, put_index, put_meta
@@ -418,9 +418,7 @@ class Session:
         planned = [
             record for _, record in (*pending.types.values(), *plan.types.values()) if record.name == declaration.name
         ]
-        latest = planned[-1] if planned else self.writer.catalog.latest_type(self, declaration.name)
-        if latest is not None:
-            check_evolution(declaration, latest.schema)
+        check_evolution(declaration, self.writer.catalog.type_versions(self, declaration.name) + planned)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -527,15 +525,17 @@ class Session:
         return committed
 
 
-def check_evolution(declaration: TypeDeclaration, stored_schema: bytes) -> None:
-    """Whether a class may follow the schema that the store remembers. Raises ``SchemaConflict``."""
-    if stored_schema == declaration.schema_bytes:
-        return
-    reasons = tuple(incompatibilities(stored_schema, declaration.schema_bytes))
+def check_evolution(declaration: TypeDeclaration, versions: list[TypeRecord]) -> None:
+    """Whether a class may follow the versions that the store remembers. Raises ``SchemaConflict``.
+
+    Each would do if every one followed the last; a store may be older than a rule, or come from other code.
+    """
+    reasons = tuple(misfits((version.schema for version in versions), declaration.schema_bytes))
     if reasons:
         raise SchemaConflict(
             f"event type {declaration.name!r} changed in a way that events in the store cannot follow: {'; '.join(reasons)}. "
-            "Append new optional fields at the end, or give the changed class a new name",
+            "Append new optional fields at the end, or give the changed class a new name and upcast the old one's events "
+            "(varve.upcast)",
             type_name=declaration.name,
             reasons=reasons,
         )

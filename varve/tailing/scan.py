@@ -10,14 +10,16 @@ from __future__ import annotations
 import datetime as dt
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Generic
 
 from varve import limits
+from varve.bindings import UnknownAnywhere
 from varve.errors import VarveError
 from varve.layout.keys import decode_stream_id
-from varve.reader import only, stream_names, type_names
-from varve.record import Recorded, to_time_ns
+from varve.reader import check_unknown, stream_names, type_names
+from varve.record import Recorded, recorded_class, to_time_ns
 from varve.replay import Range, ViewClass, first_at, of_names, of_stream, whole_log
 from varve.tailing.hub import Hub, hub_of
 from varve.tailing.start import TailStart
@@ -72,13 +74,13 @@ class Batch(Generic[E]):
     def __iter__(self) -> Iterator[Recorded[E]]:
         new = object.__new__
         for copied, view, identity, shift, low, high in self._pieces:
-            payload, block = copied.payload, copied.block
+            payload, block, holder = copied.payload, copied.block, recorded_class(view)
             first = copied.first
             for sequence, offset in zip(range(low, high), copied.starts[low - first : high - first], strict=True):
                 event = new(view)
                 event._b = payload
                 event._o = offset
-                recorded: Recorded[E] = new(Recorded)
+                recorded: Recorded[E] = new(holder)
                 recorded._event = event
                 recorded._sequence = sequence
                 recorded._shift = shift
@@ -129,11 +131,15 @@ class Selection:
 
 
 def selection(
-    bindings: Bindings, streams: Iterable[str] | None = None, types: Iterable[type | str] | None = None
+    bindings: Bindings,
+    streams: Iterable[str] | None = None,
+    types: Iterable[type | str] | None = None,
+    unknown: UnknownAnywhere = "decode",
 ) -> Selection:
     """What ``streams=`` and ``types=`` choose, in the classes that the handle has bound. Raises ``InvalidInput`` and kin."""
     names = None if streams is None else stream_names(streams)
-    views = bindings.view_class if types is None else only(bindings.view_class, type_names(types))
+    wanted = None if types is None else type_names(types)
+    views = partial(bindings.view_class, unknown=check_unknown(unknown, UnknownAnywhere), wanted=wanted)
     return Selection(views, generation=lambda: bindings.generation, names=names)
 
 

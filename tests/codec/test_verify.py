@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 import pytest
-from codec_models import Cash, Everything, Numbers, OrderPlaced, Tree, everything
+from codec_models import Cash, Everything, Numbers, OrderPlaced, Tree, everything, ledger
 
 from varve.codec import event, event_type, owned, to_json
 from varve.errors import MalformedEvent
@@ -19,6 +19,7 @@ SAMPLES = [
     Tree(1, (Tree(2), Tree(3, (Tree(4),))), Tree(5)),
     everything(),
     everything(maybe_int=1, maybe_bool=False, maybe_text="t", maybe_numbers=(1.0,), refund=Cash(), maybe_lines=()),
+    ledger(),
 ]
 
 

@@ -115,4 +115,6 @@ def field_changes(owner: str, before: FieldDef, after: FieldDef) -> list[str]:
 
 
 def grown_union(before: Kind, after: Kind) -> bool:
+    if before.item is not None and after.item is not None and before.tag == after.tag == "vector":
+        return grown_union(before.item, after.item)
     return before.tag == after.tag == "union" and after.names[: len(before.names)] == before.names

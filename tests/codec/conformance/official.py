@@ -27,6 +27,9 @@ from varve.codec.schema import FieldDef, Kind
 INFINITE = re.compile(r'("(?:[^"\\]|\\.)*")|(-?)\b(inf|nan)\b')
 
 
+VECTOR_OF_UNIONS = re.compile(r":\[(\w+\.)*Union\d*_*\]")
+
+
 class Flatc:
     """The official compiler. Each call works in a fresh folder, on many files at once: its start is what costs time."""
 
@@ -47,6 +50,14 @@ class Flatc:
             f"flatc {' '.join(arguments)[:200]}: {done.stdout}{done.stderr}\n{(folder / 'schema.fbs').read_text()}"
         )
 
+    def compiled(self, folder: Path, text: str) -> str:
+        """What to give flatc as the schema. Many of its generators refuse vectors of unions in .fbs text, also that of JSON; of
+        a binary schema they take them."""
+        if not VECTOR_OF_UNIONS.search(text):
+            return "schema.fbs"
+        self.run(folder, "--binary", "--schema", "schema.fbs")
+        return "schema.bfbs"
+
     def refuses(self, text: str) -> str:
         """What flatc says against a schema; empty when it accepts it."""
         folder = self.fresh(text)
@@ -66,7 +77,7 @@ class Flatc:
             "--strict-json",
             "--defaults-json",
             "--raw-binary",
-            "schema.fbs",
+            self.compiled(folder, text),
             "--",
             *(f"{n}.bin" for n in names),
         )
@@ -85,7 +96,7 @@ class Flatc:
         """Classes that flatc generates, importable; gives their package: the text must have no namespace."""
         package = f"generated{next(self.count)}"
         folder = self.fresh(f"namespace {package};\n{text}")
-        self.run(folder, "--python", "schema.fbs")
+        self.run(folder, "--python", self.compiled(folder, text))
         sys.path.insert(0, str(folder))
         importlib.invalidate_caches()
         return package
@@ -116,6 +127,8 @@ def as_json(declared: Declaration, event: Any, deprecated: bool = True) -> dict[
             continue
         if f.kind.tag == "union":
             out[f"{f.name}_type"] = type(value).__varve__.name
+        elif f.kind.paired:
+            out[f"{f.name}_type"] = [type(item).__varve__.name for item in value]
         out[f.name] = json_value(f.kind, value, declared, deprecated)
     return out
 
@@ -176,6 +189,12 @@ def same_record(declared: Declaration, printed: Any, want: Any) -> bool:
             assert printed[f"{f.name}_type"] == member.name
             assert same_record(member, printed[f.name], want[f.name])
             continue
+        if f.kind.paired:
+            names = want[f"{f.name}_type"]
+            assert printed[f"{f.name}_type"] == names
+            for name, item, expected in zip(names, printed[f.name], want[f.name], strict=True):
+                assert same_record(declared.declaration_of(name), item, expected)
+            continue
         assert same(f.kind, printed[f.name], want[f.name], declared), (declared, f, printed[f.name], want[f.name])
     return True
 
@@ -233,6 +252,9 @@ class Accessors:
                 out[f.name] = value
             if f.kind.tag == "union" and value is not None:
                 out[f"{f.name}_type"] = f.kind.names[getattr(found, camel(f.name) + "Type")() - 1]
+            elif f.kind.paired and value is not None:
+                out[f"{f.name}_type"] = [name for name, _ in value]
+                out[f.name] = [item for _, item in value]
         return out
 
     def field(self, declared: Declaration, f: FieldDef, found: Any) -> Any:
@@ -242,6 +264,8 @@ class Accessors:
             if kind.item.tag == "struct":
                 return [self.inline(kind.item, getattr(found, name)(i), declared) for i in range(kind.length)]
             return [self.inline(kind.item, item, declared) for item in getattr(found, name)()]
+        if kind.paired and kind.tag == "vector":
+            return self.unions(declared, kind, found, name)
         if kind.tag in {"vector", "bytes"}:
             if getattr(found, name + "IsNone")():
                 return None
@@ -261,6 +285,27 @@ class Accessors:
             return self.inline(kind, getattr(found, name)(held), declared)
         value = getattr(found, name)()
         return None if value is None else self.inline(kind, value, declared)
+
+    def unions(self, declared: Declaration, kind: Kind, found: Any, name: str) -> list[tuple[str, Any]] | None:
+        """The items of a vector of unions with their members' names. What flatc generates to get an item calls the runtime with
+        one argument too few: the runtime's own Table finds it instead."""
+        assert kind.item is not None
+        if getattr(found, name + "IsNone")():
+            assert getattr(found, name + "TypeIsNone")()
+            return None
+        count = getattr(found, name + "Length")()
+        assert getattr(found, name + "TypeLength")() == count
+        ids = itertools.accumulate(2 if f.kind.paired else 1 for f in declared.fields)
+        at = next(2 + 2 * n for n, f in zip(ids, declared.fields, strict=True) if camel(f.name) == name)
+        table = found._tab
+        start = table.Vector(table.Offset(at))
+        out = []
+        for i in range(count):
+            member = kind.item.names[getattr(found, name + "Type")(i) - 1]
+            item = self.cls(member)()
+            item.Init(table.Bytes, table.Indirect(start + 4 * i))
+            out.append((member, self.record(declared.declaration_of(member), item)))
+        return out
 
     def inline(self, kind: Kind, value: Any, declared: Declaration) -> Any:
         match kind.tag:
@@ -313,10 +358,16 @@ class Building:
         number = 0
         for f in declared.fields:
             value = getattr(event, f.name)
-            number += f.kind.tag == "union"
+            number += f.kind.paired
             if value is not None:
                 if f.kind.tag == "union":
                     slots.append((number - 1, Kind("u8"), f.kind.names.index(type(value).__varve__.name) + 1, None))
+                elif f.kind.paired:
+                    item = f.kind.item
+                    assert item is not None
+                    members = [item.names.index(type(one).__varve__.name) + 1 for one in value]
+                    types = Kind("vector", item=Kind("u8"))
+                    slots.append((number - 1, types, self.behind(types, members, declared), None))
                 kind = f.kind
                 slots.append(
                     (

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from codec_models import Cash, Everything, Line, Numbers, OrderPlaced, Tree, events_of
+from codec_models import Cash, Everything, Ledger, Line, Numbers, OrderPlaced, Tree, events_of
 from generated import event_classes
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -16,7 +16,7 @@ from official import Accessors, Flatc, as_json, official, same_record
 from varve.codec import event_type
 from varve.codec.fbs import to_fbs
 
-CLASSES = [OrderPlaced, Cash, Line, Numbers, Tree, Everything]
+CLASSES = [OrderPlaced, Cash, Line, Numbers, Tree, Everything, Ledger]
 few = settings(
     deadline=None,
     max_examples=40,

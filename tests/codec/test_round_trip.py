@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from codec_models import Cash, Everything, Line, Numbers, OrderPlaced, Tree, events_of, everything
+from codec_models import Cash, Everything, Ledger, Line, Numbers, OrderPlaced, Tree, events_of, everything
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +15,7 @@ from varve.codec.json import from_json, to_json
 from varve.codec.pack import LAYOUT_TEXT_BYTES_MAX
 from varve.codec.schema import SCALARS
 
-CLASSES = [OrderPlaced, Cash, Line, Numbers, Tree, Everything]
+CLASSES = [OrderPlaced, Cash, Line, Numbers, Tree, Everything, Ledger]
 slow = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 
 

@@ -324,7 +324,9 @@ def array_reader(item: Callable[[Any, int], Any], stride: int, length: int) -> C
     return read
 
 
-def read_union_vector(b: Any, q: int, p: int, members: tuple[Callable[[Any, int], Any], ...], what: str) -> tuple[Any, ...]:
+def read_union_vector(
+    b: Any, q: int, p: int, members: tuple[Callable[[Any, int], Any], ...], what: str
+) -> tuple[Any, ...]:
     """The vector of unions whose uoffset stands at p; that of its members' numbers stands at q."""
     q += U4(b, q)[0] + 4
     p += U4(b, p)[0]

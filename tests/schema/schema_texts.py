@@ -69,6 +69,7 @@ ERRORS = [
     ("table T { a:string = 5; }", 1, 22, "string has no such default"),
     ("table T { a:string = null; }", 1, 22, "only numbers have null"),
     ("table T { a:[int] = [1]; }", 1, 22, r"can only be empty: \[\]"),
+    ('table T { a:string = "x" (key); }', 1, 27, "a key that is a string has no default"),
     ("table T { a:[string] (key); }", 1, 23, "a key is a number or a string"),
     ("table T { a:int (key); b:int (key); }", 1, 11, "two keys"),
     ("table T { a:int = null (key); }", 1, 25, "no null"),

@@ -353,6 +353,10 @@ class Declaration:
         key, align = bool(f.metadata.get("key", False)), int(f.metadata.get("force_align", 0))
         if key and (optional or kind.tag not in {*SCALARS, "enum", "datetime", "str"}):
             raise SchemaError(f"{self.name}.{f.name}: a key is a number or a str that is always there, not {kind}")
+        if key and kind.tag == "str" and f.default is not dataclasses.MISSING:
+            raise SchemaError(
+                f"{self.name}.{f.name}: a key that is a str has no default: other languages need it always"
+            )
         inline_items = kind.tag == "vector" and kind.item is not None and kind.item.inline
         if align and (align not in ALIGNMENTS or not (inline_items or kind.tag == "bytes")):
             raise SchemaError(f"{self.name}.{f.name}: force_align is 1, 2, 4 or 8, for bytes and vectors of numbers")

@@ -442,6 +442,8 @@ class _Resolver:
         if not number and default is NO_DEFAULT:
             # Nobody can write a deprecated field any more, required or not.
             optional = deprecated or not (required or key)
+        if key and kind.tag == "str" and default is not NO_DEFAULT:
+            raise fbs_error(f.attributes["key"][1], "a key that is a string has no default: it is always there")
         if optional and key:
             raise fbs_error(f.attributes["key"][1], "a key is always there: no null")
         return FieldDef(self.field_name(owner, f), kind, optional, default, deprecated, key, align)

@@ -54,7 +54,6 @@ class _Verifier:
         self.done: dict[tuple[int, str], Cost] = {}
         self.tables_max = self.size // 8 + SHARED_TABLES_MAX
         self.bytes_max = self.size + SHARED_BYTES_MAX
-        self.visits = 0
 
     def bad(self, reason: str, at: int) -> MalformedEvent:
         return MalformedEvent(f"not a valid {self.schema.root}: {reason} at byte {at}", offset=at)

@@ -118,7 +118,12 @@ def make_field(draw: st.DrawFn, shape: str, index: int, made: list[list[Any]]) -
 
 def default_of(draw: st.DrawFn, hint: Any) -> tuple[Any, dict[str, Any]]:
     """Numbers have a default in .fbs, the others one that only Python knows."""
-    known = {bool: True, str: "none", bytes: b"\0", declare.datetime: datetime(2001, 2, 3, 4, 5, 6, 7, tzinfo=UTC)}
+    known: dict[Any, Any] = {
+        bool: True,
+        str: "none",
+        bytes: b"\0",
+        declare.datetime: datetime(2001, 2, 3, 4, 5, 6, 7, tzinfo=UTC),
+    }
     if hint in NUMBERS or hint in known:
         return hint, {"default": known.get(hint, 5)}
     return hint, {"default": draw(st.sampled_from(list(hint)))}

@@ -111,6 +111,18 @@ def test_the_layout_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(event_type(Pair).pack.__globals__["LAYOUTS"]) == 2
 
 
+def test_long_strings_keep_no_layouts() -> None:
+    """A layout for each length of a long text would fill the cache with what is never used again."""
+
+    @declare.event
+    class Page:
+        text: str
+
+    for n in range(4):
+        check(Page, Page("a" * (2**14 + 4 * n)))
+    assert len(event_type(Page).pack.__globals__["LAYOUTS"]) == 0
+
+
 def test_a_view_may_be_nested_in_a_new_event() -> None:
     """Fields of a view go into another event as they are."""
     compiled = event_type(Everything)

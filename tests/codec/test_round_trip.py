@@ -111,6 +111,25 @@ def test_the_layout_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(event_type(Pair).pack.__globals__["LAYOUTS"]) == 2
 
 
+def test_the_known_heads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views remember which combinations of absent fields they have met, up to a limit."""
+    from varve import limits
+
+    monkeypatch.setattr(limits, "PACK_LAYOUTS_MAX", 3)
+
+    @declare.event
+    class Five:
+        a: str | None = None
+        b: str | None = None
+        c: str | None = None
+        d: str | None = None
+        e: str | None = None
+
+    for mask in range(32):
+        check(Five, Five(*("x" if mask >> bit & 1 else None for bit in range(5))))
+    assert len(event_type(Five).pack.__globals__["KNOWN_root"]) == 3
+
+
 def test_long_strings_keep_no_layouts() -> None:
     """A layout for each length of a long text would fill the cache with what is never used again."""
 

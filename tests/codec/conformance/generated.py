@@ -68,7 +68,7 @@ def make_struct(draw: st.DrawFn, index: int, enums: list[Any], structs: list[Any
             annotations[f"g{number}"] = Annotated[tuple[item, ...], types.Length(draw(st.integers(1, 5)))]  # type: ignore[misc]
         else:
             annotations[f"g{number}"] = draw(
-                st.sampled_from([*NUMBERS, declare.UUID, declare.datetime, *enums, *structs])
+                st.sampled_from([*structs, *NUMBERS, declare.UUID, declare.datetime, *enums, *structs])
             )
     cls = type(f"S{index}", (), {"__annotations__": annotations})
     return declare.declare(cls, "struct", None, {}, draw(st.sampled_from([0, 0, 0, 4, 8])))

@@ -1,6 +1,6 @@
 """Mutated buffers: MalformedEvent, or an event that can be read completely. Nothing else, and soon.
 
-The tests run a bounded share of it. For millions of buffers, with a seed that is printed and gives the same buffers again:
+The tests run a bounded share of it. For many more, with a seed that is printed and gives the same buffers again:
 
     make fuzz ARGS="--minutes 15 --seed 4711"
 """

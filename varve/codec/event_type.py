@@ -178,6 +178,12 @@ class Build:
             return pack.vector_packer(item, self)
         if what == "read_vector":
             return view.reader(Kind("vector", item=item), self)
+        if what in {"members", "read_members"}:
+            assert item is not None
+            tables = [self.compiled_table(member) for member in item.names]
+            if what == "read_members":
+                return tuple(table.nested for table in tables)
+            return {t.cls: (tag, t.body, t.plan.table_at - 4) for tag, t in enumerate(tables, 1)}
         table = self.compiled_table(name)
         return table.plan.table_at - 4 if what == "table_at" else getattr(table, what)
 

@@ -268,5 +268,7 @@ def places(before: TypeDef, after: TypeDef) -> list[str]:
 
 
 def grown_union(before: Kind, after: Kind) -> bool:
-    """Members added at the end: a member's number is its place."""
+    """Members added at the end, also of the union that a vector holds: a member's number is its place."""
+    if before.item is not None and after.item is not None and before.tag == after.tag == "vector":
+        return grown_union(before.item, after.item)
     return before.tag == after.tag == "union" and after.names[: len(before.names)] == before.names

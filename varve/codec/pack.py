@@ -217,6 +217,13 @@ def _behind(src: Source, build: Build, slot: Slot) -> None:
     elif kind.tag == "table":
         src.put(f"{name} = {build.ref('body', kind.name)}({v}, d + 1)")
         src.put(f"r{i} = at + {build.ref('table_at', kind.name)} - {pos}")
+    elif kind.paired:
+        assert kind.item is not None
+        members = build.ref("members", str(kind.item), kind.item)
+        tag_pos = next(s.pos for s in build.plan.slots if s.field == i and s.tag) - 4
+        src.put(f"{name} = union_vector({v}, {members}, {build.wide(kind)}, d + 1)")
+        # The vector of member numbers stands first: its count, a byte for each item, padding.
+        src.put(f"t{i} = at - {tag_pos}", f"r{i} = at + (len({v}) + 7 & -4) - {pos}")
     else:
         assert kind.item is not None
         src.put(f"{name} = {vector_call(kind.item, v, build)}", f"r{i} = at - {pos}")
@@ -278,7 +285,7 @@ def _body(src: Source, build: Build) -> None:
             _behind(src, build, slot)
             continue
         src.put(f"if v{i} is None:", f"    x{i} = b''", f"    r{i} = 0")
-        if fields[i].kind.tag == "union":
+        if fields[i].kind.paired:
             src.put(f"    t{i} = 0")
         src.put("else:")
         src.depth += 1
@@ -402,6 +409,7 @@ def pack_namespace(build: Build) -> dict[str, Any]:
         "make_layout": layouts.make,
         "nanoseconds": runtime.nanoseconds,
         "table_vector": runtime.table_vector,
+        "union_vector": runtime.union_vector,
     }
     out |= {f"Z{slot.size}": bytes(slot.size) for slot in plan.slots if slot.code.endswith("s")}
     out["Z4"] = runtime.Z4

@@ -141,6 +141,41 @@ def table_vector(values: Any, body: Callable[[Any, int], bytes], table_at: int, 
     return struct.pack(f"<{count + 1}I", count, *offsets) + b"".join(parts)
 
 
+Members = dict[type, tuple[int, Callable[[Any, int], bytes], int]]
+"""Of a union, by class: the member's number, what packs it, and where in that its table stands."""
+
+
+def union_vector(values: Any, members: Members, wide: bool, depth: int) -> bytes:
+    """A vector of unions, which is two: the members' numbers, padded to a multiple of 4, then the tables as ``table_vector``
+    has them."""
+    if type(values) is not tuple:
+        raise Reject
+    count = len(values)
+    numbers = bytearray()
+    at = 8 + count + (-count & 3) + 4 * count
+    slot = at - 4 * count
+    offsets: list[int] = []
+    parts: list[bytes] = []
+    for value in values:
+        found = members.get(type(value))
+        if found is None:
+            found = next((member for cls, member in members.items() if isinstance(value, cls)), None)
+            if found is None:
+                raise Reject
+        number, body, table_at = found
+        if wide and at & 4:
+            parts.append(Z4)
+            at += 4
+        part = body(value, depth)
+        numbers.append(number)
+        parts.append(part)
+        offsets.append(at + table_at - slot)
+        at += len(part)
+        slot += 4
+    head = LENGTH(count) + numbers + PAD_BYTES[count & 3]
+    return head + struct.pack(f"<{count + 1}I", count, *offsets) + b"".join(parts)
+
+
 def encoded_str(value: Any) -> bytes:
     if not isinstance(value, str):
         raise Reject
@@ -188,6 +223,8 @@ def absent(what: str) -> MalformedEvent:
 
 
 def unknown_member(what: str, tag: int) -> MalformedEvent:
+    if not tag:
+        return MalformedEvent(f"{what} holds an item without a value (NONE), which has no meaning here", offset=None)
     return MalformedEvent(f"{what} holds member {tag} of the union, which this class does not know", offset=None)
 
 
@@ -285,6 +322,24 @@ def array_reader(item: Callable[[Any, int], Any], stride: int, length: int) -> C
         return tuple([item(b, at) for at in range(p, p + size, stride)])
 
     return read
+
+
+def read_union_vector(
+    b: Any, q: int, p: int, members: tuple[Callable[[Any, int], Any], ...], what: str
+) -> tuple[Any, ...]:
+    """The vector of unions whose uoffset stands at p; that of its members' numbers stands at q."""
+    q += U4(b, q)[0] + 4
+    p += U4(b, p)[0]
+    count = U4(b, p)[0]
+    if U4(b, q - 4)[0] != count:
+        raise MalformedEvent(f"{what} is a vector of unions with more types than values, or fewer", offset=None)
+    out = []
+    for number in b[q : q + count]:
+        p += 4
+        if not 0 < number <= len(members):
+            raise unknown_member(what, number)
+        out.append(members[number - 1](b, p))
+    return tuple(out)
 
 
 def vector_reader(item: Callable[[Any, int], Any], stride: int) -> Callable[[Any, int], tuple[Any, ...]]:

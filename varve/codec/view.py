@@ -76,7 +76,7 @@ def reader(kind: Kind, build: Build) -> Any:
 
 
 def _read_lines(f: FieldDef, build: Build) -> list[str]:
-    """Lines that return the value at slot position ``p`` of buffer ``b`` (``q``: position of a union's tag)."""
+    """Lines that return the value at slot position ``p`` of buffer ``b`` (``q``: of a union's tag, or vector of tags)."""
     kind = f.kind
     if kind.tag == "bool":
         return ["return b[p] != 0"]
@@ -91,6 +91,9 @@ def _read_lines(f: FieldDef, build: Build) -> list[str]:
         for tag, name in enumerate(kind.names, 1):
             lines += [f"if t == {tag}:", f"    return {build.ref('nested', name)}(b, p)"]
         return [*lines, f"raise unknown_member({build.where(f)!r}, t)"]
+    if kind.paired:
+        members = build.ref("read_members", str(kind.item), kind.item)
+        return [f"return read_union_vector(b, q, p, {members}, {build.where(f)!r})"]
     return [f"return {read_call(kind, build)}(b, p)"]
 
 
@@ -159,8 +162,9 @@ def _general(src: Source, build: Build, index: int, f: FieldDef, which: str) -> 
     src.put(f"p = slot(b, t, {slots[-1].entry})")
     absent = f"return ABSENT_{f.name}" if not f.required else f"raise absent({build.where(f)!r})"
     src.put("if not p:", f"    {absent}")
-    if f.kind.tag == "union":
-        src.put(f"q = slot(b, t, {slots[0].entry})", "if not q or not b[q]:", f"    {absent}")
+    if f.kind.paired:
+        unset = "not q or not b[q]" if f.kind.tag == "union" else "not q"
+        src.put(f"q = slot(b, t, {slots[0].entry})", f"if {unset}:", f"    {absent}")
     src.put(*_read_lines(f, build))
     src.depth -= 1
     src.put("")
@@ -193,7 +197,7 @@ class Known(dict[bytes, int]):
         self.start = start
         self.plan = build.plan
         self.gaps = [
-            (build.plan.vtable_at + s.entry - start, build.fields[s.field].kind.tag == "union", s.tag)
+            (build.plan.vtable_at + s.entry - start, build.fields[s.field].kind.paired, s.tag)
             for s in build.plan.slots
             if build.fields[s.field].optional
         ]
@@ -295,6 +299,7 @@ def view_namespace(build: Build) -> dict[str, Any]:
         "read_bytes": runtime.read_bytes,
         "read_datetime": runtime.read_datetime,
         "read_decimal": runtime.read_decimal,
+        "read_union_vector": runtime.read_union_vector,
         "read_uuid": runtime.read_uuid,
         "slot": runtime.slot,
         "unknown_member": runtime.unknown_member,

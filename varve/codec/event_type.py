@@ -31,6 +31,7 @@ class EventType:
     """The compiled descriptor of an event class. Made once per class by ``event_type``."""
 
     __slots__ = (
+        "bodies",
         "body",
         "cls",
         "declaration",
@@ -56,6 +57,8 @@ class EventType:
     """16 bytes that tell schemas apart."""
     body: Callable[[Any, int], bytes]
     """An event as a table inside something else, at a nesting depth; raises ``runtime.Reject`` for what does not fit."""
+    bodies: Callable[[Any, int], bytes] | None
+    """A vector of such tables; None where ``runtime.table_vector`` makes it of ``body``."""
     nested: Callable[[Any, int], Any]
     """A view of the table to which the uoffset at a position of a buffer points."""
     pack: Callable[[Any], bytes]
@@ -150,6 +153,14 @@ class Build:
     def compiled_table(self, name: str) -> EventType:
         found: EventType = self.declaration.declaration_of(name).compiled
         return found
+
+    def build_of(self, name: str) -> Build:
+        """The same for another table of the schema."""
+        return Build(self.compiled_table(name))
+
+    def is_wide(self) -> bool:
+        """Whether this table, or any that it can hold, has 8-byte values."""
+        return is_wide(self.declaration)
 
     def wide(self, kind: Kind) -> bool:
         """Whether what a field points to holds 8-byte values."""
@@ -254,7 +265,7 @@ def write_code(build: Build) -> tuple[Build, dict[str, Any]]:
     namespace["pack_slow"] = slow_packer(build, namespace)
     run_source(source, build.declaration.name, namespace)
     compiled.source = source
-    compiled.body, compiled.nested = namespace["body"], namespace["nested"]
+    compiled.body, compiled.bodies, compiled.nested = namespace["body"], namespace.get("bodies"), namespace["nested"]
     compiled.view_class, _ = view.make_view_classes(build, namespace)
     return build, namespace
 

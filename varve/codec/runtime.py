@@ -24,6 +24,36 @@ Z4: Final = bytes(4)
 PAD_TEXT: Final = (bytes(4), bytes(3), bytes(2), bytes(1))
 """Zeros after a string, by length & 3: its terminator and up to the next multiple of 4."""
 
+
+
+class Lengths(dict[int, bytes]):
+    """Counts of short strings and vectors as u32, ready made."""
+
+    def __missing__(self, count: int) -> bytes:
+        packed = LENGTH(count)
+        if count < SHORT_MAX:
+            self[count] = packed
+        return packed
+
+
+class Packers(dict[int, Callable[..., bytes]]):
+    """``struct`` packers of short vectors with their count, by number of items. Longer ones are packed as they come."""
+
+    def __init__(self, code: str, size: int) -> None:
+        super().__init__()
+        self.code, self.size = code, size
+
+    def __missing__(self, count: int) -> Callable[..., bytes]:
+        packer = struct.Struct(f"<I{self.code * count if len(self.code) > 1 else f'{count}{self.code}'}{-count * self.size % 4}x").pack
+        if count < SHORT_MAX:
+            self[count] = packer
+        return packer
+
+
+SHORT_MAX: Final = 1_024
+LENGTHS: Final = Lengths()
+UOFFSETS: Final = Packers("I", 4)
+
 PAD_BYTES: Final = (b"", bytes(3), bytes(2), bytes(1))
 """Zeros after a vector, by length & 3."""
 
@@ -45,7 +75,8 @@ def decimal_text(value: Any) -> bytes:
 
 def scalar_vector(tag: str) -> Callable[[Any], bytes]:
     """A packer of number vectors: count, items, padding."""
-    code, size = SCALARS[tag].code, SCALARS[tag].size
+    code = SCALARS[tag].code
+    packers = Packers(code, SCALARS[tag].size)
     allowed = {int} if tag in INT_RANGES else {bool} if tag == "bool" else {float}
 
     def pack_vector(values: Any) -> bytes:
@@ -56,19 +87,20 @@ def scalar_vector(tag: str) -> Callable[[Any], bytes]:
             values = values.tolist()
         elif type(values) is not tuple or not allowed.issuperset(map(type, values)):
             raise Reject
-        return struct.pack(f"<I{count}{code}", count, *values) + PAD_BYTES[count * size & 3]
+        return packers[count](count, *values)
 
     return pack_vector
 
 
 def converted_vector(code: str, size: int, convert: Callable[[Any], Any]) -> Callable[[Any], bytes]:
     """A packer of vectors whose items become one ``struct`` argument each."""
+    packers = Packers(code, size)
 
     def pack_vector(values: Any) -> bytes:
         if type(values) is not tuple:
             raise Reject
         count = len(values)
-        return struct.pack("<I" + code * count, count, *map(convert, values)) + PAD_BYTES[count * size & 3]
+        return packers[count](count, *map(convert, values))
 
     return pack_vector
 
@@ -87,10 +119,10 @@ def text_vector(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
             data = encode(value)
             size = len(data)
             pad = PAD_TEXT[size & 3]
-            parts += (LENGTH(size), data, pad)
+            parts += (LENGTHS[size], data, pad)
             offsets.append(at)
             at += size + len(pad)
-        return struct.pack(f"<{count + 1}I", count, *offsets) + b"".join(parts)
+        return UOFFSETS[count](count, *offsets) + b"".join(parts)
 
     return pack_vector
 
@@ -111,7 +143,7 @@ def bytes_vector(values: Any) -> bytes:
         offsets.append(at - 4 - 4 * index)
         parts += (BYTES_HEAD(at - vtable_at, 4, size), value, pad)
         at += 12 + size + len(pad)
-    return struct.pack(f"<{count + 1}I", count, *offsets) + b"".join(parts)
+    return UOFFSETS[count](count, *offsets) + b"".join(parts)
 
 
 BYTES_VTABLE: Final = struct.pack("<HHHH", 0, 6, 8, 4)
@@ -138,7 +170,7 @@ def table_vector(values: Any, body: Callable[[Any, int], bytes], table_at: int, 
         offsets.append(at + table_at - slot)
         at += len(part)
         slot += 4
-    return struct.pack(f"<{count + 1}I", count, *offsets) + b"".join(parts)
+    return UOFFSETS[count](count, *offsets) + b"".join(parts)
 
 
 def encoded_str(value: Any) -> bytes:

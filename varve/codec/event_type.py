@@ -38,6 +38,7 @@ class EventType:
         "fingerprint",
         "name",
         "nested",
+        "nested_vector",
         "pack",
         "pack_all",
         "plan",
@@ -61,6 +62,8 @@ class EventType:
     """A vector of such tables; None where ``runtime.table_vector`` makes it of ``body``."""
     nested: Callable[[Any, int], Any]
     """A view of the table to which the uoffset at a position of a buffer points."""
+    nested_vector: Callable[[Any, int], tuple[Any, ...]]
+    """Views of the tables in the vector to which the uoffset at a position of a buffer points."""
     pack: Callable[[Any], bytes]
     """An event (an instance of ``cls`` or a view) as FlatBuffer bytes, a multiple of 8; the first byte belongs at a multiple of
     8. Raises EventEncodingError."""
@@ -266,7 +269,8 @@ def write_code(build: Build) -> tuple[Build, dict[str, Any]]:
     run_source(source, build.declaration.name, namespace)
     compiled.source = source
     compiled.body, compiled.bodies, compiled.nested = namespace["body"], namespace.get("bodies"), namespace["nested"]
-    compiled.view_class, _ = view.make_view_classes(build, namespace)
+    compiled.nested_vector = namespace["nested_vector"]
+    compiled.view_class = view.make_view_classes(build, namespace)
     return build, namespace
 
 
@@ -314,7 +318,8 @@ def struct_code(declared: Declaration, plan: StructPlan) -> tuple[str, dict[str,
     namespace: dict[str, Any] = {
         "CLS": declared.cls,
         "NEW": object.__new__,
-        "PUT": object.__setattr__,
+        # An instance is filled as one of this class, which is not frozen, and becomes one of the other before anybody sees it.
+        "OPEN": type(declared.cls.__name__, (declared.cls,), {"__slots__": (), "__setattr__": object.__setattr__}),
         "PACK": layout.pack,
         "UNPACK": layout.unpack_from,
         "Reject": runtime.Reject,
@@ -330,12 +335,12 @@ def struct_code(declared: Declaration, plan: StructPlan) -> tuple[str, dict[str,
         src.put(f"    if not ({' and '.join(checks)}):", "        raise Reject")
     args = [build.packed(f.kind, f"v{i}") for i, f in enumerate(declared.fields)]
     src.put(f"    return PACK({', '.join(args)})", "", "")
-    src.put("def read_struct(b, p):", "    e = NEW(CLS)")
+    src.put("def read_struct(b, p):", "    e = NEW(OPEN)")
     names = ", ".join(f"v{i}" for i in range(len(declared.fields)))
     src.put(f"    {names}{',' if len(declared.fields) == 1 else ''} = UNPACK(b, p)")
     for i, (f, offset) in enumerate(zip(declared.fields, plan.offsets, strict=True)):
-        src.put(f"    PUT(e, {f.name!r}, {build.read(f.kind, f'v{i}', offset)})")
-    src.put("    return e")
+        src.put(f"    e.{f.name} = {build.read(f.kind, f'v{i}', offset)}")
+    src.put("    e.__class__ = CLS", "    return e")
     return src.text(), namespace
 
 

@@ -119,13 +119,20 @@ def mask_bits(optional: int) -> int:
     return bits
 
 
+def head_bounds(plan: TablePlan, optional: list[int]) -> list[int]:
+    """Where the pieces of a head (its bytes from the vtable's padding to the table's fields) begin, one for each mask; last,
+    where it ends."""
+    bits = mask_bits(len(optional))
+    entry = {slot.field: plan.vtable_at + slot.entry for slot in reversed(plan.slots)}  # a union's tag stands before it
+    return [UOFFSET, *(entry[i] for i in optional[bits::bits]), plan.table_at + 4]
+
+
 def head_pieces(plan: TablePlan, optional: list[int]) -> list[Prefixes]:
-    """The bytes from the vtable's padding to the table's fields in pieces, one for each mask."""
+    """The pieces of a head by mask; none where it never varies."""
     bits = mask_bits(len(optional))
     groups = [optional[at : at + bits] for at in range(0, len(optional), bits)]
-    entry = {slot.field: plan.vtable_at + slot.entry for slot in reversed(plan.slots)}  # a union's tag stands before it
-    starts = [UOFFSET, *(entry[group[0]] for group in groups[1:]), plan.table_at + 4]
-    return [Prefixes(plan, *piece) for piece in zip(groups, starts, starts[1:], strict=False)]
+    bounds = head_bounds(plan, optional)
+    return [Prefixes(plan, *piece) for piece in zip(groups, bounds, bounds[1:], strict=False)]
 
 
 def absent_fields(optional: list[int], mask: int) -> list[int]:

@@ -54,6 +54,19 @@ SHORT_MAX: Final = 1_024
 LENGTHS: Final = Lengths()
 UOFFSETS: Final = Packers("I", 4)
 
+
+class Unpackers(dict[int, Callable[[Any, int], tuple[int, ...]]]):
+    """Readers of some uoffsets, by their number."""
+
+    def __missing__(self, count: int) -> Callable[[Any, int], tuple[int, ...]]:
+        unpack = struct.Struct(f"<{count}I").unpack_from
+        if count < SHORT_MAX:
+            self[count] = unpack
+        return unpack
+
+
+UOFFSETS_AT: Final = Unpackers()
+
 PAD_BYTES: Final = (b"", bytes(3), bytes(2), bytes(1))
 """Zeros after a vector, by length & 3."""
 

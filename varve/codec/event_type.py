@@ -179,6 +179,8 @@ class Build:
             return bound[name]
         if what == "read_enum":
             return view.reader(Kind("enum", name=name), self)
+        if what == "members":
+            return bound[name]._value2member_map_
         if what in {"pack_struct", "read_struct"}:
             compiled = self.compiled_struct(name)
             return compiled.pack if what == "pack_struct" else compiled.read
@@ -313,13 +315,19 @@ def compile_struct(declared: Declaration) -> StructType:
         return out
 
 
+def open_class(cls: type) -> type:
+    """A struct's class without what freezes it: an instance is filled as one of these, and becomes one of the other before
+    anybody sees it. Both methods are replaced, since one slot of the interpreter serves both."""
+    thawed = {"__slots__": (), "__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
+    return type(cls.__name__, (cls,), thawed)
+
+
 def struct_code(declared: Declaration, plan: StructPlan) -> tuple[str, dict[str, Any]]:
     layout = Struct(plan.format)
     namespace: dict[str, Any] = {
         "CLS": declared.cls,
         "NEW": object.__new__,
-        # An instance is filled as one of this class, which is not frozen, and becomes one of the other before anybody sees it.
-        "OPEN": type(declared.cls.__name__, (declared.cls,), {"__slots__": (), "__setattr__": object.__setattr__}),
+        "OPEN": open_class(declared.cls),
         "PACK": layout.pack,
         "UNPACK": layout.unpack_from,
         "Reject": runtime.Reject,

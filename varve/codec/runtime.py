@@ -312,8 +312,11 @@ def scalar_vector_reader(tag: str) -> Callable[[Any, int], Any]:
     size = SCALARS[tag].size
 
     def read(b: Any, p: int) -> Any:
-        p += U4(b, p)[0]
-        return memoryview(b).toreadonly()[p + 4 : p + 4 + U4(b, p)[0] * size].cast(code)
+        p += U4(b, p)[0] + 4
+        if type(b) is not memoryview:
+            b = memoryview(b)
+        values = b[p : p + U4(b, p - 4)[0] * size].cast(code)
+        return values if values.readonly else values.toreadonly()
 
     def read_swapped(b: Any, p: int) -> Any:
         p += U4(b, p)[0]

@@ -97,6 +97,12 @@ def _read_lines(f: FieldDef, build: Build) -> list[str]:
             "x = b[p : p + U4(b, p - 4)[0]]",
             "return x.decode() if type(x) is bytes else utf_8_decode(x, None, True)[0]",
         ]
+    if kind.tag == "enum":
+        code = next(tag for tag, s in SCALARS.items() if s.code == build.shape(kind)[2])
+        return [
+            f"x = {build.ref('members', kind.name)}.get(get_{code}(b, p)[0])",
+            f"return {read_call(kind, build)}(b, p) if x is None else x",
+        ]
     if kind.tag == "union":
         lines = ["t = b[q]"]
         for tag, name in enumerate(kind.names, 1):
@@ -128,10 +134,14 @@ def _fast(src: Source, build: Build, index: int, f: FieldDef) -> None:
         else:
             src.put(f"return get_{f.kind.tag}(self._b, self._o + {slot.pos})[0]")
     else:
-        src.put("b = self._b", "o = self._o")
+        if f.optional or tag_slot is not None:
+            src.put("b = self._b", "o = self._o")
+        else:
+            src.put("b = self._b", f"p = self._o + {slot.pos}")
         if f.optional:
             src.put(f"if not b[o + {presence(plan, slot)}]:", "    return None")
-        src.put(f"p = o + {slot.pos}")
+        if f.optional or tag_slot is not None:
+            src.put(f"p = o + {slot.pos}")
         if tag_slot is not None:
             src.put(f"q = o + {tag_slot.pos}")
         src.put(*_read_lines(f, build))

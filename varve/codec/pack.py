@@ -62,11 +62,12 @@ class Source:
         return "\n".join(self.lines) + "\n"
 
 
-class Layouts(dict[int, Any]):
-    """Precompiled layouts of one class by key: bucketed lengths, and which optional fields are absent."""
+class Layouts:
+    """Precompiled layouts of one class: what packs them, the constant bytes before, and how many bytes come out. ``known`` has
+    them by key: bucketed lengths, and which optional fields are absent."""
 
     def __init__(self, plan: TablePlan, optional: list[int], strings: int, *, whole: bool) -> None:
-        super().__init__()
+        self.known: dict[int, tuple[Callable[..., bytes], bytes, int]] = {}
         self.plan = plan
         self.optional = optional
         self.strings = strings
@@ -74,7 +75,7 @@ class Layouts(dict[int, Any]):
 
     def make(self, key: int, lengths: tuple[int, ...]) -> Any:
         """The layout for a key, kept if there is room; None where packing without one is better."""
-        if len(self) >= limits.PACK_LAYOUTS_MAX or any(n >= LAYOUT_TEXT_BYTES_MAX for n in lengths):
+        if len(self.known) >= limits.PACK_LAYOUTS_MAX or any(n >= LAYOUT_TEXT_BYTES_MAX for n in lengths):
             return None
         mask = key & ((1 << len(self.optional)) - 1)
         plan = self.plan
@@ -90,7 +91,7 @@ class Layouts(dict[int, Any]):
             prefix = prefix[UOFFSET:]
         end = f"{-at % 8}x" if self.whole else ""
         layout = struct.Struct(f"<{len(prefix)}s{inline}{''.join(tail)}{end}")
-        self[key] = found = (layout.pack, prefix)
+        self.known[key] = found = (layout.pack, prefix, layout.size)
         return found
 
 
@@ -252,7 +253,8 @@ def _behind(src: Source, build: Build, slot: Slot) -> list[str]:
     if kind.tag in TEXT_TAGS:
         pads = "PAD_BYTES" if kind.tag == "bytes" else "PAD_TEXT"
         src.put(f"{name} = {text_bytes(kind, v)}", f"n = len({name})")
-        src.put(f"h{i} = LENGTHS[n]", f"p{i} = {pads}[n & 3]", f"r{i} = at - {pos}")
+        src.put(f"h{i} = LENGTHS[n] if n < {len(runtime.LENGTHS)} else LENGTH(n)")
+        src.put(f"p{i} = {pads}[n & 3]", f"r{i} = at - {pos}")
         src.put("at += n + 7 & -4" if kind.tag == "bytes" else "at += (n | 3) + 5")
         return [*parts, f"h{i}", name, f"p{i}"]
     if kind.tag == "union":
@@ -328,6 +330,9 @@ def _fixed(src: Source, build: Build) -> list[str]:
         number = build.optional.index(i)
         src.put(f"if v{i} is not None:")
         src.depth += 1
+        check = check_of(fields[i].kind, f"v{i}", build)
+        if check:
+            src.put(f"if not {check}:", "    raise Reject")
         names = _behind(src, build, slot)
         src.depth -= 1
         src.put("else:", f"    m{number // bits} |= {1 << number % bits}", f"    {' = '.join(names)} = b''")
@@ -407,9 +412,9 @@ def _by_layout(src: Source, build: Build, layouts: str, otherwise: str, without:
         src.put(f"if {' | '.join(lengths)} >= {LAYOUT_TEXT_BYTES_MAX}:", f"    {without}")
     if not strings and not bits:
         return f"{layouts}_ONE({', '.join([f'{layouts}_PREFIX', *inline])})"
-    src.put(f"key = {key}", "try:", f"    layout, prefix = {layouts}[key]", "except KeyError:")
+    src.put(f"key = {key}", "try:", f"    layout, prefix, size = {layouts}[key]", "except KeyError:")
     src.put(f"    found = {layouts}_make(key, ({''.join(n + ', ' for n in lengths)}))", "    if found is None:")
-    src.put(f"        {without}", "    layout, prefix = found")
+    src.put(f"        {without}", "    layout, prefix, size = found")
     return f"layout({', '.join(['prefix', *inline, *texts])})"
 
 
@@ -450,17 +455,17 @@ def _bodies_by_layout(src: Source, build: Build) -> None:
     src.put("", "")
     src.put("def bodies(values, d):", '    """A vector of tables: its count, their uoffsets, the tables."""')
     src.depth += 1
-    src.put("if type(values) is not tuple:", "    raise Reject")
+    src.put("if type(values) is not tuple or (values and d > DEPTH_MAX):", "    raise Reject")
     src.put("count = len(values)", "at = 4 + 4 * count", "slot = 4", "offsets = []", "parts = []")
     src.put("for e in values:")
     src.depth += 1
-    src.put("if not isinstance(e, CLS) or d > DEPTH_MAX:", "    raise Reject")
+    src.put("if type(e) is not CLS and not isinstance(e, CLS):", "    raise Reject")
     if build.is_wide():
         src.put("if at & 4:", "    parts.append(Z4)", "    at += 4")
     src.put(f"offsets.append(at + {build.plan.table_at - 4} - slot)", "slot += 4")
     without = "part = body_whole(e, d); at += len(part); parts.append(part); continue"
-    src.put(f"part = {_by_layout(src, build, 'BODIES', 'raise Reject', without)}")
-    src.put("at += len(part)", "parts.append(part)")
+    packed = _by_layout(src, build, "BODIES", "raise Reject", without)
+    src.put(f"parts.append({packed})", f"at += {'size' if packed.startswith('layout') else build.plan.end - UOFFSET}")
     src.depth -= 1
     src.put("return UOFFSETS[count](count, *offsets) + b''.join(parts)")
     src.depth -= 1
@@ -495,6 +500,7 @@ def pack_namespace(build: Build) -> dict[str, Any]:
         "DEPTH_MAX": limits.NESTING_DEPTH_MAX,
         "FALLBACK": Exception,
         "FIXED": struct.Struct(f"<{head}{inline_format(plan, plan.inline, len(prefix))}").pack,
+        "LENGTH": runtime.LENGTH,
         "LENGTHS": runtime.LENGTHS,
         "PAD_BYTES": runtime.PAD_BYTES,
         "PAD_TEXT": runtime.PAD_TEXT,
@@ -518,7 +524,7 @@ def _layout_namespace(build: Build, strings: int) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name, whole in (("LAYOUTS", True), ("BODIES", False)):
         layouts = Layouts(build.plan, build.optional, strings, whole=whole)
-        out |= {name: layouts, f"{name}_make": layouts.make}
+        out |= {name: layouts.known, f"{name}_make": layouts.make}
         if not strings and not build.optional:
-            out[f"{name}_ONE"], out[f"{name}_PREFIX"] = layouts.make(0, ())
+            out[f"{name}_ONE"], out[f"{name}_PREFIX"], _ = layouts.make(0, ())
     return out

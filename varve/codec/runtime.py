@@ -26,16 +26,6 @@ PAD_TEXT: Final = (bytes(4), bytes(3), bytes(2), bytes(1))
 
 
 
-class Lengths(dict[int, bytes]):
-    """Counts of short strings and vectors as u32, ready made."""
-
-    def __missing__(self, count: int) -> bytes:
-        packed = LENGTH(count)
-        if count < SHORT_MAX:
-            self[count] = packed
-        return packed
-
-
 class Packers(dict[int, Callable[..., bytes]]):
     """``struct`` packers of short vectors with their count, by number of items. Longer ones are packed as they come."""
 
@@ -51,7 +41,11 @@ class Packers(dict[int, Callable[..., bytes]]):
 
 
 SHORT_MAX: Final = 1_024
-LENGTHS: Final = Lengths()
+"""Items (bytes of a string) up to which what packs a vector is kept ready."""
+
+LENGTHS: Final = tuple(map(LENGTH, range(256)))
+"""Counts of short strings, packed."""
+
 UOFFSETS: Final = Packers("I", 4)
 
 
@@ -90,7 +84,7 @@ def scalar_vector(tag: str) -> Callable[[Any], bytes]:
     """A packer of number vectors: count, items, padding."""
     code = SCALARS[tag].code
     packers = Packers(code, SCALARS[tag].size)
-    allowed = {int} if tag in INT_RANGES else {bool} if tag == "bool" else {float}
+    allowed = int if tag in INT_RANGES else bool if tag == "bool" else float
 
     def pack_vector(values: Any) -> bytes:
         count = len(values)
@@ -98,7 +92,7 @@ def scalar_vector(tag: str) -> Callable[[Any], bytes]:
             if values.format != code:
                 raise Reject
             values = values.tolist()
-        elif type(values) is not tuple or not allowed.issuperset(map(type, values)):
+        elif type(values) is not tuple or [*map(type, values)].count(allowed) != count:
             raise Reject
         return packers[count](count, *values)
 
@@ -132,7 +126,7 @@ def text_vector(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
             data = encode(value)
             size = len(data)
             pad = PAD_TEXT[size & 3]
-            parts += (LENGTHS[size], data, pad)
+            parts += (LENGTH(size), data, pad)
             offsets.append(at)
             at += size + len(pad)
         return UOFFSETS[count](count, *offsets) + b"".join(parts)

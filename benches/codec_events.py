@@ -165,7 +165,7 @@ def flat_values(event: Any) -> tuple[Any, ...]:
 
 def nested_values(event: Any) -> tuple[Any, ...]:
     """Of an OrderConfirmed."""
-    place, payment = event.place, event.payment
+    place, payment, discounts = event.place, event.payment, event.discounts
     return (
         event.order_id,
         event.customer,
@@ -173,7 +173,7 @@ def nested_values(event: Any) -> tuple[Any, ...]:
         place.latitude,
         place.longitude,
         [(item.sku, item.quantity, item.price) for item in event.items],
-        list(event.discounts),
+        discounts.tolist() if type(discounts) is memoryview else list(discounts),
         (payment.iban,) if type(payment).__name__ == "Transfer" else (payment.number, payment.expires),
     )
 

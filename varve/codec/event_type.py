@@ -318,16 +318,15 @@ def compile_struct(declared: Declaration) -> StructType:
 def open_class(cls: type) -> type:
     """A struct's class without what freezes it: an instance is filled as one of these, and becomes one of the other before
     anybody sees it. Both methods are replaced, since one slot of the interpreter serves both."""
-    thawed = {"__slots__": (), "__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
-    return type(cls.__name__, (cls,), thawed)
+    thawed = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__, "__init__": object.__init__}
+    return type(cls.__name__, (cls,), thawed | {"__slots__": ()})
 
 
 def struct_code(declared: Declaration, plan: StructPlan) -> tuple[str, dict[str, Any]]:
     layout = Struct(plan.format)
     namespace: dict[str, Any] = {
         "CLS": declared.cls,
-        "NEW": object.__new__,
-        "OPEN": open_class(declared.cls),
+        "OPEN": runtime.maker(open_class(declared.cls)),
         "PACK": layout.pack,
         "UNPACK": layout.unpack_from,
         "Reject": runtime.Reject,
@@ -343,7 +342,7 @@ def struct_code(declared: Declaration, plan: StructPlan) -> tuple[str, dict[str,
         src.put(f"    if not ({' and '.join(checks)}):", "        raise Reject")
     args = [build.packed(f.kind, f"v{i}") for i, f in enumerate(declared.fields)]
     src.put(f"    return PACK({', '.join(args)})", "", "")
-    src.put("def read_struct(b, p):", "    e = NEW(OPEN)")
+    src.put("def read_struct(b, p):", "    e = OPEN()")
     names = ", ".join(f"v{i}" for i in range(len(declared.fields)))
     src.put(f"    {names}{',' if len(declared.fields) == 1 else ''} = UNPACK(b, p)")
     for i, (f, offset) in enumerate(zip(declared.fields, plan.offsets, strict=True)):

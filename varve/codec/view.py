@@ -20,18 +20,21 @@ import dataclasses
 import struct
 from codecs import utf_8_decode
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from varve import limits
 from varve.codec import runtime
 from varve.codec.pack import Source, head_bounds
-from varve.codec.plan import Slot, TablePlan
+from varve.codec.plan import UOFFSET, Slot, TablePlan
 from varve.codec.schema import SCALARS, FieldDef, Kind
 
 if TYPE_CHECKING:
     from varve.codec.event_type import Build
 
 __all__ = ["make_view_classes", "view_namespace", "view_source"]
+
+
+TEXT_OF_X: Final = "return x.decode() if type(x) is bytes else utf_8_decode(x, None, True)[0]"
 
 
 def _getter(src: Source, name: str, prefix: str) -> None:
@@ -95,7 +98,7 @@ def _read_lines(f: FieldDef, build: Build) -> list[str]:
         return [
             "p += U4(b, p)[0] + 4",
             "x = b[p : p + U4(b, p - 4)[0]]",
-            "return x.decode() if type(x) is bytes else utf_8_decode(x, None, True)[0]",
+            TEXT_OF_X,
         ]
     if kind.tag == "enum":
         code = next(tag for tag, s in SCALARS.items() if s.code == build.shape(kind)[2])
@@ -128,6 +131,9 @@ def _fast(src: Source, build: Build, index: int, f: FieldDef) -> None:
     tag_slot = next((s for s in plan.slots if s.field == index and s.tag), None)
     _getter(src, f.name, "fast")
     src.depth += 1
+    if is_first_text(build, slot):
+        _first_text(src, build, slot)
+        return
     if f.kind.tag in SCALARS and not f.optional:
         if f.kind.tag in {"u8", "bool"}:
             src.put(f"return self._b[self._o + {slot.pos}]" + (" != 0" if f.kind.tag == "bool" else ""))
@@ -145,6 +151,31 @@ def _fast(src: Source, build: Build, index: int, f: FieldDef) -> None:
         if tag_slot is not None:
             src.put(f"q = o + {tag_slot.pos}")
         src.put(*_read_lines(f, build))
+    src.depth -= 1
+    src.put("")
+
+
+def is_first_text(build: Build, slot: Slot) -> bool:
+    """Whether this is a string, and the first thing that our packer puts behind the table."""
+    f = build.fields[slot.field]
+    return f.kind.tag == "str" and build.plan.inline[0] == slot and f.align < 8
+
+
+def _first_text(src: Source, build: Build, slot: Slot) -> None:
+    """One ``struct`` call reads the uoffset of the string, and the length that stands there if our packer wrote the event."""
+    f, end = build.fields[slot.field], build.plan.end
+    src.put("b = self._b", "o = self._o")
+    if f.optional:
+        src.put(f"if not b[o + {presence(build.plan, slot)}]:", "    return None")
+    src.put(
+        f"to, n = TEXT_{f.name}(b, o + {slot.pos})",
+        f"p = o + {end + 4}",
+        f"if to != {end - slot.pos}:",
+        f"    p = o + {slot.pos + 4} + to",
+        "    n = U4(b, p - 4)[0]",
+        "x = b[p : p + n]",
+        TEXT_OF_X,
+    )
     src.depth -= 1
     src.put("")
 
@@ -215,7 +246,7 @@ def _settled(src: Source, build: Build) -> None:
     names, found = heads(build), numbers(build)
     values = [f"v{slot.field}" if build.fields[slot.field].optional else f"v.{build.fields[slot.field].name}" for slot in found]
     targets = ", ".join([*names, *values])
-    src.put("v = NEW(OPEN)", "v._b = b", "v._o = o", "try:")
+    src.put("v = OPEN()", "v._b = b", "v._o = o", "try:")
     src.put(f"    {targets}{',' if len(names) + len(values) == 1 else ''} = NESTED(b, o + 4)")
     src.put("except StructError:", f"    {' = '.join(names)} = None")
     src.put(f"if {usual(build, 'nested')}:")
@@ -322,7 +353,8 @@ def make_view_classes(build: Build, namespace: dict[str, Any]) -> type:
         common
         | {
             "__slots__": ("_b", "_o"),
-            "__new__": __new__,
+            # Nested views begin as instances of this class: calling it is quicker than object.__new__.
+            "__init__": object.__init__,
             # The slots are set on every read: no Python-level __setattr__. Fields are properties that refuse.
             "__setattr__": object.__setattr__,
             "__delattr__": object.__delattr__,
@@ -331,14 +363,14 @@ def make_view_classes(build: Build, namespace: dict[str, Any]) -> type:
 
     def view_class(prefix: str) -> type:
         fields = {f.name: property(namespace[f"{prefix}_{f.name}"], _frozen_set, _frozen_delete) for f in build.fields}
-        return type(cls.__name__, (base,), common | fields | {"__slots__": ()})
+        return type(cls.__name__, (base,), common | fields | {"__slots__": (), "__new__": __new__})
 
     fast = view_class("fast")
     behind = {f.name: vars(fast)[f.name] for f in build.fields if f.kind.tag not in SCALARS}
-    frozen = {"__slots__": (), "__setattr__": _frozen_setattr, "__delattr__": _frozen_delete}
+    frozen = {"__slots__": (), "__new__": __new__, "__setattr__": _frozen_setattr, "__delattr__": _frozen_delete}
     full = type(cls.__name__, (base,), common | behind | frozen)
     general = {which: view_class(f"general_{which}") for which in ("root", "nested")}
-    namespace |= {"OPEN": base, "FAST": fast, "FULL": full}
+    namespace |= {"OPEN": runtime.maker(base), "FAST": fast, "FULL": full}
     rest = namespace["KNOWN_rest"]
     namespace["settle_root"] = _settler([namespace["KNOWN_root_0"], *rest], fast, general["root"])
     namespace["settle_nested"] = _settler([namespace["KNOWN_nested_0"], *rest], full, general["nested"])
@@ -368,7 +400,6 @@ def view_namespace(build: Build) -> dict[str, Any]:
         "KNOWN_rest": rest,
         "KNOWN_root_0": Known(build, 0, bounds[1]),
         "NESTED": struct.Struct(f"<{bounds[1] - bounds[0]}s{pieces}{values}").unpack_from,
-        "NEW": object.__new__,
         "PREFIX_root": prefix,
         "PREFIX_nested": prefix[4:],
         "StructError": struct.error,
@@ -383,6 +414,10 @@ def view_namespace(build: Build) -> dict[str, Any]:
         "unknown_member": runtime.unknown_member,
         "utf_8_decode": utf_8_decode,
     }
+    for slot in build.plan.inline:
+        if is_first_text(build, slot):
+            gap = build.plan.end - slot.pos - UOFFSET
+            out[f"TEXT_{build.fields[slot.field].name}"] = struct.Struct(f"<I{gap}xI").unpack_from
     out |= {f"KNOWN_{k}": known for k, known in enumerate(rest, 1)}
     for index, f in enumerate(build.fields):
         if reads_with_head(f, build):

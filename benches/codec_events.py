@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any
@@ -93,7 +93,16 @@ class Measured:
     note: str | None = None
 
 
-_NAMES = ("Ada", "Grace Hopper", "Jos\u00e9", "Katherine Johnson", "Linus", "M\u00fcller & S\u00f6hne", "Bo", "Anna-Lena Schmidt")
+_NAMES = (
+    "Ada",
+    "Grace Hopper",
+    "Jos\u00e9",
+    "Katherine Johnson",
+    "Linus",
+    "M\u00fcller & S\u00f6hne",
+    "Bo",
+    "Anna-Lena Schmidt",
+)
 _UNITS = ("K", "kPa", "m/s", "lux", "percent")
 
 
@@ -210,6 +219,3 @@ def checksum(values: Iterable[tuple[Any, ...]]) -> tuple[int, int]:
         plain = [int(value) if isinstance(value, IntEnum) else value for value in each]
         crc = zlib.crc32(repr(plain).encode(), crc)
     return count, crc
-
-
-assert len(fields(Measured)) == 20

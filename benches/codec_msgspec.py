@@ -67,7 +67,7 @@ def _classes() -> dict[str, Any]:
 
 
 def peer(shape: Shape, format_name: str, count: int) -> Peer:
-    """msgspec for one of the shapes; ``missing`` is asked first."""
+    """An encoder and a decoder for one of the shapes; ``missing`` is asked first."""
     import msgspec
 
     classes = _classes()

@@ -181,7 +181,15 @@ def _class(name: str, accessors: Iterable[tuple[str, str, int, object]]) -> str:
     return out
 
 
-_FLAGS = {"u8": "Uint8", "u16": "Uint16", "u32": "Uint32", "u64": "Uint64", "i8": "Int8", "i32": "Int32", "i64": "Int64"}
+_FLAGS = {
+    "u8": "Uint8",
+    "u16": "Uint16",
+    "u32": "Uint32",
+    "u64": "Uint64",
+    "i8": "Int8",
+    "i32": "Int32",
+    "i64": "Int64",
+}
 _MEASURED = (
     "Sensor:u64 Site:string Unit:string Value:f64 Low:f64 High:f64 Error:f32 Samples:u32 Dropped:u32 Operator:string "
     "Battery:u8 Signal:i8 Channel:u16 Offset:i32 Calibrated:bool Manual:bool TakenAt:i64 Firmware:string Batch:string "

@@ -220,7 +220,9 @@ def _checks(src: Source, build: Build, otherwise: str) -> None:
         src.put(f"if v{i} is None:", mark, f"    v{i} = {zero_of(slots[i])}")
         check = check_of(f.kind, f"v{i}", build)
         if check:
-            src.put(f"elif not {check}:" if not check.startswith("type(") else f"elif {check.replace(' is ', ' is not ')}:")
+            src.put(
+                f"elif not {check}:" if not check.startswith("type(") else f"elif {check.replace(' is ', ' is not ')}:"
+            )
             src.put(f"    {otherwise}")
         value = inline_value(f.kind, f"v{i}", build)
         if value != f"v{i}":
@@ -364,9 +366,7 @@ def _pack_whole(src: Source, body: str) -> None:
 def _pack(src: Source, build: Build) -> None:
     """``pack(e)`` for events of any shape: the lines of ``body``, without the call."""
     src.put(
-        "def pack(e):",
-        '    """The event as a FlatBuffer; EventEncodingError when a value does not fit."""',
-        "    try:",
+        "def pack(e):", '    """The event as a FlatBuffer; EventEncodingError when a value does not fit."""', "    try:"
     )
     src.depth += 2
     src.put("if not isinstance(e, CLS):", "    raise Reject")

@@ -26,7 +26,6 @@ PAD_TEXT: Final = (bytes(4), bytes(3), bytes(2), bytes(1))
 """Zeros after a string, by length & 3: its terminator and up to the next multiple of 4."""
 
 
-
 class Packers(dict[int, Callable[..., bytes]]):
     """``struct`` packers of short vectors with their count, by number of items. Longer ones are packed as they come."""
 
@@ -35,7 +34,9 @@ class Packers(dict[int, Callable[..., bytes]]):
         self.code, self.size = code, size
 
     def __missing__(self, count: int) -> Callable[..., bytes]:
-        packer = struct.Struct(f"<I{self.code * count if len(self.code) > 1 else f'{count}{self.code}'}{-count * self.size % 4}x").pack
+        packer = struct.Struct(
+            f"<I{self.code * count if len(self.code) > 1 else f'{count}{self.code}'}{-count * self.size % 4}x"
+        ).pack
         if count < SHORT_MAX:
             self[count] = packer
         return packer
@@ -233,7 +234,7 @@ def unknown_member(what: str, tag: int) -> MalformedEvent:
 
 def maker(cls: Any) -> Callable[[], Any]:
     """Makes bare instances: the class itself, where calling it runs no code of the user's."""
-    return cls if cls.__new__ is object.__new__ else partial(object.__new__, cls)  # type: ignore[no-any-return]
+    return cls if cls.__new__ is object.__new__ else partial(object.__new__, cls)
 
 
 def slot(b: Any, table: int, entry: int) -> int:

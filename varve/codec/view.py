@@ -95,11 +95,7 @@ def _read_lines(f: FieldDef, build: Build) -> list[str]:
     if kind.tag in SCALARS:
         return [f"return get_{kind.tag}(b, p)[0]"]
     if kind.tag == "str":
-        return [
-            "p += U4(b, p)[0] + 4",
-            "x = b[p : p + U4(b, p - 4)[0]]",
-            TEXT_OF_X,
-        ]
+        return ["p += U4(b, p)[0] + 4", "x = b[p : p + U4(b, p - 4)[0]]", TEXT_OF_X]
     if kind.tag == "enum":
         code = next(tag for tag, s in SCALARS.items() if s.code == build.shape(kind)[2])
         return [
@@ -244,17 +240,21 @@ def _nested(src: Source, build: Build) -> None:
 
 def _settled(src: Source, build: Build) -> None:
     names, found = heads(build), numbers(build)
-    values = [f"v{slot.field}" if build.fields[slot.field].optional else f"v.{build.fields[slot.field].name}" for slot in found]
+    values = [
+        f"v{slot.field}" if build.fields[slot.field].optional else f"v.{build.fields[slot.field].name}"
+        for slot in found
+    ]
     targets = ", ".join([*names, *values])
     src.put("v = OPEN()", "v._b = b", "v._o = o", "try:")
     src.put(f"    {targets}{',' if len(names) + len(values) == 1 else ''} = NESTED(b, o + 4)")
     src.put("except StructError:", f"    {' = '.join(names)} = None")
-    src.put(f"if {usual(build, 'nested')}:")
+    settled = f" or settle_nested({', '.join(names)}) is FULL" if build.optional else ""
+    src.put(f"if {usual(build, 'nested')}{settled}:")
     for slot, value in zip(found, values, strict=True):
         f = build.fields[slot.field]
         if f.optional:
             src.put(f"    v.{f.name} = {value} if b[o + {presence(build.plan, slot)}] else None")
-    src.put("    v.__class__ = FULL", "else:", f"    v.__class__ = settle_nested({', '.join(names)})")
+    src.put("    v.__class__ = FULL", "else:", "    v.__class__ = GENERAL_nested")
 
 
 def _general(src: Source, build: Build, index: int, f: FieldDef, which: str) -> None:
@@ -370,16 +370,16 @@ def make_view_classes(build: Build, namespace: dict[str, Any]) -> type:
     frozen = {"__slots__": (), "__new__": __new__, "__setattr__": _frozen_setattr, "__delattr__": _frozen_delete}
     full = type(cls.__name__, (base,), common | behind | frozen)
     general = {which: view_class(f"general_{which}") for which in ("root", "nested")}
-    namespace |= {"OPEN": runtime.maker(base), "FAST": fast, "FULL": full}
+    namespace |= {"OPEN": runtime.maker(base), "FAST": fast, "FULL": full, "GENERAL_nested": general["nested"]}
     rest = namespace["KNOWN_rest"]
     namespace["settle_root"] = _settler([namespace["KNOWN_root_0"], *rest], fast, general["root"])
     namespace["settle_nested"] = _settler([namespace["KNOWN_nested_0"], *rest], full, general["nested"])
     return view_class("fresh_root")
 
 
-def _settler(known: list[Known], usual: type | None, general: type) -> Any:
+def _settler(known: list[Known], usual: type, general: type) -> Any:
     def settle(*head: bytes | None) -> type:
-        return usual if all([each.accept(piece) for each, piece in zip(known, head, strict=True)]) else general
+        return usual if all(each.accept(piece) for each, piece in zip(known, head, strict=True)) else general
 
     return settle
 

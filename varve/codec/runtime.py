@@ -247,9 +247,10 @@ def slot(b: Any, table: int, entry: int) -> int:
 
 
 def read_str(b: Any, p: int) -> str:
-    """The string whose uoffset stands at p."""
-    p += U4(b, p)[0]
-    return str(b[p + 4 : p + 4 + U4(b, p)[0]], "utf-8")
+    """The string whose uoffset stands at p. Of the ways to a str, these are the quickest: of bytes and of a memoryview."""
+    p += U4(b, p)[0] + 4
+    x = b[p : p + U4(b, p - 4)[0]]
+    return (x.tobytes() if type(x) is memoryview else x).decode()
 
 
 def read_bytes(b: Any, p: int) -> bytes:

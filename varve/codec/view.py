@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from codecs import utf_8_decode
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["make_view_classes", "view_namespace", "view_source"]
 
 
-TEXT_OF_X: Final = "return x.decode() if type(x) is bytes else utf_8_decode(x, None, True)[0]"
+TEXT_OF_X: Final = "return (x.tobytes() if type(x) is memoryview else x).decode()"
 
 
 def _getter(src: Source, name: str, prefix: str) -> None:
@@ -412,7 +411,6 @@ def view_namespace(build: Build) -> dict[str, Any]:
         "read_uuid": runtime.read_uuid,
         "slot": runtime.slot,
         "unknown_member": runtime.unknown_member,
-        "utf_8_decode": utf_8_decode,
     }
     for slot in build.plan.inline:
         if is_first_text(build, slot):

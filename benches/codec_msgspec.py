@@ -17,10 +17,10 @@ FORMATS = ("msgpack", "json")
 def missing() -> str | None:
     """Why there is nothing to compare with; None when there is."""
     try:
-        import msgspec
+        import msgspec  # noqa: F401
     except ImportError as error:
         return f"msgspec is not installed ({error}): pip install varve-store[compare]"
-    return None if msgspec.Struct else ""
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from codec_models import Card, Everything, Line, Note, OrderPlaced, Point, Tree, events_of, everything
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from varve import limits
 from varve.codec import event, event_type
@@ -131,7 +131,7 @@ def test_masks_always_fit_their_caches() -> None:
     assert b"".join(piece[0] for piece in pieces) == compiled.plan.prefix()[4:]
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(events_of(Everything))
 def test_every_way_of_packing_gives_the_same_bytes(one: Any) -> None:
     """``pack``, ``pack_all`` and the way of the slow path agree, also for what is nested."""

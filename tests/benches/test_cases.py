@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from benches import __main__ as benches
-from benches import codec_events, codec_official
+from benches import cases_codec, codec_events, codec_official
 from benches.report import Goal, Line, as_json, exact, table
 from benches.workspace import file_system
-from varve.codec import event_type
 
 
 @pytest.mark.parametrize("case", list(benches.CASES))
@@ -46,7 +45,7 @@ def test_the_official_side_of_the_codec_reads_what_it_writes() -> None:
     for shape in (codec_events.FLAT, codec_events.NESTED, codec_events.OPTIONALS):
         encode, read = codec_official.ENCODE[shape.name], codec_official.READ[shape.name]
         events = shape.events(50)
-        ours = event_type(shape.cls).pack_all(events)
+        ours = cases_codec.event_type(shape.cls).pack_all(events)
         for event, packed in zip(events, ours, strict=True):
             assert read(encode(event)) == read(packed) == shape.values(event)
 

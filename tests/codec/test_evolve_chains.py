@@ -242,7 +242,8 @@ def endanger(draw: st.DrawFn, model: Model, danger: str) -> Model | None:
             f.holds = next(other for other in SIMPLE if other != f.holds)
         case "default" if f.mode == "default":
             f.default = next(value for value in SIMPLE[f.holds][1] if value != f.default)
-        case "require" if f.mode != "required" and not f.deprecated:
+        # A number whose default is what absent numbers read as is the same without it.
+        case "require" if f.mode != "required" and not f.deprecated and not (f.holds in NUMBERS and f.default == 0):
             f.mode = "required"
         case "required":
             fields.append(Field("new", "u8"))

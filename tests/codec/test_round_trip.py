@@ -127,7 +127,10 @@ def test_the_known_heads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for mask in range(32):
         check(Five, Five(*("x" if mask >> bit & 1 else None for bit in range(5))))
-    assert len(event_type(Five).pack.__globals__["KNOWN_root"]) == 3
+    names = event_type(Five).pack.__globals__
+    pieces = [names["KNOWN_root_0"], *names["KNOWN_rest"]]
+    known = [len(heads) for heads in pieces]
+    assert 1 < max(known) <= 3, known
 
 
 def test_long_strings_keep_no_layouts() -> None:

@@ -18,7 +18,7 @@ from varve.engine.hints import HintSender
 from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.snapshot import CheckedBlocks, Snapshot, parse
-from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, StoreFailed, UnsupportedFormat
+from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, StoreFailed, UnsupportedFormat, ViewsStillAlive
 from varve.layout import keys, records
 from varve.layout.block import Block
 from varve.layout.records import StoreRecord, unpack_store_record
@@ -36,6 +36,14 @@ class Listener(Protocol):
 
     def committed(self, next_sequence: int) -> None:
         """A commit of this handle raised the next global sequence. The committing thread waits: quick, and never raises."""
+        ...
+
+    def closing(self) -> None:
+        """The handle is about to be closed: leave the store, soon, and wait for whoever of yours is inside."""
+        ...
+
+    def open_after_all(self) -> None:
+        """It was not closed: views hold it."""
         ...
 
     def closed(self) -> None:
@@ -235,7 +243,13 @@ class Engine:
         with self._writer.wait_idle():
             if not self._ended():
                 self._end_iterators()
-                self.environment.close(self._end_snapshots)
+                listener = self._tell_closing()
+                try:
+                    self.environment.close(self._end_snapshots)
+                except ViewsStillAlive:
+                    if listener is not None:
+                        listener.open_after_all()
+                    raise
                 self._tell_closed()
 
     def release(self) -> None:
@@ -243,6 +257,7 @@ class Engine:
         if self._ended():
             return
         with self._writer.wait_idle():
+            self._tell_closing()
             self._release(in_use=False)
 
     def __del__(self) -> None:  # not the handle's: streams, readers and iterators keep the store open beyond it
@@ -260,6 +275,12 @@ class Engine:
                 self._end_snapshots()
             self.environment.release(in_use=in_use)
             self._tell_closed()
+
+    def _tell_closing(self) -> Listener | None:
+        listener = self.listener
+        if listener is not None:
+            listener.closing()
+        return listener
 
     def _tell_closed(self) -> None:
         self._hints.close()

@@ -17,6 +17,7 @@ import fcntl
 import os
 import secrets
 import stat
+import termios
 import threading
 import time
 import weakref
@@ -157,8 +158,6 @@ class HintSender:
 
 def _is_unread(watcher: socket.socket) -> bool:
     """Whether something that was sent through a socket has not been read yet; no where that cannot be told."""
-    import termios
-
     try:
         return fcntl.ioctl(watcher.fileno(), termios.TIOCOUTQ, _NO_BYTES) != _NO_BYTES
     except (OSError, ValueError):  # ValueError: closed

@@ -121,6 +121,12 @@ class Watermark:
                 self.refusal = refusal
                 self._wake()
 
+    def forget(self, refusal: Callable[[], BaseException] | None) -> None:
+        """In the child of a fork: whoever waited was the parent's; who comes is refused."""
+        self._lock = threading.RLock()
+        self._threads = _Waiters()
+        self.refusal = refusal
+
     def _wake(self) -> None:
         value = self.value if self.refusal is None else _NOBODY
         if self._threads.lowest <= value:
@@ -186,7 +192,9 @@ class Watermark:
 
     def wait_blocking(self, target: int, timeout_s: float | None) -> bool:
         """Block this thread until the mark is ``target`` at least; False where that took longer than ``timeout_s``."""
-        if self.value >= target and self.refusal is None:
+        if self.refusal is not None:
+            raise self.refusal()
+        if self.value >= target:
             return True
         latch = _Latch()
         with self._lock:

@@ -93,7 +93,8 @@ class Poller:
             with self._lock:
                 if self._thread is threading.current_thread():  # stopped or failed: whoever waits next may start another
                     self._thread = None
-            self._sockets = None
+                if self._sockets is sockets:
+                    self._sockets = None
             if sockets is not None:
                 sockets.close()
 

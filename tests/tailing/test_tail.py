@@ -408,6 +408,27 @@ def test_it_lets_others_run_when_its_time_is_up(
     asyncio.run(main())
 
 
+def test_commits_that_never_match_do_not_keep_the_loop_busy(
+    db: varve.Varve, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer who is always ahead: the tail looks again and again, and others run in between."""
+    orders.append(1, Placed(0))
+    monkeypatch.setattr(limits, "TAIL_TURN_S_MAX", 0.0)
+    hub_of(db._engine).watermark.rise(10**9)
+
+    async def main() -> None:
+        tail = db.tail(types=["Nothing"])
+        for events in (tail, tail.batches()):
+            task = asyncio.ensure_future(anext(events))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not task.done()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+
+
 def test_what_a_stream_does_not_declare_comes_as_an_error_behind_what_it_does(db: varve.Varve, orders: Orders) -> None:
     """Events before it are given first, and asking again says the same."""
     orders.append_batch(1, [Placed(0), Placed(1), Shipped(2), Placed(3)])

@@ -91,7 +91,9 @@ class Poller:
                     self._thread = threading.current_thread()
         finally:
             with self._lock:
-                if self._thread is threading.current_thread():  # stopped or failed: whoever waits next may start another
+                if (
+                    self._thread is threading.current_thread()
+                ):  # stopped or failed: whoever waits next may start another
                     self._thread = None
                 if self._sockets is sockets:
                     self._sockets = None

@@ -69,10 +69,9 @@ class Tail(AsyncIterator[Recorded[E]], Generic[E]):
                 self._last = recorded
                 return recorded
             self._last = None
-            if scan.caught_up:
-                if scan.hub.watermark.value <= scan.position:
-                    await scan.hub.watermark.wait(scan.position + 1)
-                    turn.begin()
+            if scan.caught_up and scan.hub.watermark.value <= scan.position:
+                await scan.hub.watermark.wait(scan.position + 1)
+                turn.begin()
             elif turn.is_due():
                 await turn.pause()
             self._pending = iter(scan.step())

@@ -264,6 +264,25 @@ def test_a_store_that_could_not_be_closed_is_watched_on(varve_path: Path) -> Non
         del view
 
 
+def test_a_sequence_that_no_log_reaches_is_waited_for_all_the_same(varve_path: Path) -> None:
+    """Until the store closes."""
+
+    async def main() -> None:
+        with varve.open(varve_path) as db:
+            orders = db.stream("orders", Placed | Shipped)
+            orders.append(1, Placed(0))
+            starts = (db.tail(10**100), orders.tail(10**100), orders.tail(10**100, stream_id=1))
+            tasks = [asyncio.ensure_future(anext(tail)) for tail in starts]
+            tasks.append(asyncio.ensure_future(db.watcher().wait_for_global_seq(10**100)))
+            await asyncio.sleep(0)
+            orders.append(1, Placed(1))
+            await asyncio.sleep(0)
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(ended, varve.StoreClosed)
+
+    asyncio.run(main())
+
+
 def test_closing_leaves_nobody_inside(varve_path: Path) -> None:
     """However busy the poller was: the store can be opened in another mode at once."""
     for turn in range(20):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import AsyncIterator, Generator, Iterator
-from itertools import chain, islice
+from itertools import islice
 from time import monotonic as _monotonic
 from typing import TYPE_CHECKING, Generic
 
@@ -87,7 +87,7 @@ class Tail(AsyncIterator[Recorded[E]], Generic[E]):
         while not self._ended:
             if turn.is_due():
                 await turn.pause()
-            events = list(islice(chain(self._slice, self._pending), events_max))
+            events = list(islice(self._pending, events_max))
             if events:
                 self._last = events[-1]
                 return events

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from varve.errors import VarveError
 from varve.tailing.poller import Poller
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from varve.engine.core import Engine
     from varve.tailing.scan import CopiedBlock
 
+_JOIN_S: Final = 1.0
 _making = threading.RLock()
+_hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
 
 
 class Hub:
@@ -29,6 +32,7 @@ class Hub:
         self._poller = Poller(engine.path, self._look, lambda: self.watermark.waiting)
         self.watermark = Watermark(self._poller.start)
         self.newest: CopiedBlock | None = None
+        _hubs.add(self)
 
     def committed(self, next_sequence: int) -> None:
         """A commit of this handle: see ``Listener``."""
@@ -42,6 +46,22 @@ class Hub:
             self.watermark.fail(refusal)
         self.newest = None
         self._poller.stop()
+
+    def closing(self) -> None:
+        """See ``Listener``: from here on nobody of ours is inside the store."""
+        self._poller.stop()
+        self._poller.join(_JOIN_S)
+
+    def open_after_all(self) -> None:
+        """See ``Listener``."""
+        self._poller.resume()
+
+    def forget(self) -> None:
+        """In the child of a fork: every waiter is the parent's, and whoever begins to wait is refused."""
+        engine = self._engine()
+        if engine is not None:
+            self.watermark.forget(engine.environment.refusal)
+        self._poller.forget()
 
     def _look(self, seen: int) -> int | None:
         """Look at the store for commits: the number of the instant that was seen; None where there is nothing to look at
@@ -76,3 +96,13 @@ def hub_of(engine: Engine) -> Hub:
             hub.closed()
     assert isinstance(hub, Hub)
     return hub
+
+
+def _after_fork_in_child() -> None:
+    global _making  # noqa: PLW0603 - a thread that is gone in the child may have held it
+    _making = threading.RLock()
+    for hub in list(_hubs):
+        hub.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

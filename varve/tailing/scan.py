@@ -216,7 +216,9 @@ class Scan(Generic[E]):
         self._runs_left = limits.TAIL_RUNS_MAX
         try:
             newest = self.hub.newest
-            if self._from_ns is None and newest is not None and newest.first <= self.position < newest.end:
+            if self.caught_up and (newest is None or newest.end <= self.position):
+                newest = self._last_block()
+            if newest is not None and newest.first <= self.position < newest.end and self._from_ns is None:
                 # A copy that is there already: what it holds is committed, and the log never changes.
                 self._take(newest, self.position, newest.end)
                 self.caught_up = self.position == newest.end
@@ -228,6 +230,21 @@ class Scan(Generic[E]):
                 raise
             self.caught_up = False  # the next step meets it again
         return batch
+
+    def _last_block(self) -> CopiedBlock | None:
+        """The end of the log, which is all that most commits bring to a tail that is up to date."""
+        block = self.engine.last_block()
+        if block is None:
+            return None
+        self.hub.watermark.rise(block.end)
+        return self._copied(block, block.end)
+
+    def _copied(self, block: Block, end: int) -> CopiedBlock:
+        """A copy; everybody's where it is the newest. Nobody keeps a large one for the others."""
+        copied = CopiedBlock(block)
+        if copied.end == end and len(copied.payload) <= limits.BLOCK_BYTES_MAX:
+            self.hub.newest = copied
+        return copied
 
     def _read(self, snapshot: Snapshot) -> None:
         end = snapshot.next_sequence
@@ -265,10 +282,7 @@ class Scan(Generic[E]):
         newest = self.hub.newest
         if newest is not None and newest.first <= sequence < newest.end:
             return newest
-        copied = CopiedBlock(snapshot.copied_block(sequence))
-        if copied.end == end and len(copied.payload) <= limits.BLOCK_BYTES_MAX:
-            self.hub.newest = copied
-        return copied
+        return self._copied(snapshot.copied_block(sequence), end)
 
     def _take(self, copied: CopiedBlock, low: int, high: int) -> None:
         """Add what is wanted of ``low .. high``, up to the limits; ``position`` moves behind what was looked at."""

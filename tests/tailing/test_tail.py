@@ -477,7 +477,7 @@ def test_a_thousand_tails_read_one_copy_of_the_newest_block(
         tasks = [asyncio.create_task(take(tail, 1)) for tail in tails]
         await asyncio.sleep(0)
         reads = []
-        for name in ("snapshot", "last_block"):
+        for name in ("snapshot", "block_after"):
             original = getattr(db._engine, name)
             monkeypatch.setattr(db._engine, name, lambda *args, read=original: reads.append(read) or read(*args))
         orders.append(1, Placed(1))

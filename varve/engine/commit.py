@@ -68,6 +68,7 @@ class _Written(NamedTuple):
     time_ns: int
     payload_bytes: int
     lengths: dict[int, int]
+    frame: bytes
 
 
 class Session:
@@ -428,6 +429,7 @@ class Session:
         state = self.state
         tail = state.tail
         frames: list[tuple[bytes, bytes]] = []
+        frame = b""
         with transaction.cursor(self.environment.log) as cursor:
             draft = None
             for draft in pending.blocks(tail):
@@ -444,17 +446,23 @@ class Session:
         put_meta(self, pending)
         for number in pending.name_runs:
             state.name_ends.pop(number, None)
-        self.written(pending.record, draft, pending.time_ns, pending.payload_bytes, pending.lengths)
+        self.written(pending.record, draft, pending.time_ns, pending.payload_bytes, pending.lengths, frame)
 
     def begin_writing(self) -> None:
         """From here on the tail is extended in memory: whoever fails must read it again."""
         self.writer.state = None
 
     def written(
-        self, record: StoreRecord, tail: BlockDraft | None, time_ns: int, payload_bytes: int, lengths: dict[int, int]
+        self,
+        record: StoreRecord,
+        tail: BlockDraft | None,
+        time_ns: int,
+        payload_bytes: int,
+        lengths: dict[int, int],
+        frame: bytes,
     ) -> None:
         """What the state becomes once this is committed."""
-        self._written = _Written(record, tail, time_ns, payload_bytes, lengths)
+        self._written = _Written(record, tail, time_ns, payload_bytes, lengths, frame)
 
     # -- ending ------------------------------------------------------------------------------------
 
@@ -484,6 +492,8 @@ class Session:
             raise self._failed(exc, payload_bytes) from exc
         if written is not None:
             self._remember(written)
+            # A large block is not kept for those who tail.
+            writer.last_frame = written.frame if len(written.frame) <= limits.BLOCK_BYTES_MAX else None
             writer.risen = written.record.next_sequence
         writer.state = self.state
         writer.last_id = identity

@@ -195,12 +195,18 @@ class Engine:
         finally:
             environment.active.discard(id(mark))
 
-    def last_block(self) -> Block | None:
-        """The last block of the log, copied to the heap; None where the log is empty. Its end is the next global sequence.
+    def block_after(self, position: int) -> Block | None:
+        """A block on the heap that holds a position at the end of the log, where one is at hand: as this handle's own last
+        commit wrote it, else the last block of the log (which may not reach so far). None where the log is empty.
 
-        What a reader at the end of the log needs for every commit, at a third of a snapshot's price.
+        What a reader at the end of the log needs for every commit, at a third of a snapshot's price or less.
         """
         environment = self.environment
+        frame = self._writer.last_frame
+        if frame is not None:
+            block = Block(memoryview(frame))
+            if block.first <= position < block.end:
+                return block
         mark = object()
         environment.active.add(id(mark))
         try:

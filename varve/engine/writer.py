@@ -34,6 +34,7 @@ class Writer:
         self.state: State | None = None
         self.last_id = -1
         self.on_committed: Callable[[], Callable[[int], None] | None] = lambda: None
+        self.last_frame: bytes | None = None
         self.risen = 0
         self._told = 0
         self._lock: Any = threading.RLock()  # one that knows its owner: see _end_left_over

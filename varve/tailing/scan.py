@@ -233,7 +233,7 @@ class Scan(Generic[E]):
 
     def _last_block(self) -> CopiedBlock | None:
         """The end of the log, which is all that most commits bring to a tail that is up to date."""
-        block = self.engine.last_block()
+        block = self.engine.block_after(self.position)
         if block is None:
             return None
         self.hub.watermark.rise(block.end)

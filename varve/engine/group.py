@@ -26,6 +26,7 @@ from varve import limits
 from varve.errors import NoSpace, TooManyItems, VarveError
 
 if TYPE_CHECKING:
+    from varve.engine.commit import Session
     from varve.engine.request import CommitRequest, Committed
     from varve.engine.writer import Writer
 
@@ -269,20 +270,12 @@ class Group:
 
     def _commit(self, tickets: list[Ticket]) -> None:
         """Settle tickets: all of them have an outcome afterwards, whatever happens, the withdrawn ones aside."""
+        # An error that somebody keeps keeps these frames through its traceback: they let everybody's events go.
         work = [ticket for ticket in tickets if ticket.request is not None and ticket.claim()]
         if work:
             self._commit_together(work)
-        boxes: dict[Inbox, list[Ticket]] = {}
-        for ticket in tickets:
-            settled = boxes.get(ticket.inbox)
-            if settled is None:
-                boxes[ticket.inbox] = [ticket]
-            else:
-                settled.append(ticket)
-        for inbox, settled in boxes.items():
-            with contextlib.suppress(Exception):  # nobody else's outcome hangs on it
-                inbox.deliver(settled)
-        work.clear()  # a traceback that somebody keeps keeps this frame, but nobody else's events
+        _deliver(tickets)
+        work.clear()
         tickets.clear()
 
     def _commit_together(self, tickets: list[Ticket]) -> None:
@@ -291,28 +284,20 @@ class Group:
         try:
             with self.writer.together([ticket.request for ticket in tickets if ticket.request is not None]) as session:
                 for ticket in tickets:
-                    assert ticket.request is not None
-                    try:
-                        accepted.append((ticket, session.apply(ticket.request)))
-                    except BaseException as exc:  # noqa: BLE001 - its own outcome, whatever it is
-                        ticket.error = exc
-                        if accepted:
-                            doubtful.append(ticket)
+                    committed = _apply(session, ticket)
+                    if committed is not None:
+                        accepted.append((ticket, committed))
+                    elif accepted:
+                        doubtful.append(ticket)
+                del ticket
                 if accepted:
                     session.commit()
         except BaseException as exc:  # noqa: BLE001 - whoever waits must learn of it
             self._fail([ticket for ticket in tickets if ticket.error is None or ticket in doubtful], len(accepted), exc)
-            accepted.clear()
-            return
-        for ticket, committed in accepted:
-            ticket.committed = committed
-            if committed.replayed:
-                assert ticket.request is not None
-                try:
-                    session.located(committed, ticket.request)
-                except Exception as exc:  # noqa: BLE001 - a replay whose first commit cannot be read
-                    ticket.error = exc
+        else:
+            _acknowledge(session, accepted)
         accepted.clear()
+        doubtful.clear()
 
     def _fail(self, tickets: list[Ticket], accepted: int, exc: BaseException) -> None:
         """What becomes of tickets whose commit failed: the ``accepted`` ones, and those that were refused on top of them,
@@ -362,6 +347,41 @@ class Group:
         self._ending = True
         with contextlib.suppress(RuntimeError):
             self._bell.release()
+
+
+def _apply(session: Session, ticket: Ticket) -> Committed | None:
+    """A ticket's positions; None where it is refused."""
+    assert ticket.request is not None
+    try:
+        return session.apply(ticket.request)
+    except BaseException as exc:  # noqa: BLE001 - its own outcome, whatever it is
+        ticket.error = exc
+        return None
+
+
+def _acknowledge(session: Session, accepted: list[tuple[Ticket, Committed]]) -> None:
+    """The outcomes of what is durable now."""
+    for ticket, committed in accepted:
+        ticket.committed = committed
+        if committed.replayed:
+            assert ticket.request is not None
+            try:
+                session.located(committed, ticket.request)
+            except Exception as exc:  # noqa: BLE001 - a replay whose first commit cannot be read
+                ticket.error, ticket.committed = exc, None
+
+
+def _deliver(tickets: list[Ticket]) -> None:
+    boxes: dict[Inbox, list[Ticket]] = {}
+    for ticket in tickets:
+        settled = boxes.get(ticket.inbox)
+        if settled is None:
+            boxes[ticket.inbox] = [ticket]
+        else:
+            settled.append(ticket)
+    for inbox, settled in boxes.items():
+        with contextlib.suppress(Exception):  # nobody else's outcome hangs on it
+            inbox.deliver(settled)
 
 
 def _copy(exc: BaseException) -> BaseException:

@@ -22,7 +22,7 @@ from typing import Any
 
 import lmdb
 import pytest
-from engine_helpers import Blob, Note, blob, fast_folder, faulty, finish, lmdb_error, run_script, start_script
+from engine_helpers import Blob, Note, blob, faulty, lmdb_error, run_script
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -132,7 +132,7 @@ def db(varve_path: Path, varve_clock: ManualClock) -> Iterator[varve.Varve]:
         yield store
 
 
-# -- a group is what its members would have written alone ---------------------------------------------------------------
+# -- a group is what its members would have written alone -------------------------------------------------------------
 
 IDS = st.sampled_from([0, 1, 2, "a", "1"])
 NAMES = st.sampled_from(["notes", "blobs", "Bücher"])
@@ -300,7 +300,7 @@ def test_a_long_group_of_singles_fills_blocks_and_index_entries(varve_path: Path
         assert [found.event.number for found in notes.reader().iter_stream(5)] == list(range(5, 2_000, 7))
 
 
-# -- one refused request leaves the others alone -----------------------------------------------------------------------
+# -- one refused request leaves the others alone ----------------------------------------------------------------------
 
 
 @varve.event(name="Note")
@@ -407,7 +407,7 @@ def test_keys_repeated_inside_a_group_replay(db: varve.Varve) -> None:
     assert texts(db) == [(1, 1)]
 
 
-# -- too large together ----------------------------------------------------------------------------------------------------
+# -- too large together -----------------------------------------------------------------------------------------------
 
 
 def test_a_group_too_large_for_the_map_is_tried_one_by_one(varve_path: Path) -> None:
@@ -481,7 +481,7 @@ def test_no_room_before_anything_was_applied_is_everyones_own_outcome(db: varve.
     assert isinstance(settle(db, [note(1, 3)])[0], Committed)
 
 
-# -- failed commits tell everybody the truth ----------------------------------------------------------------------------
+# -- failed commits tell everybody the truth --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("unknown", [False, True])
@@ -550,7 +550,7 @@ def test_an_error_that_is_kept_keeps_no_other_events(db: varve.Varve) -> None:
     assert "holds 1 events" in str(kept[0])
 
 
-# -- threads ----------------------------------------------------------------------------------------------------------------
+# -- threads ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -593,6 +593,10 @@ def waiting(db: varve.Varve) -> int:
 def helper_has_some(db: varve.Varve) -> bool:
     group = db._engine._group
     return group._working and db._engine._writer._turnstile.locked()
+
+
+def until_helper_ended(group: Group) -> None:
+    until(lambda: group._thread is None)
 
 
 class Threads:
@@ -643,7 +647,9 @@ def test_threads_that_wait_share_commits(varve_path: Path, varve_clock: ManualCl
         assert sorted(position.global_sequence for one in positions.values() for position in one) == list(range(1, 161))
         for who, one in positions.items():
             assert [position.stream_sequence for position in one] == list(range(20))
-            assert [position.global_sequence for position in one] == sorted(position.global_sequence for position in one)
+            assert [position.global_sequence for position in one] == sorted(
+                position.global_sequence for position in one
+            )
             assert [found.event.number for found in notes.reader().iter_stream(who)] == list(range(20))
         found = list(db.global_reader().iter_from())
         assert [one.commit_sequence for one in found] == list(range(161))
@@ -704,7 +710,7 @@ def test_an_append_inside_write_from_another_thread_waits(db: varve.Varve) -> No
     assert texts(db) == [(1, 1), (1, 2)]
 
 
-# -- interrupts, endings ---------------------------------------------------------------------------------------------------
+# -- interrupts, endings ----------------------------------------------------------------------------------------------
 
 
 def test_an_interrupt_withdraws_an_append_that_waits(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -731,7 +737,9 @@ def test_an_interrupt_withdraws_an_append_that_waits(db: varve.Varve, monkeypatc
     assert texts(db) == [(0, 0), (1, 1), (2, 2)]
 
 
-def test_an_interrupt_while_the_helper_is_started_harms_nobody(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_while_the_helper_is_started_harms_nobody(
+    db: varve.Varve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ctrl-C before, and behind, the start of the helper's thread: that append is not written (or wholly), others do not
     hang."""
     notes = db.stream("notes", Note)
@@ -741,7 +749,7 @@ def test_an_interrupt_while_the_helper_is_started_harms_nobody(db: varve.Varve, 
         threads = Threads()
         with writer_held(db):
             db._engine._group.end()
-            until(lambda: db._engine._group._thread is None)
+            until_helper_ended(db._engine._group)
 
             def interrupted(thread: threading.Thread) -> None:
                 if runs:  # noqa: B023 - called inside the turn
@@ -772,7 +780,7 @@ def test_leaving_the_block_settles_what_was_handed_in(varve_path: Path) -> None:
         assert all(ticket.committed is not None for ticket in tickets)
         with pytest.raises(varve.StoreClosed):
             db._engine.submit(Ticket(note(1), box))
-        until(lambda: db._engine._group._thread is None)
+        until_helper_ended(db._engine._group)
 
 
 def test_an_append_that_comes_behind_the_end_is_told(varve_path: Path) -> None:
@@ -819,7 +827,7 @@ def test_a_handle_dropped_with_tickets_waiting_neither_hangs_nor_breaks(varve_pa
         until(lambda: sum(map(len, box.deliveries)) == 5)  # noqa: B023 - called inside the turn
         written = [ticket.request.appends[0] for ticket in tickets if ticket.committed is not None]  # type: ignore[union-attr]
         assert all(isinstance(ticket.error, varve.StoreClosed) for ticket in tickets if ticket.committed is None)
-        until(lambda: group._thread is None)  # noqa: B023
+        until_helper_ended(group)
         del group
         with varve.open(varve_path, durability="relaxed") as again:
             assert again.stream("notes", Note).reader().length(turn) == len(written)
@@ -836,7 +844,7 @@ def test_the_helper_ends_when_idle_and_starts_again(db: varve.Varve, monkeypatch
         thread = group._thread
         if thread is not None:
             seen.add(id(thread))
-        until(lambda: group._thread is None)
+        until_helper_ended(group)
     assert texts(db) == [(1, number) for number in range(5)]
 
 
@@ -861,7 +869,7 @@ def test_without_threads_appends_commit_on_their_own(db: varve.Varve, monkeypatc
     with writer_held(db):
         for who in (2, 3):
             threads.start(notes.append, who, Note(who, ""))
-        until(lambda: db._engine._writer._turnstile.locked())
+        until(db._engine._writer._turnstile.locked)
     threads.join()
     assert waiting(db) == 0
     assert sorted(texts(db)) == [(0, 0), (1, 1), (2, 2), (3, 3)]
@@ -980,7 +988,7 @@ print("ok")
     assert out == "ok\n"
 
 
-# -- lingering ----------------------------------------------------------------------------------------------------------------
+# -- lingering --------------------------------------------------------------------------------------------------------
 
 
 def test_lingering_gathers_a_whole_group(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,9 +28,7 @@ from hypothesis import strategies as st
 
 import varve
 from varve import limits, ops
-from varve.appends import StreamTypes, append_batch, append_many, append_one, commit_request
-from varve.codec import event_type
-from varve.engine.group import Group, Ticket
+from varve.engine.group import Group, Ticket, _Gate
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.side import Table
 from varve.engine.whole import contents
@@ -52,12 +50,37 @@ class Extra:
     number: varve.u64
 
 
-def types(name: str = "notes") -> StreamTypes:
-    return StreamTypes(name, [event_type(one) for one in (Note, Blob, Extra)])
+Call = Callable[[varve.Transaction], None]
 
 
-def one(stream_id: Any, event: Any, *, stream: str = "notes", key: Any = None, **options: Any) -> CommitRequest:
-    return commit_request([append_one(types(stream), stream_id, event, **options)], key)
+class Requests:
+    """Where the requests come from: what a transaction of a store that nothing is written to would commit."""
+
+    db: varve.Varve
+
+
+@pytest.fixture(scope="module", autouse=True)
+def requests_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with varve.open(tmp_path_factory.mktemp("requests") / "store") as db:
+        Requests.db = db
+        yield
+
+
+def stream(name: str = "notes", types: Any = Note | Blob | Extra) -> varve.Stream[Any]:
+    return Requests.db.stream(name, types)
+
+
+def request_of(*calls: Call, key: Any = None) -> CommitRequest:
+    tx = Requests.db.transaction(idempotency_key=key)
+    for call in calls:
+        call(tx)
+    request = tx._request()
+    assert request is not None
+    return request
+
+
+def one(stream_id: Any, event: Any, *, name: str = "notes", key: Any = None, **options: Any) -> CommitRequest:
+    return request_of(lambda tx: tx.append(stream(name), stream_id, event, **options), key=key)
 
 
 def note(stream_id: Any, number: int = 0, **options: Any) -> CommitRequest:
@@ -151,25 +174,29 @@ def events(draw: st.DrawFn) -> Any:
 
 
 @st.composite
-def appends(draw: st.DrawFn) -> Any:
-    known, kind = types(draw(NAMES)), draw(st.sampled_from(["one", "one", "one", "batch", "many", "none"]))
+def appends(draw: st.DrawFn) -> Call:
+    name, kind = draw(NAMES), draw(st.sampled_from(["one", "one", "one", "batch", "many", "none"]))
     metadata = draw(METADATA)
     if kind == "many":
         items = draw(st.lists(st.tuples(IDS, events()), min_size=1, max_size=6)) * draw(st.sampled_from([1, 1, 40]))
-        return append_many(known, items, metadata)
+        return lambda tx: tx.append_many(stream(name), items, metadata=metadata)
     stream_id, expected = draw(IDS), draw(EXPECTED)
     if kind == "one":
-        return append_one(known, stream_id, draw(events()), expected, metadata)
+        event = draw(events())
+        return lambda tx: tx.append(stream(name), stream_id, event, expected=expected, metadata=metadata)
     if kind == "none":  # nothing to write, something to check
-        return append_batch(known, stream_id, [], 0 if expected is varve.ANY else expected, metadata)
+        wanted = 0 if expected is varve.ANY else expected
+        return lambda tx: tx.append_batch(stream(name), stream_id, [], expected=wanted, metadata=metadata)
     batch = draw(st.lists(events(), min_size=1, max_size=5)) * draw(st.sampled_from([1, 1, 30]))
-    return append_batch(known, stream_id, batch, expected, metadata)
+    return lambda tx: tx.append_batch(stream(name), stream_id, batch, expected=expected, metadata=metadata)
 
 
 @st.composite
-def requests(draw: st.DrawFn) -> CommitRequest:
+def requests(draw: st.DrawFn) -> Callable[[], CommitRequest]:
+    """Made anew for each store: nothing of a request may be shared between them."""
     calls = draw(st.lists(appends(), min_size=1, max_size=draw(st.sampled_from([1, 1, 1, 4]))))
-    request = commit_request(calls, draw(st.sampled_from([None] * 5 + ["k", "k2", b"k"])))
+    key = draw(st.sampled_from([None] * 5 + ["k", "k2", b"k"]))
+    effects: list[Effect] = []
     if draw(st.integers(0, 5)) == 0:
         kinds = st.builds(
             Effect,
@@ -178,30 +205,8 @@ def requests(draw: st.DrawFn) -> CommitRequest:
             refuses_at=st.sampled_from([None, 0, 1, 3]),
             deletes=st.booleans(),
         )
-        request.effects = draw(st.lists(kinds, min_size=1, max_size=3))
-    return request
-
-
-def again(request: CommitRequest) -> CommitRequest:
-    """The same request as another object: nothing of it may be shared between the stores."""
-    return CommitRequest(
-        [
-            type(append)(
-                append.stream,
-                append.stream_id,
-                [(key, declared, list(bufs)) for key, declared, bufs in append.parts],
-                append.metadata,
-                append.expected,
-                append.id_key,
-                append.payload_bytes,
-            )
-            for append in request.appends
-        ],
-        request.token,
-        request.key,
-        request.digest,
-        request.effects,
-    )
+        effects = draw(st.lists(kinds, min_size=1, max_size=3))
+    return lambda: with_effects(request_of(*calls, key=key), *effects)
 
 
 def side_tables(db: varve.Varve) -> dict[tuple[str, bytes], bytes | None]:
@@ -229,7 +234,7 @@ def recorded(db: varve.Varve) -> list[object]:
 
 
 @settings(
-    max_examples=int(os.environ.get("VARVE_MODEL_EXAMPLES", "120")),
+    max_examples=int(os.environ.get("VARVE_MODEL_EXAMPLES", "50")),
     deadline=None,
     print_blob=True,
     database=None,
@@ -241,12 +246,14 @@ def recorded(db: varve.Varve) -> list[object]:
         max_size=30,
     )
 )
-def test_a_group_is_what_its_members_would_have_written_alone(program: list[tuple[CommitRequest, bool, float]]) -> None:
+def test_a_group_is_what_its_members_would_have_written_alone(
+    program: list[tuple[Callable[[], CommitRequest], bool, float]],
+) -> None:
     """A random programme of requests, cut into groups: outcomes, events, index, metadata and side tables are those of the
     same programme one by one in another store, and the store is sound."""
     folder = Path(tempfile.mkdtemp(prefix="varve-group-"))
     try:
-        groups: list[tuple[list[CommitRequest], float]] = [([], 0.0)]
+        groups: list[tuple[list[Callable[[], CommitRequest]], float]] = [([], 0.0)]
         for request, cut, seconds in program:
             if cut:
                 groups.append(([], seconds))
@@ -260,7 +267,7 @@ def test_a_group_is_what_its_members_would_have_written_alone(program: list[tupl
                     db.stream(name, Note | Blob | Extra)
                 for group, seconds in groups:
                     clock.advance(seconds)
-                    mine = list(map(again, group))
+                    mine = [make() for make in group]
                     for part in [mine] if how == "grouped" else [[request] for request in mine]:
                         if how == "grouped":
                             found += map(told, settle(db, part) if part else [])
@@ -309,7 +316,14 @@ class ChangedNote:
 
 
 def changed() -> CommitRequest:
-    return commit_request([append_one(StreamTypes("notes", [event_type(ChangedNote)]), 1, ChangedNote("x"))], None)
+    return request_of(lambda tx: tx.append(stream(types=ChangedNote), 1, ChangedNote("x")))
+
+
+def on_top_of_a_new_name() -> CommitRequest:
+    return request_of(
+        lambda tx: tx.append(stream("new"), 1, Extra(1)),
+        lambda tx: tx.append(stream(), 1, Note(1, ""), expected=varve.NO_STREAM),
+    )
 
 
 class Refuses(BaseException):
@@ -329,12 +343,7 @@ class LongKey(Effect):
 
 REFUSALS: dict[str, tuple[Callable[[], CommitRequest], type[BaseException]]] = {
     "expected": (lambda: note(1, expected=7), varve.WrongExpectedVersion),
-    "expected and a new name": (
-        lambda: commit_request(
-            [append_one(types("new"), 1, Extra(1)), append_one(types(), 1, Note(1, ""), varve.NO_STREAM)], None
-        ),
-        varve.WrongExpectedVersion,
-    ),
+    "expected and a new name": (on_top_of_a_new_name, varve.WrongExpectedVersion),
     "idempotency": (lambda: note(1, 99, key="used"), varve.IdempotencyConflict),
     "schema": (changed, varve.SchemaConflict),
     "effect": (lambda: with_effects(note(1), Effect(b"a", refuses_at=0)), LookupError),
@@ -365,7 +374,7 @@ def test_a_request_above_a_limit_leaves_the_others_alone(db: varve.Varve, monkey
     settle(db, [note(1, 0)])
     monkeypatch.setattr(limits, "NAMES_MAX", 1)
     before = transaction_id(db)
-    outcomes = settle(db, [note(1, 1), note(1, 2, stream="another"), note(1, 3)])
+    outcomes = settle(db, [note(1, 1), note(1, 2, name="another"), note(1, 3)])
     assert isinstance(outcomes[1], varve.TooManyItems)
     assert outcomes[1].limit_name == "NAMES_MAX"
     assert texts(db) == [(1, 0), (1, 1), (1, 3)]
@@ -624,9 +633,14 @@ class Threads:
         assert not self.errors, self.errors
 
 
-def test_threads_that_wait_share_commits(varve_path: Path, varve_clock: ManualClock) -> None:
+def test_threads_that_wait_share_commits(
+    varve_path: Path, varve_clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While one thread holds the writer eight append; released, they share transactions. Positions are gapless, each
     thread's order holds, each append is a commit of its own and time never goes back."""
+    waits: list[object] = []
+    wait = _Gate.wait
+    monkeypatch.setattr(_Gate, "wait", lambda gate: [waits.append(gate), wait(gate)])
     with varve.open(varve_path, clock=varve_clock) as db:
         notes = db.stream("notes", Note)
         notes.append(0, Note(0, ""))
@@ -641,7 +655,7 @@ def test_threads_that_wait_share_commits(varve_path: Path, varve_clock: ManualCl
             before = transaction_id(db)
             for who in positions:
                 threads.start(append, who)
-            until(lambda: helper_has_some(db) and waiting(db) >= 4)
+            until(lambda: len(waits) >= 8)
         threads.join()
         assert transaction_id(db) - before < 120
         assert sorted(position.global_sequence for one in positions.values() for position in one) == list(range(1, 161))
@@ -883,13 +897,14 @@ def test_a_fork_with_a_helper_running(varve_path: Path) -> None:
 import os, sys, varve
 from engine_helpers import Note
 from varve.engine.group import Ticket
-from varve.appends import append_one, commit_request
 class Box:
     def deliver(self, tickets): pass
 db = varve.open(sys.argv[1], durability="relaxed")
 notes = db.stream("notes", Note)
 def put(number):
-    db._engine.submit(Ticket(commit_request([append_one(notes._types, 1, Note(number, ""))], None), Box()))
+    tx = db.transaction()
+    tx.append(notes, 1, Note(number, ""))
+    db._engine.submit(Ticket(tx._request(), Box()))
 for number in range(50):
     put(number)
 pid = os.fork()
@@ -929,13 +944,14 @@ def test_an_interpreter_that_exits_lets_appends_end(varve_path: Path) -> None:
 import sys, varve
 from engine_helpers import Note
 from varve.engine.group import Ticket
-from varve.appends import append_one, commit_request
 class Box:
     def deliver(self, tickets): pass
 db = varve.open(sys.argv[1])
 notes = db.stream("notes", Note)
 for number in range(5_000):
-    db._engine.submit(Ticket(commit_request([append_one(notes._types, 1, Note(number, ""))], None), Box()))
+    tx = db.transaction()
+    tx.append(notes, 1, Note(number, ""))
+    db._engine.submit(Ticket(tx._request(), Box()))
 """,
         varve_path,
     )

@@ -258,22 +258,26 @@ def test_a_newcomer_does_not_overtake_one_that_was_let_in(
             second = asyncio.ensure_future(notes.append_async(1, Note(1)))
             await asyncio.sleep(0)
             monkeypatch.setattr(limits, "PENDING_COMMITS_MAX", 2)
+            third = asyncio.ensure_future(notes.append_async(1, Note(2)))
+            await asyncio.sleep(0)
+            assert len(inbox_of(db)._waiting) == 2  # there is room for it, but not before the second
             later: list[asyncio.Future[Any]] = []
             settle = LoopInbox._settle
 
             def settle_and_begin(inbox: LoopInbox, tickets: Any) -> None:
                 # the task's first step stands in the loop's queue before whatever settling puts there
                 if not later:
-                    later.append(asyncio.ensure_future(notes.append_async(1, Note(2))))
+                    later.append(asyncio.ensure_future(notes.append_async(1, Note(3))))
                 settle(inbox, tickets)
 
             monkeypatch.setattr(LoopInbox, "_settle", settle_and_begin)
         await first
         await second
+        await third
         await later[0]
 
     run(main())
-    assert [number for _, number in written(db)] == [0, 1, 2]
+    assert [number for _, number in written(db)] == [0, 1, 2, 3]
 
 
 # -- cancellation -----------------------------------------------------------------------------------------------------

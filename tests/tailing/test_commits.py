@@ -280,6 +280,27 @@ def test_a_newcomer_does_not_overtake_one_that_was_let_in(
     assert [number for _, number in written(db)] == [0, 1, 2, 3]
 
 
+def test_a_plain_append_comes_behind_those_that_were_begun(db: varve.Varve, notes: varve.Stream[Note]) -> None:
+    """A sync append on the loop's thread does not overtake what this thread has handed in before, wherever that is."""
+    group = db._engine._group
+    take = group._take
+    plain: list[threading.Thread] = []
+
+    def take_and_let_another_append() -> Any:
+        tickets = take()  # the queue is empty now, the writer is free
+        if not plain:
+            plain.append(threading.Thread(target=notes.append, args=(1, Note(1))))
+            plain[0].start()
+            while not group._waiting and plain[0].is_alive():
+                threading.Event().wait(0.001)
+        return tickets
+
+    group._take = take_and_let_another_append  # type: ignore[method-assign]
+    run(notes.append_async(1, Note(0)))
+    plain[0].join()
+    assert [number for _, number in written(db)] == [0, 1]
+
+
 # -- cancellation -----------------------------------------------------------------------------------------------------
 
 

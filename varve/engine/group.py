@@ -137,7 +137,7 @@ class Group:
         """Commit on this thread where the writer is free, else in the company of those who wait."""
         writer = self.writer
         writer.check_entry()
-        if not self._waiting and not self.linger_s:
+        if not self.busy and not self.linger_s:
             committed = writer.commit_if_free(request)
             if committed is not None:
                 return committed
@@ -227,7 +227,6 @@ class Group:
                 if self.linger_s:
                     self._linger()
                 self._commit(self._take())
-                self._working = False
                 continue
             self._ring_at = 1  # before looking again: whoever comes now rings
             if self._waiting:
@@ -274,6 +273,7 @@ class Group:
         work = [ticket for ticket in tickets if ticket.request is not None and ticket.claim()]
         if work:
             self._commit_together(work)
+        self._working = False  # before whoever wakes appends again: he may do that on his own thread
         _deliver(tickets)
         work.clear()
         tickets.clear()
@@ -324,8 +324,8 @@ class Group:
 
     @property
     def busy(self) -> bool:
-        """Whether the helper has something to commit."""
-        return self._working or bool(self._waiting)
+        """Whether the helper has something to commit; whoever comes now comes behind it."""
+        return bool(self._waiting) or self._working
 
     def drain(self) -> None:
         """Wait until everything that was handed in before is settled. Raises ``HandleUnusable`` inside ``db.write``."""

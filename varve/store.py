@@ -147,7 +147,11 @@ class Varve:
             raise InvalidInput(f"durability is one of {', '.join(map(repr, DURABILITIES))}, not {durability!r}")
         if readonly and durability != "full":
             raise InvalidInput("a readonly handle commits nothing: leave durability out")
-        if not isinstance(linger_s, int | float) or not 0 <= linger_s <= limits.LINGER_S_MAX:
+        if (
+            isinstance(linger_s, bool)
+            or not isinstance(linger_s, int | float)
+            or not 0 <= linger_s <= limits.LINGER_S_MAX
+        ):
             raise InvalidInput(f"linger_s is a number of seconds from 0 to {limits.LINGER_S_MAX}, not {linger_s!r}")
         if not isinstance(map_bytes, int) or not limits.MAP_BYTES_MIN <= map_bytes <= limits.MAP_BYTES_MAX:
             raise InvalidInput(

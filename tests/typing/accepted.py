@@ -78,6 +78,19 @@ def appends_give_positions(db: varve.Varve) -> None:
     orders.append(1, event, expected=varve.ANY)
 
 
+async def awaited_appends_give_the_same(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    event = OrderPlaced(1, "Laptop", 1, 99900)
+    assert_type(await orders.append_async(1, event, expected=2, metadata={"user": "ann"}), varve.Position)
+    assert_type(await orders.append_batch_async("two", [event], idempotency_key="batch-1"), varve.Span)
+    assert_type(await orders.append_many_async([(1, event), (UUID(int=3), event)]), varve.Span)
+    async with db.transaction(idempotency_key="both") as tx:
+        assert_type(tx, varve.Transaction)
+        tx.append(orders, 1, event)
+    assert_type(tx.positions, list[varve.Position | varve.Span])
+    await db.transaction().commit_async()
+
+
 def readers_give_the_declared_events(db: varve.Varve) -> None:
     reader = db.stream("orders", OrderPlaced).reader()
     assert_type(reader, varve.StreamReader[OrderPlaced])
@@ -215,5 +228,7 @@ def unknown_events_come_where_asked_for(db: varve.Varve) -> None:
 def opening_is_a_context() -> None:
     with varve.open("./data") as db:
         assert_type(db, varve.Varve)
+    with varve.open("./data", linger_s=0.001) as patient:
+        assert_type(patient, varve.Varve)
     with varve.open("./data", readonly=True) as reader:
         assert_type(reader, varve.Varve)

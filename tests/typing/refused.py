@@ -36,6 +36,15 @@ def transactions_take_the_events_of_the_stream(db: varve.Varve) -> None:
         tx.append_batch(orders, 1, [SHIPPED])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
 
 
+async def awaited_appends_are_checked_alike(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    await orders.append_async(1, SHIPPED)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await orders.append_batch_async(1, [SHIPPED])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    await orders.append_many_async([(1, SHIPPED)])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    async with db.transaction() as tx:
+        tx.append(orders, 1, SHIPPED)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+
+
 def unions_take_their_members_only(db: varve.Varve) -> None:
     either = db.stream("orders", OrderPlaced | OrderShipped)
     either.append(1, NotAnEvent())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -290,7 +290,7 @@ class Engine:
 
     def drop(self) -> None:
         """Let go from a finaliser, which must not wait: a commit that is running keeps the map until it is done."""
-        self._release(in_use=self._writer.busy)
+        self._release(in_use=self._writer.busy or self._group.busy)
 
     def _release(self, *, in_use: bool) -> None:
         if not self._ended():

@@ -283,13 +283,7 @@ class Group:
         doubtful: list[Ticket] = []
         try:
             with self.writer.together([ticket.request for ticket in tickets if ticket.request is not None]) as session:
-                for ticket in tickets:
-                    committed = _apply(session, ticket)
-                    if committed is not None:
-                        accepted.append((ticket, committed))
-                    elif accepted:
-                        doubtful.append(ticket)
-                del ticket
+                _apply(session, tickets, accepted, doubtful)
                 if accepted:
                     session.commit()
         except BaseException as exc:  # noqa: BLE001 - whoever waits must learn of it
@@ -349,7 +343,19 @@ class Group:
             self._bell.release()
 
 
-def _apply(session: Session, ticket: Ticket) -> Committed | None:
+def _apply(
+    session: Session, tickets: list[Ticket], accepted: list[tuple[Ticket, Committed]], doubtful: list[Ticket]
+) -> None:
+    """Give tickets their positions, or refuse them; ``doubtful`` are those refused on top of accepted ones."""
+    for ticket in tickets:
+        committed = _apply_one(session, ticket)
+        if committed is not None:
+            accepted.append((ticket, committed))
+        elif accepted:
+            doubtful.append(ticket)
+
+
+def _apply_one(session: Session, ticket: Ticket) -> Committed | None:
     """A ticket's positions; None where it is refused."""
     assert ticket.request is not None
     try:

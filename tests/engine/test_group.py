@@ -1068,3 +1068,39 @@ def test_groups_keep_to_their_bounds(db: varve.Varve, monkeypatch: pytest.Monkey
     while group._waiting:
         taken.append(len(group._take()))
     assert taken == [3, 3, 1, 1, 1]
+
+
+def test_code_that_a_commit_calls_cannot_commit(varve_path: Path) -> None:
+    """A clock, a finaliser or a signal handler that appended on the thread of a commit aborted that commit: it was taken
+    for what an interrupt had left over. It is refused, and the commit goes on."""
+    refused: list[varve.VarveError] = []
+    calls: list[Callable[[], object]] = []
+
+    def clock() -> int:
+        while calls:
+            call = calls.pop()
+            try:
+                call()
+            except varve.HandleUnusable as exc:
+                refused.append(exc)
+        return 1
+
+    with varve.open(varve_path, durability="relaxed", clock=clock) as db:
+        notes = db.stream("notes", Note)
+
+        def all_ways() -> None:
+            calls.append(lambda: notes.append(2, Note(0, "inner")))
+            calls.append(lambda: notes.append_batch(2, [Note(0, "inner")]))
+            calls.append(lambda: db.write(lambda tx: tx.append(notes, 2, Note(0, "inner"))))
+            calls.append(db.close)
+
+        for number in range(2):  # the general way, then the short one
+            all_ways()
+            assert notes.append(1, Note(number, "outer")).stream_sequence == number
+        all_ways()
+        db.write(lambda tx: tx.append(notes, 1, Note(2, "outer")))
+        all_ways()
+        assert isinstance(settle(db, [note(1, 3)])[0], Committed)
+        assert len(refused) == 16
+        assert notes.reader().length(1) == 4
+        assert notes.reader().length(2) == 0

@@ -19,7 +19,7 @@ from varve.engine.hints import HintSender
 from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.snapshot import CheckedBlocks, Snapshot, parse
-from varve.engine.writer import Writer
+from varve.engine.writer import Writer, holds_lock
 from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, StoreFailed, UnsupportedFormat, ViewsStillAlive
 from varve.layout import keys, records
 from varve.layout.block import Block
@@ -263,17 +263,22 @@ class Engine:
             return
         self._group.drain()
         with self._writer.wait_idle():
-            if not self._ended():
-                self._end_iterators()
-                listener = self._tell_closing()
-                try:
-                    self.environment.close(self._end_snapshots)
-                except ViewsStillAlive:
-                    if listener is not None:
-                        listener.open_after_all()
-                    raise
-                self._tell_closed()
+            self._close_idle()
         self._group.end()
+
+    @holds_lock
+    def _close_idle(self) -> None:
+        if self._ended():
+            return
+        self._end_iterators()
+        listener = self._tell_closing()
+        try:
+            self.environment.close(self._end_snapshots)
+        except ViewsStillAlive:
+            if listener is not None:
+                listener.open_after_all()
+            raise
+        self._tell_closed()
 
     def release(self) -> None:
         """Let go without waiting for views: unmapped with the last one. Waits for the commit that is running."""
@@ -281,8 +286,12 @@ class Engine:
             return
         self._group.drain()
         with self._writer.wait_idle():
-            self._tell_closing()
-            self._release(in_use=False)
+            self._release_idle()
+
+    @holds_lock
+    def _release_idle(self) -> None:
+        self._tell_closing()
+        self._release(in_use=False)
 
     def __del__(self) -> None:  # not the handle's: streams, readers and iterators keep the store open beyond it
         if hasattr(self, "_writer"):

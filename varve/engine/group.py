@@ -23,6 +23,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from varve import limits
+from varve.engine.writer import holds_lock
 from varve.errors import NoSpace, TooManyItems, VarveError
 
 if TYPE_CHECKING:
@@ -278,6 +279,7 @@ class Group:
         work.clear()
         tickets.clear()
 
+    @holds_lock
     def _commit_together(self, tickets: list[Ticket]) -> None:
         accepted: list[tuple[Ticket, Committed]] = []
         doubtful: list[Ticket] = []

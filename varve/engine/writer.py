@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import lmdb
 
@@ -19,6 +21,17 @@ if TYPE_CHECKING:
     from varve.engine.environment import Environment
     from varve.engine.request import CommitRequest, Committed
     from varve.engine.snapshot import CheckedBlocks
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_HOLDERS: set[CodeType] = set()
+
+
+def holds_lock(method: F) -> F:
+    """Mark a method during which its thread holds the writer's lock: what is called back from it is no left-over."""
+    _HOLDERS.add(method.__code__)
+    return method
 
 
 class Writer:
@@ -42,6 +55,7 @@ class Writer:
         self._session: Session | None = None
         self._user_runs = False
 
+    @holds_lock
     def commit_here(self, request: CommitRequest) -> Committed:
         """Make one commit durable on this thread. Raises what was refused; then nothing of it is written."""
         try:
@@ -51,11 +65,12 @@ class Writer:
             finally:
                 self._lock.release()
         except BaseException:
-            self._end_left_over()
+            self._let_go()
             raise
         self._tell()
         return session.located(committed, request) if committed.replayed else committed
 
+    @holds_lock
     def commit_if_free(self, request: CommitRequest) -> Committed | None:
         """``commit_here``, or None where somebody else is writing, or waiting for that."""
         try:
@@ -66,7 +81,7 @@ class Writer:
             finally:
                 self._lock.release()
         except BaseException:
-            self._end_left_over()
+            self._let_go()
             raise
         self._tell()
         return session.located(committed, request) if committed.replayed else committed
@@ -89,6 +104,7 @@ class Writer:
         return session, committed
 
     @contextlib.contextmanager
+    @holds_lock
     def together(self, requests: Iterable[CommitRequest]) -> Iterator[Session]:
         """The write transaction in which these requests shall be applied; aborted unless ``commit`` was called."""
         self._acquire()
@@ -103,10 +119,14 @@ class Writer:
             self._lock.release()
         self._tell()
 
-    @contextlib.contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self) -> contextlib.AbstractContextManager[Session]:
         """The write transaction, begun, used and ended on this thread; aborted unless ``commit`` was called."""
         self.check_entry()
+        return self._users_session()
+
+    @contextlib.contextmanager
+    @holds_lock
+    def _users_session(self) -> Iterator[Session]:
         try:
             self._acquire()
             try:
@@ -120,7 +140,7 @@ class Writer:
             finally:
                 self._lock.release()
         except BaseException:
-            self._end_left_over()
+            self._let_go()
             raise
         self._tell()
 
@@ -163,10 +183,31 @@ class Writer:
         ``finally`` of a commit. LMDB wants a write transaction ended on its own thread, so no other one can do this.
         """
         session = self._session
+        if (session is not None and session.thread == threading.get_ident()) or self._lock._is_owned():
+            self._check_not_called_back()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """End this thread's transaction and give the lock back, whatever of it is there."""
+        session = self._session
         if session is not None and session.thread == threading.get_ident():
             self._leave(session)
         while self._lock._is_owned():
             self._lock.release()
+
+    def _check_not_called_back(self) -> None:
+        """Raise ``HandleUnusable`` where a commit, or the closing of the store, of this very thread is still under way: it
+        has called code of the user's, which calls back."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code in _HOLDERS:
+                holder = frame.f_locals.get("self")
+                if self in (holder, getattr(holder, "writer", None), getattr(holder, "_writer", None)):
+                    raise HandleUnusable(
+                        "this thread is inside a commit of this store, or closes it: a finaliser, a signal handler or a clock "
+                        "that it calls cannot write as well. Hand it to another thread"
+                    )
+            frame = frame.f_back
 
     def _make_side_tables(self, requests: Iterable[CommitRequest]) -> None:
         """Make what the requests' effects change, in a transaction of its own: where this one is aborted, LMDB would close

@@ -5,6 +5,7 @@
 #
 # For those who change the source:
 #
+#   make soak      writers and tails in ten processes, killed at random, for SECONDS=300; then every output is compared
 #   make lint      ruff, mypy --strict, pyright
 #   make format    ruff's formatter and its safe fixes
 #   make bench     speed against bare py-lmdb, small sizes; `make bench-full` takes the real ones (ARGS="--only get")
@@ -17,6 +18,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+SECONDS ?= 300
 
 # Candidates in order of preference; the first that is 3.11 or newer makes .venv.
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 $(wildcard $(HOME)/.pyenv/versions/*/bin/python3)
@@ -26,7 +28,7 @@ PYTHON ?= $(shell for python in $(CANDIDATES); do \
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format bench bench-full test-all clean
+.PHONY: help demo test soak lint format bench bench-full test-all clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two installers must not share an environment
 
@@ -38,6 +40,9 @@ demo: $(VENV)/.installed-demo
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+soak: $(VENV)/.installed-test
+	VARVE_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -p no:xdist tests/tailing/test_soak.py $(ARGS)
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint
 	$(BIN)/ruff check

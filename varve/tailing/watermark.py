@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import math
 import threading
 import time
 import weakref
@@ -23,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
-_NOBODY: Final = 1 << 200
-"""A sequence that no log reaches."""
+_NOBODY: Final = math.inf
+"""Above every sequence, also one that no log will ever reach."""
 
 _DEAD_MIN: Final = 64
 """Cancelled waiters that a heap may hold before it is worth making anew."""
@@ -43,14 +44,14 @@ class _Waiters:
         self._heap: list[tuple[int, int, Any]] = []
         self._numbers = itertools.count()
         self.live = 0
-        self.lowest = _NOBODY
+        self.lowest: float = _NOBODY
 
     def add(self, target: int, waiter: Any) -> None:
         self.live += 1
         heapq.heappush(self._heap, (target, next(self._numbers), waiter))
         self.lowest = self._heap[0][0]
 
-    def reached(self, value: int) -> list[Any]:
+    def reached(self, value: float) -> list[Any]:
         """Take out whoever waits for at most ``value``, dead ones among them."""
         heap = self._heap
         taken = []

@@ -1,6 +1,7 @@
-# Two commands on a fresh machine with python3 >= 3.11 (with venv) and make:
+# Three commands on a fresh machine with python3 >= 3.11 (with venv) and make:
 #
 #   make demo    the main job on real input: a year of flights, written, read back in a second process, compared
+#   make live    the same year as a live dashboard, a day per second (ARGS="--speed-up 3600 --seconds 20")
 #   make test    the test suite
 #
 # For those who change the source:
@@ -28,7 +29,7 @@ PYTHON ?= $(shell for python in $(CANDIDATES); do \
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test soak lint format bench bench-full test-all clean
+.PHONY: help demo live test soak lint format bench bench-full test-all clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two installers must not share an environment
 
@@ -38,11 +39,14 @@ help:
 demo: $(VENV)/.installed-demo
 	$(BIN)/python examples/flights.py $(ARGS)
 
+live: $(VENV)/.installed-demo
+	$(BIN)/python examples/flights_live.py $(ARGS)
+
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 soak: $(VENV)/.installed-test
-	VARVE_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -p no:xdist tests/tailing/test_soak.py $(ARGS)
+	VARVE_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -p no:xdist -o faulthandler_timeout=0 tests/tailing/test_soak.py $(ARGS)
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint
 	$(BIN)/ruff check

@@ -33,6 +33,7 @@ STALLED_S = 60.0
 """Longer than any of it ever takes; a test that hangs ends then, and says where."""
 
 NOTED = ("all", "end", "time", "streams", "types", "one", "follow", "follow-one")
+BEGUN_LATER = ("tail-end", "tail-time")  # when there is something before their start
 SCRIPT = Path(__file__).with_name("soak_processes.py")
 
 
@@ -90,11 +91,12 @@ def run(soak: Soak, db: varve.Varve) -> Counter[str]:
     victims: list[str] = []
     watcher = db.watcher()
     for name in [*WRITING, *TAILS]:
-        if name != "tail-time":
+        if name not in BEGUN_LATER:
             soak.start(name)
     watcher.wait(1_000, STALLED_S)  # the time that processes take to begin counts for nothing
     soak.when = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=min(SECONDS / 3, 10))
-    soak.start("tail-time")
+    for name in BEGUN_LATER:
+        soak.start(name)
     until_s = time.monotonic() + SECONDS
     while time.monotonic() < until_s or kills.total() < KILLS_MIN:
         # The pace is that of the log, so that a slow machine does not kill what has not begun.

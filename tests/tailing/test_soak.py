@@ -25,6 +25,7 @@ from soak_rows import FOLLOWED_ID, LAST, SOLE, Ack, Paid, Placed, Row, Rows, Shi
 from tailing_models import say
 
 import varve
+from varve.engine.hints import HintSender
 
 SECONDS = float(os.environ.get("VARVE_SOAK_SECONDS", "4"))
 SEED = int(os.environ.get("VARVE_SOAK_SEED", random.randrange(2**32)))
@@ -117,6 +118,8 @@ def run(soak: Soak, db: varve.Varve) -> Counter[str]:
         tx.append(payments, FOLLOWED_ID, Paid(LAST, 0, 0, 0, 2, 3))
     for name in TAILS:
         soak.ended(name)
+    HintSender(str(soak.store)).send()  # as any commit does, which sweeps what the killed left behind
+    assert [path.name for path in soak.store.glob("watch/*") if not path.name.startswith(f"{os.getpid()}-")] == []
     return kills
 
 

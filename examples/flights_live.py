@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import varve
@@ -78,7 +78,7 @@ class Board:
 
 
 @contextlib.contextmanager
-def screen() -> Iterator[Callable[[Board], None]]:
+def screen() -> Generator[Callable[[Board], None], None, None]:
     """What shows a board: a picture that is drawn over itself on a terminal, lines elsewhere."""
     if not IS_TERMINAL:
         yield lambda board: print(

@@ -1,10 +1,12 @@
-# Two commands on a fresh machine with python3 >= 3.11 (with venv) and make:
+# Three commands on a fresh machine with python3 >= 3.11 (with venv) and make:
 #
 #   make demo    the main job on real input: a year of flights, written, read back in a second process, compared
+#   make live    the same year as a live dashboard, a day per second (ARGS="--speed-up 3600 --seconds 20")
 #   make test    the test suite
 #
 # For those who change the source:
 #
+#   make soak      writers and tails in ten processes, killed at random, for SECONDS=300; then every output is compared
 #   make lint      ruff, mypy --strict, pyright
 #   make format    ruff's formatter and its safe fixes
 #   make bench     speed against bare py-lmdb, small sizes; `make bench-full` takes the real ones (ARGS="--only get")
@@ -18,6 +20,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+SECONDS ?= 300
 
 # Candidates in order of preference; the first that is 3.11 or newer makes .venv.
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 $(wildcard $(HOME)/.pyenv/versions/*/bin/python3)
@@ -27,7 +30,7 @@ PYTHON ?= $(shell for python in $(CANDIDATES); do \
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format bench bench-full fuzz test-all clean
+.PHONY: help demo live test soak lint format bench bench-full fuzz test-all clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two installers must not share an environment
 
@@ -37,8 +40,14 @@ help:
 demo: $(VENV)/.installed-demo
 	$(BIN)/python examples/flights.py $(ARGS)
 
+live: $(VENV)/.installed-demo
+	$(BIN)/python examples/flights_live.py $(ARGS)
+
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+soak: $(VENV)/.installed-test
+	VARVE_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -p no:xdist -o faulthandler_timeout=0 tests/tailing/test_soak.py $(ARGS)
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint
 	$(BIN)/ruff check

@@ -1,10 +1,14 @@
 """The flights demo over a small synthetic year: nothing lost, nothing twice, and every difference is found.
 
-Scripts: flights.py, which starts flights_check.py. No network and no data package are needed.
+Scripts: flights.py, which starts flights_check.py, and flights_live.py, which starts flights_replay.py.
+No network and no data package are needed.
 """
 
+import contextlib
 import csv
 import importlib.util
+import os
+import pty
 import random
 import re
 import subprocess
@@ -183,6 +187,90 @@ def test_one_changed_character_is_found_out(tmp_path: Path, year: Path) -> None:
     changed = write_csv(tmp_path / "changed.csv.zip", rows)
     printed = run(tmp_path / "flights", changed, script="flights_check.py", exit_code=1)
     assert "distance='0099'" in printed
+
+
+# -- live ---------------------------------------------------------------------------------------------
+
+
+def seen_of(rows: list[list[str]]) -> dict[str, str]:
+    """What the dashboard has to show at the end, by plain Python."""
+    flights = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    flown = [flight for flight in flights if flight["dep_time"] != "NA"]
+    (route, count), *_ = Counter(f"{flight['origin']}-{flight['dest']}" for flight in flown).most_common()
+    return {
+        "flights": f"{len(flights):,}",
+        "cancelled": f"{len(flights) - len(flown):,}",
+        "mean departure delay": f"{sum(int(flight['dep_delay']) for flight in flown) / len(flown):.1f} minutes",
+        "busiest route": f"{route}, {count:,} flights",
+    }
+
+
+def in_departure_order(limit: int) -> list[list[str]]:
+    rows = synthetic_year()
+    rows.sort(key=lambda row: (row[-1], row[-2].zfill(2)))
+    return rows[:limit]
+
+
+def test_the_dashboard_sees_every_flight_of_a_replay(tmp_path: Path, year: Path) -> None:
+    """Six months in a moment: the tail counts what the other process writes, and ends with it."""
+    options = ("--dataset", year, "--limit", "4500", "--speed-up", "1e7")
+    printed = run(*options, script="flights_live.py")
+    for name, value in seen_of(in_departure_order(4_500)).items():
+        assert figure(name, printed) == value
+
+
+def test_the_dashboard_stops_when_asked_and_goes_on_later(tmp_path: Path, year: Path) -> None:
+    """In real time nothing but the first departure is due; the next run counts it again and lets the rest follow."""
+    options = ("--path", tmp_path / "live", "--dataset", year, "--limit", "40")
+    printed = run(*options, "--speed-up", "1", "--seconds", "2", script="flights_live.py")
+    assert int(figure("flights", printed)) < 40
+    printed = run(*options, "--speed-up", "1e9", script="flights_live.py")
+    for name, value in seen_of(in_departure_order(40)).items():
+        if name != "busiest route":  # there are ties among so few
+            assert figure(name, printed) == value
+    with varve.open(tmp_path / "live") as db:
+        assert db.next_global_sequence == 40
+
+
+def test_a_replay_of_its_own_goes_on_where_a_store_ends(tmp_path: Path, year: Path) -> None:
+    """flights_replay.py alone: the flights stand there in departure order, each once."""
+    for limit in ("10", "25", "25"):
+        options = (tmp_path / "live", "--dataset", year, "--limit", limit, "--speed-up", "1e9")
+        assert run(*options, script="flights_replay.py") == ""
+    with varve.open(tmp_path / "live") as db:
+        numbers = [str(recorded.event.flight) for recorded in db.global_reader().iter_from()]
+    assert numbers == [row[COLUMNS.index("flight")] for row in in_departure_order(25)]
+
+
+def test_a_replay_that_fails_ends_the_dashboard(tmp_path: Path) -> None:
+    """Its message is shown, its exit code given on."""
+    printed = run("--dataset", tmp_path / "none.csv", script="flights_live.py", exit_code=1)
+    assert "flights_replay: " in printed
+    assert "is missing or damaged" in printed
+    assert "is no speed-up" in run("--speed-up", "0", script="flights_live.py", exit_code=2)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rich") is None, reason="rich comes with the extra `demo`")
+def test_the_dashboard_draws_on_a_terminal(tmp_path: Path, year: Path) -> None:
+    """With rich it is drawn over itself."""
+    ours, its = pty.openpty()
+    command = ["--dataset", year, "--limit", "300", "--speed-up", "1e7"]
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", EXAMPLES / "flights_live.py", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=its,
+        stderr=its,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    ) as running:
+        os.close(its)
+        drawn = b""
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while piece := os.read(ours, 4_096):
+                drawn += piece
+    os.close(ours)
+    assert running.returncode == 0, drawn.decode()
+    assert b"seen after its commit" in drawn
+    assert b"\x1b[" in drawn
 
 
 @pytest.mark.parametrize(

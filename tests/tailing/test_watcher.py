@@ -156,6 +156,28 @@ def test_closing_the_store_ends_every_wait(varve_path: Path, how: str) -> None:
     assert not [thread for thread in threading.enumerate() if str(varve_path) in thread.name and not _ends(thread)]
 
 
+def test_closing_the_store_ends_a_wait_for_a_sequence_that_no_log_reaches(varve_path: Path) -> None:
+    """However large: nothing but the end of the store ends such a wait."""
+
+    async def main() -> None:
+        with varve.open(varve_path) as db:
+            watcher, tail = db.watcher(), db.tail(1 << 300)
+            tasks = [
+                asyncio.ensure_future(waiting)
+                for waiting in (
+                    watcher.wait_for_global_seq(1 << 300),
+                    anext(tail),
+                    asyncio.to_thread(watcher.wait, 1 << 300),
+                )
+            ]
+            while hub_of(db._engine).watermark.waiting < 3:  # noqa: ASYNC110 - one of them is a thread
+                await asyncio.sleep(0)
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(ended, varve.StoreClosed)
+
+    asyncio.run(main())
+
+
 def _ends(thread: threading.Thread) -> bool:
     thread.join(10)
     return not thread.is_alive()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
 _NOBODY: Final = math.inf
-"""A sequence that no log reaches."""
+"""Above every sequence, also one that no log will ever reach."""
 
 _DEAD_MIN: Final = 64
 """Cancelled waiters that a heap may hold before it is worth making anew."""

@@ -65,6 +65,7 @@ class Engine:
             map_bytes=map_bytes,
             allow_network=allow_network,
         )
+        self.clock = clock
         self.catalog = Catalog()
         self.checked = CheckedBlocks()
         self.listener: Listener | None = None

@@ -12,6 +12,7 @@ from varve.tailing.watermark import Watermark
 
 if TYPE_CHECKING:
     from varve.engine.core import Engine
+    from varve.tailing.positions import Claim
     from varve.tailing.scan import CopiedBlock
 
 _making = threading.RLock()
@@ -29,6 +30,8 @@ class Hub:
         self._poller = Poller(engine.path, self._look, lambda: self.watermark.waiting)
         self.watermark = Watermark(self._poller.start)
         self.newest: CopiedBlock | None = None
+        self.claims: weakref.WeakSet[Claim] = weakref.WeakSet()
+        """Consumers of this handle, which are free once it is closed."""
 
     def committed(self, next_sequence: int) -> None:
         """A commit of this handle: see ``Listener``."""
@@ -42,6 +45,8 @@ class Hub:
             self.watermark.fail(refusal)
         self.newest = None
         self._poller.stop()
+        for claim in list(self.claims):
+            claim.release()
 
     def _look(self, seen: int) -> int | None:
         """Look at the store for commits: the number of the instant that was seen; None where there is nothing to look at

@@ -96,6 +96,15 @@ GROUP_COMMITS_MAX: Final = 4_096
 GROUP_BYTES_MAX: Final = 8 * 2**20
 """Encoded events of commits that share one write transaction; a larger one has one to itself."""
 
+LINGER_S_MAX: Final = 10.0
+"""The longest that a commit may wait for company."""
+
+PENDING_COMMITS_MAX: Final = 4_096
+"""Commits of one event loop under way; further ``append_async`` calls wait for room."""
+
+PENDING_BYTES_MAX: Final = 64 * 2**20
+"""Encoded events of one event loop under way."""
+
 HELPER_IDLE_S: Final = 5.0
 """The thread that serves waiting appends ends after this long without any."""
 

@@ -50,6 +50,7 @@ def open(  # noqa: A001 - the field's word, used as varve.open
     durability: Durability = "full",
     map_bytes: int = limits.MAP_BYTES,
     allow_network: bool = False,
+    linger_s: float = 0.0,
     clock: Callable[[], int] = time.time_ns,
 ) -> Varve:
     """Open the store in the folder ``path``, creating it (and its parents) where there is none.
@@ -58,7 +59,9 @@ def open(  # noqa: A001 - the field's word, used as varve.open
     ``"relaxed"`` keeps the store whole but may lose the last commits at a power cut; ``"bulk"`` writes nothing through
     until ``db.sync()`` and can corrupt the store at a power cut: for rebuilding, and it needs the store alone.
     ``map_bytes``: address space to reserve, the most that the store can grow to (sparse; halved until the machine
-    agrees). ``allow_network``: use a network file system all the same.
+    agrees). ``allow_network``: use a network file system all the same. ``linger_s``: seconds that a commit waits for
+    company, so that fewer, larger commits are made where many append at once; 0 never waits, and still takes along
+    whatever is waiting already.
     ``clock``: nanoseconds since 1970, for tests.
 
     Raises ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse``, ``NotAVarveStore``,
@@ -66,7 +69,13 @@ def open(  # noqa: A001 - the field's word, used as varve.open
     ``CorruptedStore``, ``UnsupportedFileSystem``, ``InvalidInput``.
     """
     return Varve(
-        path, readonly=readonly, durability=durability, map_bytes=map_bytes, allow_network=allow_network, clock=clock
+        path,
+        readonly=readonly,
+        durability=durability,
+        map_bytes=map_bytes,
+        allow_network=allow_network,
+        linger_s=linger_s,
+        clock=clock,
     )
 
 
@@ -127,6 +136,7 @@ class Varve:
         durability: Durability = "full",
         map_bytes: int = limits.MAP_BYTES,
         allow_network: bool = False,
+        linger_s: float = 0.0,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         folder = os.fspath(path) if isinstance(path, str | os.PathLike) else path
@@ -136,6 +146,8 @@ class Varve:
             raise InvalidInput(f"durability is one of {', '.join(map(repr, DURABILITIES))}, not {durability!r}")
         if readonly and durability != "full":
             raise InvalidInput("a readonly handle commits nothing: leave durability out")
+        if not isinstance(linger_s, int | float) or not 0 <= linger_s <= limits.LINGER_S_MAX:
+            raise InvalidInput(f"linger_s is a number of seconds from 0 to {limits.LINGER_S_MAX}, not {linger_s!r}")
         if not isinstance(map_bytes, int) or not limits.MAP_BYTES_MIN <= map_bytes <= limits.MAP_BYTES_MAX:
             raise InvalidInput(
                 f"map_bytes is an int of MAP_BYTES_MIN = {limits.MAP_BYTES_MIN} to MAP_BYTES_MAX = {limits.MAP_BYTES_MAX}, "
@@ -147,6 +159,7 @@ class Varve:
             durability=durability,
             map_bytes=map_bytes // limits.PAGE_BYTES * limits.PAGE_BYTES,
             allow_network=allow_network,
+            linger_s=linger_s,
             clock=clock,
         )
         self._live = Live(self._engine)

@@ -12,6 +12,7 @@ from varve.layout.keys import IdempotencyKey, StreamId, encode_idempotency_key, 
 from varve.reader import StreamReader
 from varve.record import Position, Span, position_of
 from varve.replay import Live
+from varve.tailing.commits import commit_async
 from varve.tailing.follow import Follow
 from varve.tailing.scan import Selection
 from varve.tailing.start import TailStart, check_start
@@ -88,6 +89,48 @@ class Stream(Generic[E]):
         """Append ``(stream id, event)`` pairs in their order in one commit. Arguments and errors as ``append``."""
         return self._span(append_many(self._types, items, metadata), idempotency_key)
 
+    async def append_async(
+        self,
+        stream_id: StreamId,
+        event: E,
+        *,
+        expected: ExpectedVersion = ANY,
+        idempotency_key: IdempotencyKey | None = None,
+        metadata: Metadata | None = None,
+    ) -> Position:
+        """``append`` without blocking the event loop: appends that are awaited at the same time share a commit's fsync.
+
+        The event is encoded when the call begins. Each append keeps its own outcome and is a commit of its own in the log.
+        A cancelled one happens wholly or not at all: not, if its commit had not begun. It also waits where too much is
+        under way already (``PENDING_COMMITS_MAX``, ``PENDING_BYTES_MAX``). Arguments and errors as ``append``.
+        """
+        append = append_one(self._types, stream_id, event, expected, metadata)
+        committed = await commit_async(self._engine, commit_request([append], idempotency_key))
+        return position_of(committed.segments[0], replayed=committed.replayed)
+
+    async def append_batch_async(
+        self,
+        stream_id: StreamId,
+        events: Iterable[E],
+        *,
+        expected: ExpectedVersion = ANY,
+        idempotency_key: IdempotencyKey | None = None,
+        metadata: Metadata | None = None,
+    ) -> Span:
+        """``append_batch`` as ``append_async`` does it."""
+        append = append_batch(self._types, stream_id, events, expected, metadata)
+        return await self._span_async(append, idempotency_key)
+
+    async def append_many_async(
+        self,
+        items: Iterable[tuple[StreamId, E]],
+        *,
+        idempotency_key: IdempotencyKey | None = None,
+        metadata: Metadata | None = None,
+    ) -> Span:
+        """``append_many`` as ``append_async`` does it."""
+        return await self._span_async(append_many(self._types, items, metadata), idempotency_key)
+
     def reader(self) -> StreamReader[E]:
         """A reader of these streams; each of its calls sees the newest instant."""
         self._engine.check_usable()
@@ -114,13 +157,25 @@ class Stream(Generic[E]):
         return Selection(view_class, stream=(self.name, encode_stream_id(stream_id)))
 
     def _span(self, append: AppendRequest, key: IdempotencyKey | None) -> Span:
-        if not append.parts and append.expected is ANY:
-            self._engine.check_usable()
-            if key is not None:
-                encode_idempotency_key(key)
+        if self._is_empty(append, key):
             return Span(())
         segments, replayed = self._commit(append, key)
         return Span(segments, replayed=replayed)
+
+    async def _span_async(self, append: AppendRequest, key: IdempotencyKey | None) -> Span:
+        if self._is_empty(append, key):
+            return Span(())
+        committed = await commit_async(self._engine, commit_request([append], key))
+        return Span(committed.segments[0], replayed=committed.replayed)
+
+    def _is_empty(self, append: AppendRequest, key: IdempotencyKey | None) -> bool:
+        """Whether there is nothing to write and nothing to check in the store; what can be checked without it is."""
+        if append.parts or append.expected is not ANY:
+            return False
+        self._engine.check_usable()
+        if key is not None:
+            encode_idempotency_key(key)
+        return True
 
     def _commit(self, append: AppendRequest, key: IdempotencyKey | None) -> tuple[list[Segment], bool]:
         committed = self._engine.commit(commit_request([append], key))

@@ -8,13 +8,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from varve.appends import Metadata, StreamTypes, append_batch, append_many, append_one, commit_request, encode_metadata
-from varve.engine.request import AppendRequest, Committed
+from varve.engine.request import AppendRequest, CommitRequest, Committed
 from varve.errors import InvalidInput, TransactionClosed
 from varve.expected import ANY, ExpectedVersion
 from varve.layout.keys import IdempotencyKey, StreamId, encode_idempotency_key, encode_stream_id
 from varve.reader import GlobalReader, StreamReader
 from varve.record import Position, Span, position_of
 from varve.replay import Fixed
+from varve.tailing.commits import commit_async
 from varve.typing_support import E
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Transaction:
     The block holds no lock: it may read, wait and compute. Sequences are given and expectations checked at its end,
     where
     ``WrongExpectedVersion`` and the other errors of ``Stream.append`` are raised; then nothing of it is written.
+    ``async with`` is the same without blocking the event loop.
     """
 
     __slots__ = ("_appends", "_engine", "_key", "_metadata", "_open", "_positions", "_replayed", "_single")
@@ -119,11 +121,27 @@ class Transaction:
 
     def commit(self) -> None:
         """Commit now; the end of a ``with`` block does it."""
-        self._check_open()
-        self._open = False
-        filled = list(filter(_counts, self._appends))
-        committed = self._engine.commit(commit_request(filled, self._key)) if filled else Committed(0)
-        self._settle(committed)
+        request = self._request()
+        self._settle(self._engine.commit(request) if request is not None else Committed(0))
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None and self._open:
+            await self.commit_async()
+        else:
+            self.__exit__(kind, error, traceback)
+
+    async def commit_async(self) -> None:
+        """Commit now without blocking the event loop; the end of an ``async with`` block does it.
+
+        It shares a commit's fsync with whatever else is awaited. Where it is cancelled, it happens wholly or not at all.
+        """
+        request = self._request()
+        self._settle(await commit_async(self._engine, request) if request is not None else Committed(0))
 
     def rollback(self) -> None:
         """Forget everything; the ``with`` block then ends without a commit."""
@@ -135,6 +153,13 @@ class Transaction:
     def _check_open(self) -> None:
         if not self._open:
             raise TransactionClosed("this transaction has ended; begin a new one with db.transaction()")
+
+    def _request(self) -> CommitRequest | None:
+        """Everything in it as one request, None where there is nothing; the transaction has ended then."""
+        self._check_open()
+        self._open = False
+        filled = list(filter(_counts, self._appends))
+        return commit_request(filled, self._key) if filled else None
 
     def _types_of(self, stream: Stream[Any]) -> StreamTypes:
         self._check_open()
@@ -218,17 +243,19 @@ class WriteTransaction(Transaction):
         """Not for ``fn``: the commit is made when it returns."""
         raise TransactionClosed("db.write(fn) commits when fn returns; return instead, or raise to roll back")
 
+    async def commit_async(self) -> None:
+        """Not for ``fn``, as ``commit``."""
+        self.commit()
+
     def _finish(self) -> None:
         """Write what ``fn`` appended."""
         self._snapshot.close()
         if not self._open:
             return
-        self._open = False
-        filled = list(filter(_counts, self._appends))
-        if not filled:
+        request = self._request()
+        if request is None:
             self._settle(Committed(0))
             return
-        request = commit_request(filled, self._key)
         committed = self._session.apply(request)
         self._session.commit()
         self._settle(self._session.located(committed, request))

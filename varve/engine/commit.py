@@ -21,7 +21,7 @@ from varve.engine.plan import Pending, Plan, PlannedPart
 from varve.engine.put import put_blocks, put_index, put_meta
 from varve.engine.request import AppendRequest, CommitRequest, Committed, Segment, TypeDeclaration
 from varve.engine.side import Overlay, merge_effects, put_effects, run_effects
-from varve.engine.single import apply_single
+from varve.engine.single import apply_single, plan_single
 from varve.engine.snapshot import Snapshot, corrupted
 from varve.errors import (
     CorruptedStore,
@@ -39,7 +39,7 @@ from varve.expected import ANY, holds
 from varve.layout import keys, records
 from varve.layout.block import Block, BlockDraft, MalformedBlock, crc_holds
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
-from varve.layout.runs import RUN_EVENTS_MAX, append_runs, decode_runs
+from varve.layout.runs import RUN_EVENTS_MAX, append_one, append_runs, decode_runs
 
 if TYPE_CHECKING:
     from varve.engine.writer import Writer
@@ -197,6 +197,13 @@ class Session:
                 return self._replay(request, known)
         if pending is None:
             pending = self._pending = Pending(self.state.record, self.state.last_time_ns)
+        if request.token is None and len(request.appends) == 1 and not request.effects:
+            try:
+                single = plan_single(self, pending, request)
+            except lmdb.Error as exc:
+                raise self.environment.read_error(exc) from exc
+            if single is not None:
+                return single
         plan = Plan(pending.record, self.now_ns(), token=request.token, digest=request.digest)
         committed = Committed(plan.first_sequence)
         try:
@@ -270,6 +277,15 @@ class Session:
     def last_stream_entry(self, number: int) -> tuple[int, bytes]:
         """Position and value of a stream's last index entry."""
         return self._last_entry(keys.stream_entry_key(number, 2**64 - 1), 5) or (0, b"")
+
+    def extend_stream_entry(self, number: int, sequence: int, length: int) -> tuple[int, bytes]:
+        """Position and value of a stream's last index entry once event ``length`` of it, at a global sequence, is in it."""
+        ends = self.state.stream_ends
+        position, runs = append_one(*(ends.get(number) or self.last_stream_entry(number)), sequence, length)
+        if len(ends) >= limits.CACHED_INDEX_ENTRIES_MAX:
+            ends.clear()
+        ends[number] = (position, runs)
+        return position, runs
 
     def last_name_entry(self, number: int) -> tuple[int, bytes]:
         """Position and value of a name's last index entry."""
@@ -428,8 +444,6 @@ class Session:
             put_blocks(self, cursor, frames)
         put_index(self, pending)
         put_meta(self, pending)
-        for number in pending.stream_runs:
-            state.stream_ends.pop(number, None)
         for number in pending.name_runs:
             state.name_ends.pop(number, None)
         self.written(pending.record, draft, pending.time_ns, pending.payload_bytes, pending.lengths)

@@ -14,7 +14,7 @@ import lmdb
 from varve.engine.catalog import Catalog
 from varve.engine.commit import Session
 from varve.engine.environment import Durability, Environment
-from varve.engine.group import Group, Inbox, Ticket
+from varve.engine.group import Group, Ticket
 from varve.engine.hints import HintSender
 from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
@@ -71,6 +71,8 @@ class Engine:
         self.listener: Listener | None = None
         self._hints = HintSender(self.environment.path)
         self._iterators: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
+        self.inboxes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+        """Where event loops await commits: kept here for ``tailing``, which makes them."""
         try:
             self.created = self._found(clock)
             self._writer = Writer(self.environment, self.catalog, self.checked, clock)
@@ -145,9 +147,9 @@ class Engine:
         """Make one commit durable, on this thread or in the company of others."""
         return self._group.commit(request)
 
-    def submit(self, request: CommitRequest, inbox: Inbox) -> Ticket:
-        """Hand in a commit and go on: its outcome is delivered to ``inbox``. Raises what can be said at once."""
-        return self._group.submit(request, inbox)
+    def submit(self, ticket: Ticket) -> None:
+        """Hand in a commit and go on: it is delivered to the ticket's inbox. Raises what can be said at once."""
+        self._group.submit(ticket)
 
     def session(self) -> contextlib.AbstractContextManager[Session]:
         """The write transaction itself, for ``db.write``."""

@@ -110,8 +110,10 @@ class Group:
         """Commit on this thread where the writer is free, else in the company of those who wait."""
         writer = self.writer
         writer.check_entry()
-        if not self._waiting and not writer.in_commit and not self.linger_s:
-            return writer.commit_alone(request)
+        if not self._waiting and not self.linger_s:
+            committed = writer.commit_if_free(request)
+            if committed is not None:
+                return committed
         gate = _Gate()
         ticket = Ticket(request, gate)
         self._put(ticket)
@@ -122,12 +124,10 @@ class Group:
             raise
         return ticket.outcome()
 
-    def submit(self, request: CommitRequest, inbox: Inbox) -> Ticket:
-        """Hand in a request whose outcome is delivered to ``inbox``."""
-        self.writer.check_entry()
-        ticket = Ticket(request, inbox)
+    def submit(self, ticket: Ticket) -> None:
+        """Hand in a ticket, which is delivered to its inbox once it is settled."""
+        self.writer.check_writable()
         self._put(ticket)
-        return ticket
 
     def _put(self, ticket: Ticket) -> None:
         self._waiting.append(ticket)
@@ -216,10 +216,14 @@ class Group:
             for ticket in work:
                 if ticket.committed is None and ticket.error is None:
                     ticket.error = _copy(exc)
-        boxes: dict[int, tuple[Inbox, list[Ticket]]] = {}
+        boxes: dict[Inbox, list[Ticket]] = {}
         for ticket in mine:
-            boxes.setdefault(id(ticket.inbox), (ticket.inbox, []))[1].append(ticket)
-        for inbox, settled in boxes.values():
+            settled = boxes.get(ticket.inbox)
+            if settled is None:
+                boxes[ticket.inbox] = [ticket]
+            else:
+                settled.append(ticket)
+        for inbox, settled in boxes.items():
             inbox.deliver(settled)
 
     def _commit_together(self, tickets: list[Ticket]) -> None:
@@ -243,11 +247,13 @@ class Group:
                     self._commit_alone(ticket)
             return
         for ticket, committed in accepted:
-            assert ticket.request is not None
-            try:
-                ticket.committed = session.located(committed, ticket.request)
-            except VarveError as exc:  # a replay whose first commit cannot be read
-                ticket.error = exc
+            if committed.replayed and ticket.request is not None:
+                try:
+                    committed = session.located(committed, ticket.request)
+                except VarveError as exc:  # a replay whose first commit cannot be read
+                    ticket.error = exc
+                    continue
+            ticket.committed = committed
 
     def _commit_alone(self, ticket: Ticket) -> None:
         """Where a group is too large for what is left, each of its commits has its own chance."""

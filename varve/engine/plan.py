@@ -8,7 +8,7 @@ follow, an aborted transaction nothing at all. Their numbers and lengths are for
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -22,10 +22,13 @@ from varve.layout.block import (
     cold_bytes_max,
 )
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
-from varve.layout.runs import Run, append_runs
+from varve.layout.runs import RUN_EVENTS_MAX, Run, append_runs
 
 PlannedPart = tuple[int, int, int, list[bytes]]
 """Stream number, type number, first stream sequence, events."""
+
+SINGLE_BYTES = COMMIT_BYTES + RUN_BYTES + EVENT_OVERHEAD_BYTES
+"""Upper bound of what a commit of one event adds to a block beside the event."""
 
 _METADATA_ENTRY_BYTES = 12
 _STREAM_ENTRY_BYTES = 10
@@ -85,8 +88,14 @@ class Plan:
         size = draft.bytes_max + block_bytes_max(self.events, self.runs, self.payload_bytes)
         return size <= limit and size + self._cold_bytes(draft) <= limit
 
-    def fill(self, draft: BlockDraft, limit: int) -> Generator[BlockDraft, None, BlockDraft]:
-        """Put the commit into a block and into as many behind it as it needs: yields the full ones, returns the last."""
+    def fill(self, blocks: _Blocks) -> Iterator[BlockDraft]:
+        """Put the commit into the block at hand where it fits, else into new ones; yields those that are full."""
+        draft, limit = blocks.draft, blocks.limit
+        if draft is None or not self.fits(draft, blocks.room):
+            if blocks.touched and draft is not None:
+                yield draft
+            draft = blocks.begin(self.first_sequence, self.first_sequence)
+        blocks.touched = True
         sequence = self.first_sequence
         self._begin(draft, first=True)
         began = True
@@ -104,7 +113,7 @@ class Plan:
                     fit = int(len(bufs[0]) + EVENT_OVERHEAD_BYTES <= room) if single else _fitting(bufs, done, room)
                     if not fit and draft.count:
                         yield draft
-                        draft = BlockDraft(sequence, self.first_sequence)
+                        draft = blocks.begin(sequence, self.first_sequence)
                         began = False
                         continue
                     if not began:
@@ -119,7 +128,6 @@ class Plan:
                     draft.add(stream, type_number, first + done, taken)
                     done += len(taken)
                     sequence += len(taken)
-        return draft
 
     def _begin(self, draft: BlockDraft, *, first: bool) -> None:
         """Open the commit in a block; what it declares as a whole goes into its first one."""
@@ -136,18 +144,61 @@ class Plan:
             draft.add_key(self.token, self.digest)
 
 
+class Singles:
+    """Commits of one event each in a row, to streams that exist: what most commits of a busy group are, without a plan of
+    their own."""
+
+    __slots__ = ("events", "first_sequence")
+
+    def __init__(self, first_sequence: int) -> None:
+        self.first_sequence = first_sequence
+        self.events: list[tuple[int, int, int, int, list[bytes]]] = []
+        """Time, stream number, type number, stream sequence, the event."""
+
+    def fill(self, blocks: _Blocks) -> Iterator[BlockDraft]:
+        """As ``Plan.fill``."""
+        draft = blocks.draft
+        for sequence, (time_ns, stream, type_number, at, bufs) in enumerate(self.events, self.first_sequence):
+            if draft is None or draft.bytes_max + len(bufs[0]) + SINGLE_BYTES > blocks.room:
+                if blocks.touched and draft is not None:
+                    yield draft
+                draft = blocks.begin(sequence, sequence)
+            blocks.touched = True
+            draft.begin_commit(time_ns)
+            draft.add(stream, type_number, at, bufs)
+
+
+class _Blocks:
+    """The block at hand while commits are put into blocks: first the open tail, if there is one."""
+
+    __slots__ = ("draft", "limit", "room", "touched")
+
+    def __init__(self, tail: BlockDraft | None, limit: int) -> None:
+        self.draft = tail
+        self.room = limits.TAIL_BLOCK_BYTES_MAX
+        self.limit = limit
+        self.touched = False
+
+    def begin(self, first: int, commit_sequence: int) -> BlockDraft:
+        """A new block."""
+        self.draft = draft = BlockDraft(first, commit_sequence)
+        self.room = self.limit
+        return draft
+
+
 class Pending:
     """The commits of a write transaction so far, in order, and what they have in common changed."""
 
     __slots__ = (
+        "_before",
+        "_last_stream",
+        "_singles",
         "events",
-        "last_stream",
         "lengths",
         "name_runs",
         "names",
         "payload_bytes",
         "plans",
-        "record",
         "runs",
         "stream_runs",
         "streams",
@@ -157,11 +208,10 @@ class Pending:
     )
 
     def __init__(self, record: StoreRecord, time_ns: int) -> None:
-        self.record = record
-        """The store's record as it will be."""
+        self._before = record
         self.time_ns = time_ns
         """Time of the last commit."""
-        self.plans: list[Plan] = []
+        self.plans: list[Plan | Singles] = []
         self.names: dict[str, int] = {}
         self.types: dict[bytes, tuple[int, TypeRecord]] = {}
         self.streams: dict[tuple[int, bytes], int] = {}
@@ -170,20 +220,27 @@ class Pending:
         self.name_runs: dict[int, list[Run]] = {}
         self.tokens: dict[bytes, IdempotencyRecord] = {}
         self.events = self.runs = self.payload_bytes = 0
-        self.last_stream = -1
+        self._last_stream = -1
+        self._singles: Singles | None = None
+
+    @property
+    def next_sequence(self) -> int:
+        """The next commit's first global sequence."""
+        return self._before.next_sequence + self.events
+
+    @property
+    def record(self) -> StoreRecord:
+        """The store's record as it will be."""
+        return self._before.grown(self.events, len(self.streams), len(self.names), len(self.types))
 
     def take(self, plan: Plan) -> None:
         """Accept a commit: what it changed holds for those that follow."""
         if plan.token is not None:
             self.tokens[plan.token] = IdempotencyRecord(plan.first_sequence, plan.events, plan.digest)
-        self.record = plan.record.grown(plan.events, len(plan.streams), len(plan.names), len(plan.types))
         self.time_ns = plan.time_ns
-        if plan.names:
-            self.names.update(plan.names)
-        if plan.types:
-            self.types.update(plan.types)
-        if plan.streams:
-            self.streams.update(plan.streams)
+        self.names.update(plan.names)
+        self.types.update(plan.types)
+        self.streams.update(plan.streams)
         if not self.plans:
             self.lengths, self.stream_runs, self.name_runs = plan.lengths, plan.stream_runs, plan.name_runs
         else:
@@ -191,30 +248,54 @@ class Pending:
             _gain(self.stream_runs, plan.stream_runs)
             _gain(self.name_runs, plan.name_runs)
         self.plans.append(plan)
+        self._singles = None
         self.events += plan.events
         self.payload_bytes += plan.payload_bytes
         # Commits of one stream in a row are one run in the block.
-        self.runs += plan.runs - (plan.parts[0][1][0][0] == self.last_stream)
-        self.last_stream = plan.parts[-1][1][-1][0]
+        self.runs += plan.runs - (plan.parts[0][1][0][0] == self._last_stream)
+        self._last_stream = plan.parts[-1][1][-1][0]
+
+    def take_single(self, time_ns: int, name: int, stream: int, type_number: int, at: int, bufs: list[bytes]) -> int:
+        """Accept a commit of one event at a stream's sequence ``at``: its global sequence."""
+        sequence = self._before.next_sequence + self.events
+        singles = self._singles
+        if singles is None:
+            singles = self._singles = Singles(sequence)
+            self.plans.append(singles)
+        singles.events.append((time_ns, stream, type_number, at, bufs))
+        self.time_ns = time_ns
+        self.lengths[stream] = at + 1
+        _gain_one(self.stream_runs, stream, sequence)
+        _gain_one(self.name_runs, name, sequence)
+        self.events += 1
+        self.payload_bytes += len(bufs[0])
+        if stream != self._last_stream:
+            self.runs += 1
+            self._last_stream = stream
+        return sequence
 
     def blocks(self, tail: BlockDraft | None) -> Iterator[BlockDraft]:
         """The blocks in order; the first one is ``tail`` itself where the first commit extends it, the last one the new
         tail."""
         interleaved = self.runs > 1 and self.events < limits.SHORT_RUN_EVENTS * self.runs
-        limit = limits.TAIL_BLOCK_BYTES_MAX if interleaved else limits.BLOCK_BYTES_MAX
-        draft, room = tail, limits.TAIL_BLOCK_BYTES_MAX
-        filled = False
+        blocks = _Blocks(tail, limits.TAIL_BLOCK_BYTES_MAX if interleaved else limits.BLOCK_BYTES_MAX)
         for plan in self.plans:
-            if draft is None or not plan.fits(draft, room):
-                if draft is not None and filled:
-                    yield draft
-                draft, room = BlockDraft(plan.first_sequence, plan.first_sequence), limit
-            draft = yield from plan.fill(draft, limit)
-            if draft is not tail:
-                room = limit
-            filled = True
-        if draft is not None and filled:
-            yield draft
+            yield from plan.fill(blocks)
+        if blocks.touched and blocks.draft is not None:
+            yield blocks.draft
+
+
+def _gain_one(runs: dict[int, list[Run]], number: int, sequence: int) -> None:
+    """Append one event to the runs of a stream or a name."""
+    known = runs.get(number)
+    if known is None:
+        runs[number] = [(sequence, 1)]
+        return
+    first, count = known[-1]
+    if first + count == sequence and count < RUN_EVENTS_MAX:
+        known[-1] = (first, count + 1)
+    else:
+        known.append((sequence, 1))
 
 
 def _gain(runs: dict[int, list[Run]], more: dict[int, list[Run]]) -> None:

@@ -27,8 +27,14 @@ def put_blocks(session: Session, cursor: lmdb.Cursor[memoryview], frames: list[t
 def put_index(session: Session, pending: Pending) -> None:
     """The runs that streams and names gained: their last entries go on, new ones follow."""
     entries: list[tuple[bytes, bytes]] = []
+    next_stream, lengths = session.state.record.next_stream, pending.lengths
     for number, gained in sorted(pending.stream_runs.items()):
-        is_new = number >= session.state.record.next_stream
+        is_new = number >= next_stream
+        if len(gained) == 1 and gained[0][1] == 1 and not is_new:
+            position, value = session.extend_stream_entry(number, gained[0][0], lengths[number] - 1)
+            entries.append((keys.stream_entry_key(number, position), value))
+            continue
+        session.state.stream_ends.pop(number, None)
         position, last = (0, b"") if is_new else session.last_stream_entry(number)
         runs = decode_runs(last)
         append_runs(runs, gained)

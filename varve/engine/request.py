@@ -78,7 +78,8 @@ class CommitRequest:
     @property
     def payload_bytes(self) -> int:
         """Length of all events together."""
-        return sum(append.payload_bytes for append in self.appends)
+        appends = self.appends
+        return appends[0].payload_bytes if len(appends) == 1 else sum(append.payload_bytes for append in appends)
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
-"""The commonest commit by far: one event to a stream that exists, into a tail that has room.
+"""The commonest commit by far: one event to a stream that exists.
 
-It writes exactly what the general way (``engine.plan``) would, with less: no plan, no cursor, the last index entries
+``apply_single`` writes one that has no company into a tail that has room, ``plan_single`` lines one up among others. Both
+come to exactly what the general way (``engine.plan``) would, with less: no plan, no cursor, the last index entries
 remembered. A durable commit is mostly waiting for the disk, and what is computed around it runs on cold caches, so its
 price is the number of things touched.
 """
@@ -10,39 +11,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from varve import limits
+from varve.engine.plan import SINGLE_BYTES
 from varve.engine.request import Committed
 from varve.layout import keys
-from varve.layout.block import COMMIT_BYTES, EVENT_OVERHEAD_BYTES, RUN_BYTES
 from varve.layout.runs import append_one
 
 if TYPE_CHECKING:
     from varve.engine.commit import Session
-    from varve.engine.request import CommitRequest
+    from varve.engine.plan import Pending
+    from varve.engine.request import AppendRequest, CommitRequest
 
-_EVENT_BYTES = COMMIT_BYTES + RUN_BYTES + EVENT_OVERHEAD_BYTES
+_Target = tuple[int, int, int, int, list[bytes]]
+"""Name number, stream number, type number, length of the stream, the event."""
 
 
 def apply_single(session: Session, request: CommitRequest) -> Committed | None:
     """Write a commit of one event; None where it needs the general way. The expectation was not checked yet and is
     refused there."""
-    append = request.appends[0]
-    parts = append.parts
-    if len(parts) != 1 or append.metadata is not None:
+    tail = session.state.tail
+    if tail is None or tail.bytes_max + SINGLE_BYTES > limits.TAIL_BLOCK_BYTES_MAX:
         return None
-    id_key, declaration, bufs = parts[0]
+    target = _target(session, None, request.appends[0])
+    if target is None:
+        return None
+    name_number, number, type_number, length, bufs = target
+    if tail.bytes_max + len(bufs[0]) + SINGLE_BYTES > limits.TAIL_BLOCK_BYTES_MAX:
+        return None
     state = session.state
-    tail = state.tail
-    if tail is None or len(bufs) != 1 or tail.bytes_max + len(bufs[0]) + _EVENT_BYTES > limits.TAIL_BLOCK_BYTES_MAX:
-        return None
-    catalog = session.writer.catalog
-    name_number = catalog.name_number(session, append.stream)
-    number = catalog.stream_number(session, append.stream, id_key)
-    type_number = catalog.type_number(session, declaration)
-    if name_number is None or number is None or type_number is None:
-        return None
-    length = session.length_of(number)
-    if not session.holds(append, length):
-        return None
     transaction, environment = session.open, session.environment
     sequence = state.record.next_sequence
     time_ns = session.now_ns()
@@ -51,12 +46,8 @@ def apply_single(session: Session, request: CommitRequest) -> Committed | None:
     tail.add(number, type_number, length, bufs)
     transaction.put(keys.log_key(tail.first), tail.encode(), db=environment.log)
 
-    position, runs = state.stream_ends.get(number) or session.last_stream_entry(number)
-    position, runs = append_one(position, runs, sequence, length)
+    position, runs = session.extend_stream_entry(number, sequence, length)
     transaction.put(keys.stream_entry_key(number, position), runs, db=environment.index)
-    if len(state.stream_ends) >= limits.CACHED_INDEX_ENTRIES_MAX:
-        state.stream_ends.clear()
-    state.stream_ends[number] = (position, runs)
 
     position, runs = state.name_ends.get(name_number) or session.last_name_entry(name_number)
     position, runs = append_one(position, runs, sequence, sequence)
@@ -67,3 +58,35 @@ def apply_single(session: Session, request: CommitRequest) -> Committed | None:
     transaction.put(keys.STORE_RECORD_KEY, record.encode(), db=environment.meta)
     session.written(record, tail, time_ns, len(bufs[0]), {number: length + 1})
     return Committed(sequence, [[(length, sequence, 1)]])
+
+
+def plan_single(session: Session, pending: Pending, request: CommitRequest) -> Committed | None:
+    """Line a commit of one event up among others; None where it needs the general way, as ``apply_single``."""
+    target = _target(session, pending, request.appends[0])
+    if target is None:
+        return None
+    name_number, number, type_number, length, bufs = target
+    sequence = pending.take_single(session.now_ns(), name_number, number, type_number, length, bufs)
+    return Committed(sequence, [[(length, sequence, 1)]])
+
+
+def _target(session: Session, pending: Pending | None, append: AppendRequest) -> _Target | None:
+    """Where an append of one plain event goes; None where it is something else, or is to be refused."""
+    parts = append.parts
+    if len(parts) != 1 or append.metadata is not None:
+        return None
+    id_key, declaration, bufs = parts[0]
+    if len(bufs) != 1:
+        return None
+    catalog = session.writer.catalog
+    number = catalog.stream_number(session, append.stream, id_key)
+    if number is None:
+        return None
+    name_number = catalog.name_number(session, append.stream)
+    type_number = catalog.type_number(session, declaration)
+    if name_number is None or type_number is None:
+        return None
+    length = None if pending is None else pending.lengths.get(number)
+    if length is None:
+        length = session.length_of(number)
+    return (name_number, number, type_number, length, bufs) if session.holds(append, length) else None

@@ -40,19 +40,34 @@ class Writer:
 
     def commit_alone(self, request: CommitRequest) -> Committed:
         """Make one commit durable on this thread. Raises what was refused; then nothing of it is written."""
+        with self._lock:
+            session, committed = self._commit(request)
+        return session.located(committed, request) if committed.replayed else committed
+
+    def commit_if_free(self, request: CommitRequest) -> Committed | None:
+        """``commit_alone``, or None where somebody else is writing."""
         try:
-            with self._lock:
-                self._make_side_tables((request,))
-                session = self._enter()
-                try:
-                    committed = session.apply_alone(request)
-                    session.commit()
-                finally:
-                    self._leave(session)
+            if not self._lock.acquire(blocking=False):
+                return None
+            try:
+                session, committed = self._commit(request)
+            finally:
+                self._lock.release()
         except BaseException:
             self._end_left_over()
             raise
         return session.located(committed, request) if committed.replayed else committed
+
+    def _commit(self, request: CommitRequest) -> tuple[Session, Committed]:
+        if request.effects:
+            self._make_side_tables((request,))
+        session = self._enter()
+        try:
+            committed = session.apply_alone(request)
+            session.commit()
+        finally:
+            self._leave(session)
+        return session, committed
 
     @contextlib.contextmanager
     def together(self, requests: Iterable[CommitRequest]) -> Iterator[Session]:
@@ -94,11 +109,16 @@ class Writer:
                 "this thread is inside db.write(fn) already: append through the tx that fn was given, or after it"
             )
         self._end_left_over()
+        self.check_writable()  # before the lock: after a fork a thread that is gone may hold it
+        self.environment.warn_of_old_snapshots()  # before anything is written: a warning may be an error
+
+    def check_writable(self) -> None:
+        """Raise what every write on this handle is refused with, if it is."""
         environment = self.environment
         if environment.readonly:
             raise ReadonlyStore(f"{environment.path} was opened with readonly=True; open it without to write")
-        environment.check_usable()  # before the lock: after a fork a thread that is gone may hold it
-        environment.warn_of_old_snapshots()  # before anything is written: a warning may be an error
+        if environment.refusal is not None:
+            raise environment.refusal()
 
     def _end_left_over(self) -> None:
         """End what an interrupt on this thread has cut off; the thread is in no commit.
@@ -149,11 +169,6 @@ class Writer:
         if self._is_mine:
             raise HandleUnusable("this thread is inside db.write(fn): close the store after it")
         self._end_left_over()
-
-    @property
-    def in_commit(self) -> bool:
-        """Whether a write transaction is open, as far as can be told without waiting."""
-        return self._session is not None
 
     @property
     def busy(self) -> bool:

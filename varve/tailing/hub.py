@@ -30,8 +30,7 @@ class Hub:
         self._poller = Poller(engine.path, self._look, lambda: self.watermark.waiting)
         self.watermark = Watermark(self._poller.start)
         self.newest: CopiedBlock | None = None
-        self.claims: weakref.WeakSet[Claim] = weakref.WeakSet()
-        """Consumers of this handle, which are free once it is closed."""
+        self._claims: weakref.WeakSet[Claim] = weakref.WeakSet()
 
     def committed(self, next_sequence: int) -> None:
         """A commit of this handle: see ``Listener``."""
@@ -45,8 +44,14 @@ class Hub:
             self.watermark.fail(refusal)
         self.newest = None
         self._poller.stop()
-        for claim in list(self.claims):
-            claim.release()
+        with _making:
+            for claim in list(self._claims):
+                claim.release()
+
+    def keep(self, claim: Claim) -> None:
+        """A consumer of this handle, which is free once it is closed."""
+        with _making:
+            self._claims.add(claim)
 
     def _look(self, seen: int) -> int | None:
         """Look at the store for commits: the number of the instant that was seen; None where there is nothing to look at

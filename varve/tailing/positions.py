@@ -57,7 +57,7 @@ class Claim:
         taking = Take(self, start, force=force)
         try:
             self.engine.commit(CommitRequest([], effects=(taking,)))
-            hub_of(self.engine).claims.add(self)
+            hub_of(self.engine).keep(self)
         except BaseException:
             self.release()
             raise
@@ -128,7 +128,8 @@ class Take:
             runs = tuple(run._replace(pid=0, token=self.token) for run in record.runs)
             record = record._replace(members=claim.members, runs=runs)
         self.runs = [
-            run._replace(pid=os.getpid(), token=self.token, taken_at_ns=now_ns) for run in record.within(claim.partitions)
+            run._replace(pid=os.getpid(), token=self.token, taken_at_ns=now_ns)
+            for run in record.within(claim.partitions)
         ]
         table.put(consumer_key(claim.name), record.replaced(claim.partitions, self.runs, now_ns).encode())
 

@@ -47,7 +47,7 @@ encode_token = _TOKEN.pack
 
 def decode_token(value: bytes | None) -> int:
     """The last token that was given; 0 where there was none."""
-    if value is None:
+    if value is None or len(value) != _TOKEN.size:
         return 0
     token: int = _TOKEN.unpack(value)[0]
     return token

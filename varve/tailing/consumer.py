@@ -177,7 +177,8 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
         recorded = next(self._pending)
         self._done = self._given  # whoever comes back is done with what he had
         self._left -= 1
-        self._given = recorded.global_sequence + 1 if self._left else self._scan.position
+        # The sequence as it stands in the record: a property would cost as much as the rest.
+        self._given = recorded._sequence + 1 if self._left else self._scan.position  # noqa: SLF001
         self._owed = True
         return recorded
 
@@ -207,15 +208,21 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
         while (move := self._next_move(events_max)) is not _GIVE:
             if move is _STORE:
                 self._store(self._storable)
-            elif move is _WAIT:
-                left_s = None if until_s is None else max(0.0, until_s - time.monotonic())
-                due_s = self._until_due_s()
-                shorter_s = left_s if due_s is None else due_s if left_s is None else min(left_s, due_s)
-                if (
-                    not self._scan.hub.watermark.wait_blocking(self._scan.position + 1, shorter_s)
-                    and shorter_s == left_s
-                ):
-                    return False
+            elif move is _WAIT and not self._wait_blocking(until_s):
+                self._store(self._storable)
+                return False
+        self._turn_until_s = time.monotonic() + limits.TAIL_TURN_S_MAX
+        return True
+
+    def _wait_blocking(self, until_s: float | None) -> bool:
+        """Wait for more events, or until the position has to be stored; False where it is too late for that."""
+        scan = self._scan
+        due_s = self._until_due_s()
+        if until_s is not None:
+            left_s = max(0.0, until_s - time.monotonic())
+            if due_s is None or left_s <= due_s:
+                return scan.hub.watermark.wait_blocking(scan.position + 1, left_s)
+        scan.hub.watermark.wait_blocking(scan.position + 1, due_s)
         return True
 
     def _next_move(self, events_max: int) -> str:

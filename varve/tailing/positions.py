@@ -121,7 +121,7 @@ class Take:
         now_ns = claim.engine.clock()
         record = read(claim.engine.path, claim.name, table.get(consumer_key(claim.name)))
         self._secure(record)
-        self.token = _next_token(table)
+        self.token = _next_token(table, record)
         if record is None:
             record = ConsumerRecord(claim.members, now_ns, (Run(0, PARTITIONS, 0, self._start, self.token, now_ns),))
         elif record.members != claim.members:  # members of another number are out, every one of them
@@ -185,7 +185,7 @@ class Move:
         record = read(claim.engine.path, claim.name, table.get(key))
         own = claim.check_token(record, claim.token)
         assert record is not None
-        self.token = _next_token(table)
+        self.token = _next_token(table, record)
         self.runs = [run._replace(position=self._position, token=self.token) for run in own]
         table.put(key, record.replaced(claim.partitions, self.runs, claim.engine.clock()).encode())
 
@@ -250,7 +250,9 @@ def _is_free(engine: Engine, name: str, member: int, members: int) -> bool:
     return OwnerLock(lock_path(engine.path, name, member, members)).is_free()
 
 
-def _next_token(table: Table) -> int:
-    token = decode_token(table.get(TOKEN_KEY)) + 1
+def _next_token(table: Table, record: ConsumerRecord | None) -> int:
+    """A token above every one that was given. (The record is asked as well, should the counter be damaged.)"""
+    known = 0 if record is None else max(run.token for run in record.runs)
+    token = max(decode_token(table.get(TOKEN_KEY)), known) + 1
     table.put(TOKEN_KEY, encode_token(token))
     return token

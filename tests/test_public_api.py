@@ -93,7 +93,7 @@ def test_every_public_name_is_documented(name: str) -> None:
                 assert inspect.getdoc(member), f"varve.{name}.{member_name} has no docstring"
 
 
-@pytest.mark.parametrize("module", ["asyncio", "numpy", "rich", "subprocess", "pytest"])
+@pytest.mark.parametrize("module", ["asyncio", "flatbuffers", "numpy", "rich", "subprocess", "pytest", "typer"])
 def test_importing_varve_does_not_load(module: str) -> None:
     """`import varve` stays quick, and optional extras stay optional."""
     script = f"import sys; before = set(sys.modules); import varve; print('{module}' in set(sys.modules) - before)"

@@ -30,7 +30,7 @@ class StreamTypes:
     def __init__(self, stream: str, types: list[EventType]) -> None:
         self.stream = stream
         self.by_name = {event_type.name: event_type for event_type in types}
-        self._by_class: dict[type, EventType] = {event_type.cls: event_type for event_type in types}
+        self._by_class: dict[type, EventType] = {cls: event_type for event_type in types for cls in event_type.accepts}
 
     def of(self, event: object) -> EventType:
         """The type of an event (an instance or a view). Raises ``EventTypeError``."""
@@ -133,6 +133,8 @@ def _spelled(event: object) -> str:
         return f"{name}: declare it too, db.stream(name, ... | {name})"
     if isinstance(event, list | tuple):
         return f"a {name}: append_batch takes several events"
+    if "InitFromObj" in type(event).__dict__:  # flatc's object API
+        return f"{name}: declare its accessor, db.stream(name, ... | {name.removesuffix('T')})"
     return f"{name}, which is no event class: an event's class is decorated with @varve.event"
 
 

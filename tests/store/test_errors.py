@@ -21,7 +21,7 @@ BUILT_IN = {
     "StoreUnavailable": OSError, "StoreNotFound": FileNotFoundError, "StoreAccessDenied": PermissionError, "NoSpace": OSError,
     "DiskFull": OSError, "StoreFull": OSError, "HandleUnusable": RuntimeError, "StoreClosed": RuntimeError,
     "SnapshotClosed": RuntimeError, "TransactionClosed": RuntimeError, "ForkedStore": RuntimeError, "ReadonlyStore": RuntimeError,
-    "ViewsStillAlive": BufferError,
+    "ViewsStillAlive": BufferError, "WaitTimeout": TimeoutError,
 }  # fmt: skip
 
 

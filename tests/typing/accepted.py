@@ -145,6 +145,34 @@ def snapshots_and_transactions(db: varve.Varve) -> None:
             assert_type(written, varve.Position)
 
 
+async def tails_know_their_events(db: varve.Varve) -> None:
+    either = db.stream("orders", OrderPlaced | OrderShipped)
+    async for recorded in either.tail(varve.END):
+        assert_type(recorded, varve.Recorded[OrderPlaced | OrderShipped])
+    async for batch in either.tail(3, stream_id="p-77").batches(100):
+        assert_type(batch, list[varve.Recorded[OrderPlaced | OrderShipped]])
+    tail = db.tail(datetime.now(UTC), streams=["orders"], types=[OrderPlaced, "order-shipped"])
+    assert_type(tail, varve.Tail[Any])
+    assert_type(tail.position, int)
+    first: varve.Recorded[Any] = await anext(tail)
+    print(first.event)
+    await tail.aclose()
+    watcher = db.watcher()
+    assert_type(watcher, varve.Watcher)
+    assert_type(await watcher.wait_for_global_seq(100), int)
+
+
+def threads_follow(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    for recorded in orders.follow(timeout_s=1.5):
+        assert_type(recorded, varve.Recorded[OrderPlaced])
+    for batch in orders.follow(stream_id=1, timeout_s=0).batches():
+        assert_type(batch, list[varve.Recorded[OrderPlaced]])
+    assert_type(db.follow(), varve.Follow[Any])
+    assert_type(db.watcher().wait(100, timeout_s=1), int)
+    assert_type(db.watcher().next_global_sequence, int)
+
+
 def opening_is_a_context() -> None:
     with varve.open("./data") as db:
         assert_type(db, varve.Varve)

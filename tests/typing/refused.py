@@ -55,3 +55,9 @@ def what_get_returns_may_be_none(db: varve.Varve) -> None:
 def expected_is_an_int_or_a_sentinel(db: varve.Varve) -> None:
     orders = db.stream("orders", OrderPlaced)
     orders.append(1, PLACED, expected="none")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def a_start_is_a_sequence_an_instant_or_the_end(db: varve.Varve) -> None:
+    db.tail("end")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    db.follow(start=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    db.stream("orders", OrderPlaced).tail(stream_id=None, start=varve.ANY)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -71,11 +71,17 @@ def plain(kind: Kind, value: Any, declaration: Declaration) -> Any:
     return value
 
 
-def _declaration(event: Any) -> Declaration:
+def _declared(event: Any) -> tuple[Declaration, Any]:
+    """What an event's class declares, and the event; of a class that flatc generated, those of its twin."""
     found = getattr(type(event), "__varve__", None)
-    if found is None:
+    if found is not None and hasattr(found, "fields"):
+        return found, event
+    from varve.codec.official import official_type
+
+    official = official_type(type(event))
+    if official is None:
         raise TypeError(f"expected an event, not {type(event).__name__}")
-    return found  # type: ignore[no-any-return]
+    return official.declaration, official.by_value(event)
 
 
 def to_dict(event: Any) -> dict[str, Any]:
@@ -83,7 +89,7 @@ def to_dict(event: Any) -> dict[str, Any]:
 
     Raises EventEncodingError when a value does not fit its field.
     """
-    declaration = _declaration(event)
+    declaration, event = _declared(event)
     return plain_event(coerce_event(declaration, event), declaration)
 
 
@@ -111,6 +117,11 @@ def from_json(cls: Any, data: str | bytes | bytearray | dict[str, Any]) -> Any:
     Every field is checked; EventEncodingError names the path of what does not fit. Missing fields take their default,
     unknown ones are refused.
     """
+    from varve.codec.official import OfficialType, official_type
+
+    official = cls if isinstance(cls, OfficialType) else official_type(cls)
+    if official is not None:
+        return official.view(official.twin.pack(from_json(official.twin, data)))
     declaration: Declaration | None = getattr(cls, "__varve__", None) or getattr(cls, "declaration", None)
     if declaration is None:
         raise TypeError(f"from_json takes an event class, not {cls!r}")

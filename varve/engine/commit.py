@@ -486,12 +486,9 @@ class Session:
             raise self._failed(exc, payload_bytes) from exc
         if written is not None:
             self._remember(written)
+            writer.risen = written.record.next_sequence
         writer.state = self.state
         writer.last_id = identity
-        if written is not None:
-            notify = writer.on_committed()
-            if notify is not None:
-                notify(written.record.next_sequence)
 
     def _remember(self, written: _Written) -> None:
         """What the writer knows of the store from here on."""

@@ -36,7 +36,7 @@ class Listener(Protocol):
     """Who wants to know of commits: see ``Engine.listener``."""
 
     def committed(self, next_sequence: int) -> None:
-        """A commit of this handle raised the next global sequence. Called inside the commit: quick, and never raises."""
+        """A commit of this handle raised the next global sequence. The committing thread waits: quick, and never raises."""
         ...
 
     def closed(self) -> None:
@@ -157,10 +157,10 @@ class Engine:
 
     def notify(self, next_sequence: int) -> None:
         """A commit raised the next global sequence: tell whoever waits for it, here and in other processes. Never raises."""
-        self._hints.send()
         listener = self.listener
         if listener is not None:
             listener.committed(next_sequence)
+        self._hints.send()
 
     def look(self, seen: int) -> tuple[int, int] | None:
         """Number of the newest instant and its next global sequence; None where that instant is number ``seen``.

@@ -33,6 +33,8 @@ WATCH: Final = "watch"
 _HINT: Final = b"\0"
 _ADDRESS_BYTES_MAX: Final = 103
 """What fits into a socket's address on every system (Linux: 107)."""
+_AROUND: Final = "/proc/self/fd"
+"""Where Linux lets a process name what it has open."""
 _CLOCK_NS: Final = 20_000_000
 """Two changes of a folder within this time may leave it with one and the same time of change."""
 
@@ -63,7 +65,7 @@ def _address(folder: str, name: str) -> Iterator[str]:
         return
     at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{at}/{name}"
+        yield f"{_AROUND}/{at}/{name}"
     finally:
         os.close(at)
 

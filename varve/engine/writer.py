@@ -34,6 +34,8 @@ class Writer:
         self.state: State | None = None
         self.last_id = -1
         self.on_committed: Callable[[], Callable[[int], None] | None] = lambda: None
+        self.risen = 0
+        self._told = 0
         self._lock: Any = threading.RLock()  # one that knows its owner: see _end_left_over
         self._session: Session | None = None
         self._user_runs = False
@@ -42,6 +44,7 @@ class Writer:
         """Make one commit durable on this thread. Raises what was refused; then nothing of it is written."""
         with self._lock:
             session, committed = self._commit(request)
+        self._tell()
         return session.located(committed, request) if committed.replayed else committed
 
     def commit_if_free(self, request: CommitRequest) -> Committed | None:
@@ -56,6 +59,7 @@ class Writer:
         except BaseException:
             self._end_left_over()
             raise
+        self._tell()
         return session.located(committed, request) if committed.replayed else committed
 
     def _commit(self, request: CommitRequest) -> tuple[Session, Committed]:
@@ -79,6 +83,7 @@ class Writer:
                 yield session
             finally:
                 self._leave(session)
+        self._tell()
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
@@ -96,6 +101,16 @@ class Writer:
         except BaseException:
             self._end_left_over()
             raise
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say how far the log reaches now, where that rose. Not under the lock: whoever is woken takes the interpreter."""
+        risen = self.risen
+        if risen > self._told:
+            self._told = risen
+            notify = self.on_committed()
+            if notify is not None:
+                notify(risen)
 
     @property
     def _is_mine(self) -> bool:

@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from io import FileIO
 from typing import Final
 
 from varve import limits
@@ -82,6 +83,9 @@ class Poller:
                     if self._stopped or not self._waiting():
                         return
                     self._thread = threading.current_thread()
+        except BaseException:
+            self._thread = None  # the next one who waits starts another
+            raise
         finally:
             self._sockets = None
             sockets.close()
@@ -108,43 +112,55 @@ class Poller:
 
 
 class _Sockets:
-    """What a poller waits at: hints, its own end, time."""
+    """What a poller waits at: hints, its own end, time. Where the process has no descriptor left, time alone."""
 
     def __init__(self, path: str) -> None:
         import select
-        import socket
 
-        self._in, self._out = socket.socketpair()
-        self._out.setblocking(False)
+        self._interrupted = threading.Event()
         self._hints = HintSocket.bind(path)
-        self._poll = select.poll()
-        for readable in (self._in, self._hints):
-            if readable is not None:
-                self._poll.register(readable.fileno(), select.POLLIN)
+        self._poll: select.poll | None = None
+        self._pipe: tuple[FileIO, FileIO] | None = None
+        with contextlib.suppress(OSError):
+            reading, writing = os.pipe()
+            self._pipe = (
+                FileIO(reading),
+                FileIO(writing, "w"),
+            )  # objects: a number that was closed may be another's by then
+            self._poll = select.poll()
+            for readable in (self._pipe[0], self._hints):
+                if readable is not None:
+                    self._poll.register(readable.fileno(), select.POLLIN)
 
     def wait(self, timeout_s: float) -> None:
         """For a hint, an interrupt, or so long."""
-        if self._poll.poll(timeout_s * 1000) and self._hints is not None:
+        if self._poll is None:
+            self._interrupted.wait(timeout_s)
+        elif self._poll.poll(timeout_s * 1000) and self._hints is not None:
             self._hints.drain()
 
     def interrupt(self) -> None:
         """End the wait of the thread that waits, or the next one."""
-        with contextlib.suppress(OSError):
-            self._out.send(b"\0")
+        self._interrupted.set()
+        if self._pipe is not None:
+            with contextlib.suppress(OSError, ValueError):  # ValueError: closed
+                self._pipe[1].write(b"\0")
 
     def close(self) -> None:
         """Let them go."""
         if self._hints is not None:
             self._hints.close()
-        self._in.close()
-        self._out.close()
+        self._close_pipe()
 
     def forget(self) -> None:
         """In the child of a fork."""
         if self._hints is not None:
             self._hints.forget()
-        self._in.close()
-        self._out.close()
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        for end in self._pipe or ():
+            end.close()
 
 
 _pollers: weakref.WeakSet[Poller] = weakref.WeakSet()

@@ -11,6 +11,7 @@ the waiters that are reached and looks at no other. So ten thousand waiters cost
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import threading
@@ -168,8 +169,9 @@ class Watermark:
                     self._needed()
                     await future
             finally:
-                # Whoever is no longer awaited is dead, also where nobody ever woke it.
-                future.cancel()
+                if not future.done():  # nobody will await it
+                    with contextlib.suppress(RuntimeError):  # the loop was closed
+                        future.cancel()
                 waiters.left(_is_done)
         return self.value
 

@@ -1,0 +1,5 @@
+"""``python -m varve.cli``: the same as ``varve``."""
+
+from varve.cli import main
+
+main()

@@ -219,7 +219,9 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
         scan = self._scan
         due_s = self._until_due_s()
         if until_s is not None:
-            left_s = max(0.0, until_s - time.monotonic())
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                return False  # without waking anybody who would look out for commits
             if due_s is None or left_s <= due_s:
                 return scan.hub.watermark.wait_blocking(scan.position + 1, left_s)
         scan.hub.watermark.wait_blocking(scan.position + 1, due_s)

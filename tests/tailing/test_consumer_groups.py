@@ -186,3 +186,27 @@ def test_whatever_the_number_of_members_was_nothing_is_lost(
                     committed |= pending.pop(member % members, set())
             end(consumers)
         assert committed == set(range(db.next_global_sequence))
+
+
+def test_partitions_that_are_ahead_stay_ahead(db: varve.Varve) -> None:
+    """One owner of all, some of whose partitions stand in the middle of a batch: its commits from further back leave them
+    there, and what was done is not given again."""
+    orders = db.stream("orders", Placed)
+    for stream_id in range(20):
+        orders.append_batch(stream_id, [Placed(n) for n in range(10)])
+    for who in (0, 1):
+        members = group(db, 2, commit="manual")
+        ahead = members[who]
+        done = [recorded.global_sequence for _, recorded in zip(range(33), ahead.follow(0), strict=False)]
+        assert done[-1] % 10 not in {0, 9}
+        ahead.commit_blocking()
+        end(members)
+        seen: list[int] = []
+        for events in (1, 2, 7, 1_000):  # an owner after the other, each from where the last one stopped
+            with db.consumer("billing", commit="manual") as alone:
+                batch = [recorded.global_sequence for _, recorded in zip(range(events), alone.follow(0), strict=False)]
+                alone.commit_blocking()
+            seen += batch
+        assert sorted(done + seen) == list(range(200))
+        assert len(seen) == 200 - len(done)
+        assert db.delete_consumer("billing")

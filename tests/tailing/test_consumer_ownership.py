@@ -223,12 +223,12 @@ def test_an_owner_whose_consumer_is_deleted_is_fenced(db: varve.Varve) -> None:
 def test_an_idle_owner_learns_of_it_before_the_next_event(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Having hung, it looks before it gives anything."""
     monkeypatch.setattr("varve.limits.CONSUMER_CHECK_INTERVAL_S", 0)
-    old = db.consumer("billing")
+    old = db.consumer("billing", commit="manual")
     assert there(old) == []
     with db.consumer("billing", force=True):
         fill(db, 1)
         with pytest.raises(varve.ConsumerFenced):
-            there(old)
+            next(old.follow(0))
 
 
 # -- files -----------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@
 #   make lint      ruff, mypy --strict, pyright
 #   make format    ruff's formatter and its safe fixes
 #   make bench     speed against bare py-lmdb, small sizes; `make bench-full` takes the real ones (ARGS="--only get")
+#   make fuzz      mutated events against the verifier for a minute; ARGS="--minutes 15 --seed 4711" for longer, and again
 #   make test-all  the test suite under every Python >= 3.11 found on this machine, each in a .venv-X.Y of its own
 #   make clean     remove environments, caches and the demo's data
 #
@@ -26,7 +27,7 @@ PYTHON ?= $(shell for python in $(CANDIDATES); do \
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format bench bench-full test-all clean
+.PHONY: help demo test lint format bench bench-full fuzz test-all clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two installers must not share an environment
 
@@ -54,6 +55,9 @@ bench: $(VENV)/.installed-test
 
 bench-full: $(VENV)/.installed-test
 	$(BIN)/python -m benches $(ARGS)
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python tests/codec/fuzz.py $(ARGS)
 
 # One Python per minor version; the first one found stands for it.
 test-all:

@@ -1,4 +1,5 @@
-"""Measurements of Varve against bare py-lmdb, in pairs that run alternately on the same machine.
+"""Measurements of Varve against bare py-lmdb (its codec: against the official FlatBuffers runtime), in pairs that run
+alternately on the same machine.
 
     python -m benches                 every case at its real size (about ten minutes)
     python -m benches --quick         small sizes (about half a minute); ratios are rougher
@@ -16,5 +17,6 @@ Where to look:
     workspace.py  the temporary folder, and stores that several cases read
     events.py     the events: four fields, a fixed seed
     baselines.py  bare py-lmdb: one entry per event
+    codec_*.py    what the codec's cases encode and read, and the other sides: the official runtime, msgspec (optional)
     cases_*.py    the cases, a group per file; ``CASES`` at their end
 """

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benches import cases_append, cases_get, cases_replay, cases_size, cases_tail, cases_write
+from benches import cases_append, cases_codec, cases_get, cases_group, cases_replay, cases_size, cases_tail, cases_write
 from benches.report import Line, as_json, table
 from benches.workspace import FULL, QUICK, TINY, Workspace, workspace
 
@@ -18,8 +18,10 @@ CASES: dict[str, Callable[[Workspace], Iterator[Line]]] = {
     **cases_replay.CASES,
     **cases_get.CASES,
     **cases_append.CASES,
+    **cases_group.CASES,
     **cases_size.CASES,
     **cases_tail.CASES,
+    **cases_codec.CASES,
 }
 
 SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}

@@ -18,9 +18,10 @@ ROOT = Path(__file__).parents[1]
 # lower tiers; rooms of one tier do not know each other. "varve" is the __init__, which gathers the public names.
 TIERS: tuple[tuple[str, ...], ...] = (
     ("limits", "errors"),
-    ("types", "expected", "typing_support"),
+    ("types", "expected", "typing_support", "unknown"),
     ("layout", "codec"),
-    ("engine", "schema"),
+    ("engine", "schema", "upcasts"),
+    ("deferred",),
     ("record", "appends", "bindings"),
     ("replay",),
     ("reader",),

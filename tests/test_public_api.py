@@ -93,6 +93,14 @@ def test_every_public_name_is_documented(name: str) -> None:
                 assert inspect.getdoc(member), f"varve.{name}.{member_name} has no docstring"
 
 
+@pytest.mark.parametrize("form", ["append", "append_batch", "append_many"])
+def test_the_awaited_forms_take_what_the_plain_ones_take(form: str) -> None:
+    """``append_async`` and its kin: coroutine functions with the very parameters and the return type of their counterparts."""
+    plain, awaited = getattr(varve.Stream, form), getattr(varve.Stream, f"{form}_async")
+    assert inspect.iscoroutinefunction(awaited)
+    assert inspect.signature(awaited) == inspect.signature(plain)
+
+
 @pytest.mark.parametrize("module", ["asyncio", "flatbuffers", "numpy", "rich", "subprocess", "pytest", "typer"])
 def test_importing_varve_does_not_load(module: str) -> None:
     """`import varve` stays quick, and optional extras stay optional."""

@@ -8,6 +8,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     tailing/         watcher, tail, follow, consumer: what is live
     appends.py       input checked and encoded  replay.py  the walk over blocks
     bindings.py      which class an event comes as
+    deferred.py      events made when they are asked for     upcasts.py  old types turned into new ones
     record.py        Position, Span, Recorded
     engine/          the only room with LMDB: environment, snapshots and pins, commits
     codec/           events <-> FlatBuffers (no I/O)      layout/  what the bytes mean (no I/O)
@@ -15,7 +16,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     ops/             rebuild, and what else is done to a whole store
     testing/         for users' own tests
     schema.py        schemas as text
-    types.py  expected.py  limits.py  errors.py
+    types.py  expected.py  unknown.py  limits.py  errors.py
 """
 
 import importlib as _importlib
@@ -64,6 +65,7 @@ from varve.errors import (
     UnexpectedEventType,
     UnsupportedFileSystem,
     UnsupportedFormat,
+    UpcastError,
     VarveError,
     ViewsStillAlive,
     WaitTimeout,
@@ -82,6 +84,8 @@ from varve.tailing.tail import Tail
 from varve.tailing.watcher import Watcher
 from varve.transaction import Transaction, WriteTransaction
 from varve.types import f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
+from varve.unknown import UnknownEvent
+from varve.upcasts import upcast
 
 if _typing.TYPE_CHECKING:
     from varve import limits, ops, schema, testing
@@ -158,8 +162,10 @@ __all__ = [
     "Transaction",
     "TransactionClosed",
     "UnexpectedEventType",
+    "UnknownEvent",
     "UnsupportedFileSystem",
     "UnsupportedFormat",
+    "UpcastError",
     "Varve",
     "VarveError",
     "ViewsStillAlive",
@@ -184,4 +190,5 @@ __all__ = [
     "u16",
     "u32",
     "u64",
+    "upcast",
 ]

@@ -15,6 +15,7 @@ The tree (built-in bases in parentheses)::
     |-- SchemaError (TypeError)            a class that cannot become an event type
     |-- MalformedEvent (ValueError)        bytes that are not a valid event
     |-- UnexpectedEventType                the log holds an event that this reader does not declare
+    |-- UpcastError (TypeError)            an upcast gave something else than it declares
     |-- Conflict
     |   |-- WrongExpectedVersion           the stream is not as long as you expected
     |   |-- IdempotencyConflict            the same key came with other content
@@ -184,6 +185,18 @@ class UnexpectedEventType(VarveError):
     kind: ClassVar[Kind] = "integrity"
     stream: str
     type_name: str
+    global_sequence: int
+
+
+class UpcastError(VarveError, TypeError):
+    """A function under ``@varve.upcast`` gave something else than an event of its new type. The event's bytes stay readable
+    (``Recorded.raw``). Facts: ``old_type``, ``new_type`` (names), ``got`` (the class of what it gave), ``global_sequence``."""
+
+    code = "upcast"
+    kind: ClassVar[Kind] = "invalid"
+    old_type: str
+    new_type: str
+    got: type
     global_sequence: int
 
 
@@ -466,6 +479,7 @@ __all__ = [
     "UnexpectedEventType",
     "UnsupportedFileSystem",
     "UnsupportedFormat",
+    "UpcastError",
     "VarveError",
     "ViewsStillAlive",
     "WaitTimeout",

@@ -121,7 +121,8 @@ CACHED_INDEX_ENTRIES_MAX: Final = 1 << 14
 """Last index entries of streams that a writer keeps in memory, at most 384 bytes each."""
 
 PACK_LAYOUTS_MAX: Final = 4_096
-"""Precompiled struct layouts that a packer keeps for one event class."""
+"""Precompiled struct layouts that are kept for whole events of one class, and as many for nested ones; likewise the beginnings
+of its events that views know."""
 
 SNAPSHOT_AGE_S_WARN: Final = 60.0
 """A snapshot older than this is worth a warning: LMDB cannot reuse pages that it may still read."""

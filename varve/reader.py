@@ -6,12 +6,14 @@ A reader is cheap and holds nothing between calls: no transaction, no slot, no m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, cast, get_args
 
 from varve import limits
-from varve.bindings import unreadable
+from varve.bindings import UnknownAnywhere, UnknownTyped, steps_to, unreadable, unreadable_error
 from varve.codec import EventType, event_type
-from varve.errors import InvalidInput, SchemaConflict, UnexpectedEventType
+from varve.deferred import Deferred, unknown_view, upcast_view
+from varve.errors import InvalidInput, UnexpectedEventType
 from varve.layout import keys
 from varve.layout.keys import StreamId, encode_stream_id
 from varve.layout.records import decode_stream_number
@@ -29,6 +31,7 @@ from varve.replay import (
     whole_log,
 )
 from varve.typing_support import E
+from varve.upcasts import REGISTRY
 
 if TYPE_CHECKING:
     from varve.bindings import Bindings
@@ -37,14 +40,20 @@ if TYPE_CHECKING:
 
 
 class StreamReader(Generic[E]):
-    """Typed reads of the streams of one name. Made by ``Stream.reader()`` and ``Snapshot.reader()``."""
+    """Typed reads of the streams of one name. Made by ``Stream.reader()`` and ``Snapshot.reader()``.
 
-    __slots__ = ("_source", "_types", "_views", "name")
+    Events of a type that ``varve.upcast`` leads to a declared one come as that one; those of a declared type as they are.
+    An event of any other type raises ``UnexpectedEventType``, or comes as an ``UnknownEvent`` where the reader was made with
+    ``unknown="event"``.
+    """
 
-    def __init__(self, source: Source, name: str, types: dict[str, EventType]) -> None:
+    __slots__ = ("_source", "_types", "_unknown", "_views", "name")
+
+    def __init__(self, source: Source, name: str, types: dict[str, EventType], unknown: UnknownTyped = "error") -> None:
         self._source = source
         self.name = name
         self._types = types
+        self._unknown = check_unknown(unknown, UnknownTyped)
         self._views: dict[int, Any] = {}
 
     def __repr__(self) -> str:
@@ -54,7 +63,8 @@ class StreamReader(Generic[E]):
         """The event at a position of a stream; None where the stream is shorter.
 
         The event is a lazy view over a copy of its bytes (in the map, which keeps a snapshot alive, where it is larger
-        than 4 KiB). Raises ``InvalidStreamId``, ``InvalidInput``, ``UnexpectedEventType``, ``CorruptedBlock``.
+        than 4 KiB); one that was upcast is what the function gave. Raises ``InvalidStreamId``, ``InvalidInput``,
+        ``UnexpectedEventType``, ``SchemaConflict``, ``CorruptedBlock``, ``UpcastError`` and what an upcast raises.
         """
         snapshot = self._source.begin()
         try:
@@ -66,6 +76,8 @@ class StreamReader(Generic[E]):
             event = object.__new__(view)
             event._b = buffer
             event._o = 0
+            if isinstance(event, Deferred):
+                event = event.finish(buffer, sequence)
             return cast("E", event)
         finally:
             self._source.end(snapshot)
@@ -159,30 +171,36 @@ class StreamReader(Generic[E]):
         return snapshot.global_of(number, stream_sequence)
 
     def _view(self, snapshot: Snapshot, type_number: int, sequence: int) -> Any:
-        """The class of views of a type number. Raises ``UnexpectedEventType``."""
+        """What stands for the views of a type number. Raises ``UnexpectedEventType``, ``SchemaConflict``."""
         view = self._views.get(type_number)
         if view is None:
-            declared = snapshot.catalog.type(snapshot, type_number)
-            name = declared.name
-            known = self._types.get(name)
-            if known is None:
-                raise UnexpectedEventType(
-                    f"stream {self.name!r} holds a {name!r} at global sequence {sequence}, which this stream does not declare "
-                    f"({' | '.join(self._types)}): add it to db.stream(...), or read with db.global_reader()",
-                    stream=self.name,
-                    type_name=name,
-                    global_sequence=sequence,
-                )
-            reasons = unreadable(known, declared.schema)
-            if reasons:
-                raise SchemaConflict(
-                    f"the {name!r} at global sequence {sequence} was written with a schema that this class cannot read: "
-                    f"{'; '.join(reasons)}. Read with db.global_reader(), or give one of the classes another name",
-                    type_name=name,
-                    reasons=tuple(reasons),
-                )
-            view = self._views[type_number] = known.view_class
+            view = self._views[type_number] = self._resolve(snapshot, type_number, sequence)
         return view
+
+    def _resolve(self, snapshot: Snapshot, type_number: int, sequence: int) -> Any:
+        stored = snapshot.catalog.type(snapshot, type_number)
+        name = stored.name
+        steps = steps_to(self._types, name, REGISTRY.path(name))
+        if steps is not None and steps and self._types[steps[-1].new_name].cls is not steps[-1].new_class:
+            steps = None  # another class of that name
+        if steps is None:
+            if self._unknown == "event":
+                return unknown_view(name)
+            raise UnexpectedEventType(
+                f"stream {self.name!r} holds a {name!r} at global sequence {sequence}, which this stream does not declare "
+                f"({' | '.join(self._types)}) and no upcast leads to what it declares: add it to db.stream(...), or read with "
+                "db.global_reader()",
+                stream=self.name,
+                type_name=name,
+                global_sequence=sequence,
+            )
+        known = steps[0].old_type if steps else self._types[name]
+        reasons = unreadable(known, stored.schema)
+        if reasons:
+            if self._unknown == "event":
+                return unknown_view(name)
+            raise unreadable_error(name, sequence, reasons)
+        return upcast_view(known, steps) if steps else known.view_class
 
     def _walk(
         self,
@@ -199,22 +217,25 @@ class GlobalReader:
     """Replays of the whole log, in the order of commits. Made by ``db.global_reader()`` and
     ``Snapshot.global_reader()``.
 
-    Events whose class this process has bound to a stream come as that class; others as a class made from the schema in
-    the log, with the same attributes.
+    Events of an old type of ``varve.upcast`` come as the newest that its upcasts lead to. Others whose class this process
+    has bound to a stream come as that class; the rest as a class made from the schema in the log, with the same attributes,
+    or as the reader was asked (``db.global_reader(unknown=...)``).
     """
 
-    __slots__ = ("_bindings", "_source")
+    __slots__ = ("_bindings", "_source", "_unknown", "_view")
 
-    def __init__(self, source: Source, bindings: Bindings) -> None:
+    def __init__(self, source: Source, bindings: Bindings, unknown: UnknownAnywhere = "decode") -> None:
         self._source = source
         self._bindings = bindings
+        self._unknown = check_unknown(unknown, UnknownAnywhere)
+        self._view = partial(bindings.view_class, unknown=self._unknown)
 
     def get(self, global_sequence: int) -> Recorded[Any] | None:
         """The event at a global sequence; None past the end. It holds no snapshot (see ``StreamReader.get``)."""
         start, _ = bounds(global_sequence, None)
         snapshot = self._source.begin()
         try:
-            return recorded_at(snapshot, start, self._bindings.view_class)
+            return recorded_at(snapshot, start, self._view)
         finally:
             self._source.end(snapshot)
 
@@ -240,10 +261,11 @@ class GlobalReader:
         """Recorded events from a global sequence on, as of this call.
 
         ``streams`` (names) and ``types`` (event classes or type names) keep only those; blocks without a wanted stream
-        are not read.
+        are not read. Events that ``varve.upcast`` leads to one of ``types`` are kept too, as the first of them on their way;
+        those of an old type that is itself among ``types`` come as they were written.
         """
         start, stop = bounds(start, stop)
-        views = self._bindings.view_class if types is None else only(self._bindings.view_class, type_names(types))
+        views = self._view if types is None else partial(self._view, wanted=type_names(types))
         if streams is None:
             return _walk(self._source, lambda _: (whole_log, _log_end), start, stop, views, reverse=reverse)
         names = stream_names(streams)
@@ -260,15 +282,11 @@ class GlobalReader:
         return tracked(self._source.engine, walk_bytes(self._source, start, stop))
 
 
-def only(view_class: ViewClass, wanted: frozenset[str]) -> ViewClass:
-    """The same classes, for events of some types only."""
-
-    def chosen(snapshot: Snapshot, type_number: int, sequence: int) -> Any:
-        if snapshot.catalog.type(snapshot, type_number).name not in wanted:
-            return None
-        return view_class(snapshot, type_number, sequence)
-
-    return chosen
+def check_unknown(unknown: Any, allowed: Any) -> Any:
+    """An ``unknown=`` argument. Raises ``InvalidInput``."""
+    if not isinstance(unknown, str) or unknown not in get_args(allowed):
+        raise InvalidInput(f"unknown= is one of {', '.join(map(repr, get_args(allowed)))}, not {unknown!r}")
+    return unknown
 
 
 def stream_names(streams: Iterable[str]) -> list[str]:

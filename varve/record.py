@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, cast, overloa
 from typing_extensions import TypeVar, override
 
 from varve.codec import owned
+from varve.deferred import Deferred
 from varve.engine.catalog import StreamIdentity
 from varve.layout.block import Block
+from varve.unknown import UnknownEvent
 
 if TYPE_CHECKING:
     from varve.engine.request import Segment
@@ -165,9 +167,9 @@ class Recorded(Generic[E_co]):
 
     @property
     def type(self) -> type[E_co]:
-        """The event's declared class."""
-        declared: type[E_co] = cast("Any", self._event).__varve__.cls
-        return declared
+        """The declared class of what ``event`` gives: of an upcast event the new one; ``UnknownEvent`` itself."""
+        cls: Any = type(self.event)
+        return cast("type[E_co]", cls if cls is UnknownEvent else cls.__varve__.cls)
 
     @property
     def stream(self) -> str:
@@ -220,7 +222,7 @@ class Recorded(Generic[E_co]):
             and self.stream_sequence == other.stream_sequence
             and self._stream == other._stream
             and self.time_ns == other.time_ns
-            and bool(self._event == other._event)
+            and bool(self.event == other.event)
         )
 
     def __hash__(self) -> int:
@@ -228,19 +230,41 @@ class Recorded(Generic[E_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled and copied with the bytes of its block and a plain event: the copy holds nothing of the map."""
-        return _recorded, (
-            bytes(self._block.data),
-            owned(self._event),
-            self._sequence,
-            self._shift,
-            tuple(self._stream),
-        )
+        return _recorded, (bytes(self._block.data), owned(self.event), self._sequence, self._shift, tuple(self._stream))
 
     def __repr__(self) -> str:
         return (
             f"<Recorded #{self._sequence} {self.stream}/{self.stream_id} [{self.stream_sequence}] "
-            f"{self.recorded_at.isoformat()} {owned(self._event)!r}>"
+            f"{self.recorded_at.isoformat()} {owned(self.event)!r}>"
         )
+
+
+class DeferredRecorded(Recorded[E_co]):
+    """A Recorded whose event is made when it is first asked for: upcast from an old type, or an ``UnknownEvent``."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        @property
+        def event(self) -> Any:
+            """The event, an instance of its declared class; made once, at the first access."""
+            event = self._event
+            if isinstance(event, Deferred):
+                event = self._event = event.finish(self.raw, self._sequence)
+            return event
+
+    @property
+    @override
+    def type(self) -> Any:
+        """The declared class of what ``event`` gives."""
+        event: Any = self._event
+        return event.gives() if isinstance(event, Deferred) else super().type
+
+
+def recorded_class(view_class: Any) -> Any:
+    """What holds an event that a reader resolved to this class of views: ``Recorded`` itself, almost always."""
+    return DeferredRecorded if view_class is not None and issubclass(view_class, Deferred) else Recorded
 
 
 def _recorded(frame: bytes, event: Any, sequence: int, shift: int, stream: tuple[str, StreamId]) -> Recorded[Any]:

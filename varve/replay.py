@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from varve import limits
 from varve.engine.core import StoreClosing
 from varve.errors import InvalidInput, StoreClosed
-from varve.record import Recorded
+from varve.record import Recorded, recorded_class
 
 if TYPE_CHECKING:
     from varve.engine.core import Engine
@@ -38,7 +38,8 @@ Ranges = Callable[["Snapshot", int, int, bool], Iterable[Range]]
 """``ranges(snapshot, start, stop, reverse)``: what to walk, in the order of the walk."""
 
 ViewClass = Callable[["Snapshot", int, int], Any]
-"""``view_class(snapshot, type number, global sequence)`` -> the class of views, or None to pass the run over."""
+"""``view_class(snapshot, type number, global sequence)`` -> the class of views (or a ``Deferred``), or None to pass the run
+over."""
 
 
 class Source(Protocol):
@@ -201,7 +202,7 @@ def walk_events(
     streams: list[int] = []
     types: list[int] = []
     firsts: list[int] = []
-    views: dict[int, Any] = {}
+    views: dict[int, tuple[Any, Any]] = {}
     snapshot = block = item = event = recorded = None
     try:
         yield next(slices)
@@ -225,10 +226,11 @@ def walk_events(
                     begin = low
                 if until > high:  # noqa: PLR1730
                     until = high
-                if type_number in views:
-                    view = views[type_number]
-                else:
-                    view = views[type_number] = view_class(snapshot, type_number, begin)
+                found = views.get(type_number)
+                if found is None:
+                    view = view_class(snapshot, type_number, begin)
+                    found = views[type_number] = view, recorded_class(view)
+                view, holder = found
                 if view is None:
                     continue
                 identity = identities.get(streams[index]) or snapshot.catalog.stream(snapshot, streams[index])
@@ -236,7 +238,7 @@ def walk_events(
                     event = new(view)
                     event._b = payload
                     event._o = starts[begin - first]
-                    recorded = new(Recorded)
+                    recorded = new(holder)
                     recorded._event = event
                     recorded._sequence = begin
                     recorded._shift = shift
@@ -253,7 +255,7 @@ def walk_events(
                     event = new(view)
                     event._b = payload
                     event._o = offset
-                    recorded = new(Recorded)
+                    recorded = new(holder)
                     recorded._event = event
                     recorded._sequence = sequence
                     recorded._shift = shift
@@ -302,10 +304,11 @@ def recorded_at(snapshot: Snapshot, sequence: int, view_class: ViewClass) -> Rec
     block = snapshot.block(sequence, copy=True)
     index = sequence - block.first
     run, run_at = block.run_of(index)
-    event = object.__new__(view_class(snapshot, run.type, sequence))
+    view = view_class(snapshot, run.type, sequence)
+    event = object.__new__(view)
     event._b = block.data
     event._o = block.span(index)[0]
-    recorded: Recorded[Any] = object.__new__(Recorded)
+    recorded: Recorded[Any] = object.__new__(recorded_class(view))
     recorded._event = event
     recorded._sequence = sequence
     recorded._shift = run.first_stream_sequence - block.first - run_at

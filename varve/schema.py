@@ -1,7 +1,8 @@
 """Schemas as text: what programs in other languages need to read and write the same events.
 
 ``to_fbs`` gives the .fbs text of a class, ``load`` the classes of a .fbs file, ``to_python`` a module that declares
-them, ``flatc`` the schema of a class that flatc generated, ``source`` what Varve generates of one. Two
+them, ``flatc`` the schema of a class that flatc generated, ``source`` what Varve generates of one, ``incompatibilities``
+whether a changed class may follow an older one. Two
 marks say in Python what only .fbs had words for: ``stored_as`` (how wide an enum is) and ``Length`` (an array of fixed
 length in a struct).
 """
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 
 from varve import limits
 from varve.codec import event_type
+from varve.codec import incompatibilities as stored_incompatibilities
 from varve.codec.declare import stored_as
 from varve.codec.fbs import to_fbs
 from varve.codec.fbs_lexer import At, fbs_error
@@ -26,7 +28,7 @@ from varve.codec.to_python import module_source
 from varve.errors import SchemaError
 from varve.types import Length
 
-__all__ = ["Length", "SchemaFile", "flatc", "load", "source", "stored_as", "to_fbs", "to_python"]
+__all__ = ["Length", "SchemaFile", "flatc", "incompatibilities", "load", "source", "stored_as", "to_fbs", "to_python"]
 
 StrPath = str | os.PathLike[str]
 T = TypeVar("T")
@@ -193,3 +195,13 @@ def source(cls: type) -> str:
     Raises ``SchemaError`` for a class that is no event class.
     """
     return event_type(cls).source
+
+
+def incompatibilities(old: type, new: type) -> list[str]:
+    """Why a store that holds events of one class would refuse another under the same name: every reason, none if it would not.
+
+    What ``db.stream`` checks, without a store: compare the class with how it was released, e.g. with
+    ``varve.schema.load("released/orders.fbs").OrderPlaced``. Names count as well, since events are stored by type name.
+    Raises ``SchemaError`` for a class that is no event class.
+    """
+    return stored_incompatibilities(event_type(old).schema_bytes, event_type(new).schema_bytes)

@@ -10,13 +10,13 @@ import typing
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from typing_extensions import TypeAliasType
 
 from varve import limits
 from varve.appends import Metadata, StreamTypes
-from varve.bindings import Bindings
+from varve.bindings import Bindings, UnknownAnywhere, UnknownTyped
 from varve.codec import EventType, event_type
 from varve.engine.commit import check_evolution
 from varve.engine.core import Engine
@@ -36,6 +36,7 @@ from varve.tailing.tail import Tail
 from varve.tailing.watcher import Watcher
 from varve.transaction import Transaction, WriteTransaction
 from varve.typing_support import E
+from varve.unknown import UnknownEvent
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -148,7 +149,11 @@ class Varve:
             raise InvalidInput(f"durability is one of {', '.join(map(repr, DURABILITIES))}, not {durability!r}")
         if readonly and durability != "full":
             raise InvalidInput("a readonly handle commits nothing: leave durability out")
-        if not isinstance(linger_s, int | float) or not 0 <= linger_s <= limits.LINGER_S_MAX:
+        if (
+            isinstance(linger_s, bool)
+            or not isinstance(linger_s, int | float)
+            or not 0 <= linger_s <= limits.LINGER_S_MAX
+        ):
             raise InvalidInput(f"linger_s is a number of seconds from 0 to {limits.LINGER_S_MAX}, not {linger_s!r}")
         if not isinstance(map_bytes, int) or not limits.MAP_BYTES_MIN <= map_bytes <= limits.MAP_BYTES_MAX:
             raise InvalidInput(
@@ -238,14 +243,18 @@ class Varve:
         with self._engine.snapshot() as snapshot:
             for one in declared.by_name.values():
                 if catalog.type_number(snapshot, one) is None:
-                    latest = catalog.latest_type(snapshot, one.name)
-                    if latest is not None:
-                        check_evolution(one, latest.schema)
+                    check_evolution(one, catalog.type_versions(snapshot, one.name))
 
-    def global_reader(self) -> GlobalReader:
-        """A reader of the whole log; each of its calls sees the newest instant."""
+    def global_reader(self, *, unknown: UnknownAnywhere = "decode") -> GlobalReader:
+        """A reader of the whole log; each of its calls sees the newest instant.
+
+        ``unknown``: what an event whose class no stream of this handle has bound (and no upcast names), or whose class cannot
+        read it, comes to: ``"decode"`` gives an event of a class made from the schema in the log (an ``UnknownEvent`` where
+        that schema is a newer Varve's), ``"event"`` an ``UnknownEvent``, and ``"error"`` raises ``UnexpectedEventType`` (or
+        ``SchemaConflict``) where it stands.
+        """
         self._engine.check_usable()
-        return GlobalReader(self._live, self._bindings)
+        return GlobalReader(self._live, self._bindings, unknown)
 
     def snapshot(self, at: int | None = None) -> Snapshot:
         """One consistent instant for any number of reads: now, or as the log was before global sequence ``at``.
@@ -331,14 +340,19 @@ class Varve:
         return Watcher(self._engine)
 
     def tail(
-        self, start: TailStart = 0, *, streams: Iterable[str] | None = None, types: Iterable[type | str] | None = None
+        self,
+        start: TailStart = 0,
+        *,
+        streams: Iterable[str] | None = None,
+        types: Iterable[type | str] | None = None,
+        unknown: UnknownAnywhere = "decode",
     ) -> Tail[Any]:
         """The log from a start on, and then what any process commits: ``async for recorded in db.tail(): ...``.
 
         ``start``: a global sequence, ``varve.END`` (only what is committed from now on) or an aware datetime (what was or
-        will be recorded at or after it). ``streams`` (names) and ``types`` (event classes or type names) keep only those.
+        will be recorded at or after it). ``streams``, ``types`` and ``unknown`` as in ``global_reader().iter_from``.
         """
-        return Tail(self._engine, selection(self._bindings, streams, types), check_start(start))
+        return Tail(self._engine, selection(self._bindings, streams, types, unknown), check_start(start))
 
     def follow(
         self,
@@ -346,13 +360,15 @@ class Varve:
         *,
         streams: Iterable[str] | None = None,
         types: Iterable[type | str] | None = None,
+        unknown: UnknownAnywhere = "decode",
         timeout_s: float | None = None,
     ) -> Follow[Any]:
         """A tail for threads: a plain iterator that blocks while there is nothing. Arguments as ``tail``.
 
         ``timeout_s``: end once nothing came for so many seconds; None: go on until the store closes.
         """
-        return Follow(self._engine, selection(self._bindings, streams, types), check_start(start), timeout_s)
+        chosen = selection(self._bindings, streams, types, unknown)
+        return Follow(self._engine, chosen, check_start(start), timeout_s)
 
     def consumer(
         self,
@@ -439,17 +455,22 @@ class Snapshot:
         self._bindings = bindings
         self._snapshot = snapshot
 
-    def reader(self, stream: Stream[E]) -> StreamReader[E]:
-        """A reader of a stream name at this instant."""
+    @overload
+    def reader(self, stream: Stream[E], *, unknown: Literal["error"] = "error") -> StreamReader[E]: ...
+    @overload
+    def reader(self, stream: Stream[E], *, unknown: Literal["event"]) -> StreamReader[E | UnknownEvent]: ...
+    def reader(self, stream: Stream[E], *, unknown: UnknownTyped = "error") -> StreamReader[Any]:
+        """A reader of a stream name at this instant; ``unknown`` as in ``Stream.reader``."""
         self._snapshot.transaction  # noqa: B018 - raises where it is closed
         if getattr(stream, "_engine", None) is not self._engine:
             raise InvalidInput("a snapshot reads streams of its own store, made by db.stream(name, types)")
-        return StreamReader(Fixed(self._engine, self._snapshot), stream.name, stream._types.by_name)  # noqa: SLF001
+        types = stream._types.by_name  # noqa: SLF001 - the same library
+        return StreamReader(Fixed(self._engine, self._snapshot), stream.name, types, unknown)
 
-    def global_reader(self) -> GlobalReader:
-        """A reader of the whole log at this instant."""
+    def global_reader(self, *, unknown: UnknownAnywhere = "decode") -> GlobalReader:
+        """A reader of the whole log at this instant; ``unknown`` as in ``db.global_reader``."""
         self._snapshot.transaction  # noqa: B018 - as in reader
-        return GlobalReader(Fixed(self._engine, self._snapshot), self._bindings)
+        return GlobalReader(Fixed(self._engine, self._snapshot), self._bindings, unknown)
 
     @property
     def next_global_sequence(self) -> int:

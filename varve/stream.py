@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from varve.appends import Metadata, StreamTypes, append_batch, append_many, append_one, commit_request
+from varve.bindings import UnknownTyped
 from varve.engine.request import AppendRequest, Segment
 from varve.expected import ANY, ExpectedVersion
 from varve.layout.keys import IdempotencyKey, StreamId, encode_idempotency_key, encode_stream_id
@@ -18,6 +19,7 @@ from varve.tailing.scan import Selection
 from varve.tailing.start import TailStart, check_start
 from varve.tailing.tail import Tail
 from varve.typing_support import E
+from varve.unknown import UnknownEvent
 
 if TYPE_CHECKING:
     from varve.engine.core import Engine
@@ -131,27 +133,70 @@ class Stream(Generic[E]):
         """``append_many`` as ``append_async`` does it."""
         return await self._span_async(append_many(self._types, items, metadata), idempotency_key)
 
-    def reader(self) -> StreamReader[E]:
-        """A reader of these streams; each of its calls sees the newest instant."""
-        self._engine.check_usable()
-        return StreamReader(Live(self._engine), self.name, self._types.by_name)
+    @overload
+    def reader(self, *, unknown: Literal["error"] = "error") -> StreamReader[E]: ...
+    @overload
+    def reader(self, *, unknown: Literal["event"]) -> StreamReader[E | UnknownEvent]: ...
+    def reader(self, *, unknown: UnknownTyped = "error") -> StreamReader[Any]:
+        """A reader of these streams; each of its calls sees the newest instant.
 
-    def tail(self, start: TailStart = 0, *, stream_id: StreamId | None = None) -> Tail[E]:
+        ``unknown``: what an event outside the declared types (that no upcast leads to them, or that their classes cannot
+        read) comes to: ``"error"`` raises ``UnexpectedEventType`` (or ``SchemaConflict``) where it stands, ``"event"`` gives
+        an ``UnknownEvent``. None is ever passed over.
+        """
+        self._engine.check_usable()
+        return StreamReader(Live(self._engine), self.name, self._types.by_name, unknown)
+
+    @overload
+    def tail(
+        self, start: TailStart = 0, *, stream_id: StreamId | None = None, unknown: Literal["error"] = "error"
+    ) -> Tail[E]: ...
+    @overload
+    def tail(
+        self, start: TailStart = 0, *, stream_id: StreamId | None = None, unknown: Literal["event"]
+    ) -> Tail[E | UnknownEvent]: ...
+    def tail(
+        self, start: TailStart = 0, *, stream_id: StreamId | None = None, unknown: UnknownTyped = "error"
+    ) -> Tail[Any]:
         """The events of these streams from a start on, and then what any process appends to them.
 
         As ``db.tail``, in global order; with ``stream_id`` those of one stream, and an int ``start`` is a stream sequence
-        then. Events that the stream does not declare raise ``UnexpectedEventType``.
+        then. Events that the stream does not declare are treated as ``unknown`` says, as in ``reader``.
         """
-        return Tail(self._engine, self._selection(stream_id), check_start(start))
+        return Tail(self._engine, self._selection(stream_id, unknown), check_start(start))
 
+    @overload
     def follow(
-        self, start: TailStart = 0, *, stream_id: StreamId | None = None, timeout_s: float | None = None
-    ) -> Follow[E]:
-        """A tail for threads, as ``db.follow``. ``start`` and ``stream_id`` as in ``tail``."""
-        return Follow(self._engine, self._selection(stream_id), check_start(start), timeout_s)
+        self,
+        start: TailStart = 0,
+        *,
+        stream_id: StreamId | None = None,
+        unknown: Literal["error"] = "error",
+        timeout_s: float | None = None,
+    ) -> Follow[E]: ...
+    @overload
+    def follow(
+        self,
+        start: TailStart = 0,
+        *,
+        stream_id: StreamId | None = None,
+        unknown: Literal["event"],
+        timeout_s: float | None = None,
+    ) -> Follow[E | UnknownEvent]: ...
+    def follow(
+        self,
+        start: TailStart = 0,
+        *,
+        stream_id: StreamId | None = None,
+        unknown: UnknownTyped = "error",
+        timeout_s: float | None = None,
+    ) -> Follow[Any]:
+        """A tail for threads, as ``db.follow``. ``start``, ``stream_id`` and ``unknown`` as in ``tail``."""
+        return Follow(self._engine, self._selection(stream_id, unknown), check_start(start), timeout_s)
 
-    def _selection(self, stream_id: StreamId | None) -> Selection:
-        view_class = self.reader()._view  # noqa: SLF001 - the same library
+    def _selection(self, stream_id: StreamId | None, unknown: UnknownTyped) -> Selection:
+        self._engine.check_usable()
+        view_class = StreamReader(Live(self._engine), self.name, self._types.by_name, unknown)._view  # noqa: SLF001 - the same library
         if stream_id is None:
             return Selection(view_class, names=[self.name])
         return Selection(view_class, stream=(self.name, encode_stream_id(stream_id)))

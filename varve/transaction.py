@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from varve.appends import Metadata, StreamTypes, append_batch, append_many, append_one, commit_request, encode_metadata
 from varve.engine.request import AppendRequest, CommitRequest, Committed
@@ -17,9 +17,10 @@ from varve.record import Position, Span, position_of
 from varve.replay import Fixed
 from varve.tailing.commits import commit_async
 from varve.typing_support import E
+from varve.unknown import UnknownEvent
 
 if TYPE_CHECKING:
-    from varve.bindings import Bindings
+    from varve.bindings import Bindings, UnknownAnywhere, UnknownTyped
     from varve.engine.commit import Session
     from varve.engine.core import Engine
     from varve.engine.snapshot import Snapshot
@@ -246,15 +247,20 @@ class WriteTransaction(Transaction):
         self._session = session
         self._snapshot: Snapshot = engine.snapshot()
 
-    def reader(self, stream: Stream[E]) -> StreamReader[E]:
-        """A reader of the very latest instant, usable inside ``fn`` only."""
+    @overload
+    def reader(self, stream: Stream[E], *, unknown: Literal["error"] = "error") -> StreamReader[E]: ...
+    @overload
+    def reader(self, stream: Stream[E], *, unknown: Literal["event"]) -> StreamReader[E | UnknownEvent]: ...
+    def reader(self, stream: Stream[E], *, unknown: UnknownTyped = "error") -> StreamReader[Any]:
+        """A reader of the very latest instant, usable inside ``fn`` only; ``unknown`` as in ``Stream.reader``."""
         types = self._types_of(stream)
-        return StreamReader(Fixed(self._engine, self._snapshot), stream.name, types.by_name)
+        return StreamReader(Fixed(self._engine, self._snapshot), stream.name, types.by_name, unknown)
 
-    def global_reader(self) -> GlobalReader:
-        """A reader of the whole log at the very latest instant, usable inside ``fn`` only."""
+    def global_reader(self, *, unknown: UnknownAnywhere = "decode") -> GlobalReader:
+        """A reader of the whole log at the very latest instant, usable inside ``fn`` only; ``unknown`` as in
+        ``db.global_reader``."""
         self._check_open()
-        return GlobalReader(Fixed(self._engine, self._snapshot), self._bindings)
+        return GlobalReader(Fixed(self._engine, self._snapshot), self._bindings, unknown)
 
     def length(self, stream: Stream[Any], stream_id: StreamId) -> int:
         """Number of events in a stream, the appends of this transaction counted."""

@@ -1,11 +1,13 @@
 """Every case at a tiny size: that it runs and that both sides do the same work, never how fast."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from benches import __main__ as benches
+from benches import cases_codec, codec_events, codec_official
 from benches.report import Goal, Line, as_json, exact, table
 from benches.workspace import file_system
 
@@ -26,6 +28,26 @@ def test_the_size_goal_holds_for_blocks_of_any_batch(tmp_path: Path) -> None:
     """Bytes are counted, not timed, so this goal can be asserted."""
     frames = benches.measure(["size"], "tiny", folder=tmp_path)[0]
     assert frames.met
+
+
+def test_a_comparison_that_cannot_run_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without msgspec the codec's cases run, and name what was left out."""
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    lines = benches.measure(["codec-encode-flat", "codec-read-flat"], "tiny", folder=tmp_path)
+    skipped = [line for line in lines if "skipped" in line.what]
+    assert [line.case for line in skipped] == ["codec-encode-flat", "codec-read-flat"]
+    assert all("msgspec is not installed" in line.detail and line.met is None for line in skipped)
+    assert len(lines) > len(skipped)
+
+
+def test_the_official_side_of_the_codec_reads_what_it_writes() -> None:
+    """Builder and accessors of the comparison agree with each other, and both with our codec."""
+    for shape in (codec_events.FLAT, codec_events.NESTED, codec_events.OPTIONALS):
+        encode, read = codec_official.ENCODE[shape.name], codec_official.READ[shape.name]
+        events = shape.events(50)
+        ours = cases_codec.event_type(shape.cls).pack_all(events)
+        for event, packed in zip(events, ours, strict=True):
+            assert read(encode(event)) == read(packed) == shape.values(event)
 
 
 def test_the_table_tells_met_from_missed() -> None:

@@ -141,6 +141,19 @@ class Everything:
     label: str = "none"
 
 
+@event
+class Ledger:
+    """Vectors of unions: of members with and without 8-byte fields, alone and beside everything that moves them."""
+
+    name: str
+    entries: list[Card | Cash | Line]
+    trees: tuple[Note | Tree, ...]
+    last: Card | Line
+    nested: list[Ledger | Note] | None = None
+    spare: list[Cash | Note] = dataclasses.field(default_factory=list)
+    flag: bool = False
+
+
 times = st.datetimes(datetime(1700, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
 decimals = st.decimals(allow_nan=False, allow_infinity=False)
 
@@ -228,6 +241,20 @@ def everything(**changes: Any) -> Everything:
         "prices": (Decimal(1), Decimal("-0.10")),
     }
     return Everything(**(defaults | changes))
+
+
+def ledger(**changes: Any) -> Ledger:
+    """One with items of every member."""
+    card = Card("4711", datetime(2030, 1, 1, tzinfo=UTC))
+    defaults: dict[str, Any] = {
+        "name": "main",
+        "entries": (card, Cash(), Line("a", 1, 2**63), Cash(), card),
+        "trees": (Note("n"), Tree(1, (Tree(2),), Tree(3))),
+        "last": Line("z", 0, 1),
+        "nested": (Ledger("in", (Cash(),), (), card), Note("deep")),
+        "spare": (Note(""),),
+    }
+    return Ledger(**(defaults | changes))
 
 
 def plain(value: Any) -> Any:

@@ -51,7 +51,10 @@ REFUSED = [
     (Card | int, "union may hold event classes only"),
     (list[list[int]], "vector of vectors"),
     (list[int | None], "items of a vector"),
-    (list[Card | Cash], "items of a vector"),
+    (list[Card | Cash | None], "items of a vector are never None"),
+    (list[Card | int], "union may hold event classes only"),
+    (list[Card | Point], "union may hold event classes only"),
+    (list[list[Card | Cash]], "vector of vectors"),
     (tuple[int, int], "use tuple[T, ...] or a @varve.struct"),
     (Plain, "decorate it with @varve.event"),
     (Shade, "make it an IntEnum"),
@@ -82,6 +85,9 @@ ACCEPTED = [
     (tuple[Point, ...], "list[Point]"),
     (Color, "Color"),
     ("list[Line]", "list[Line]"),
+    (list[Card | Cash], "list[Card | Cash]"),
+    (tuple[Union[Card, Cash], ...], "list[Card | Cash]"),  # noqa: UP007
+    ("collections.abc.Sequence[Card | Cash] | None", "list[Card | Cash]"),
 ]
 
 

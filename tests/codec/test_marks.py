@@ -44,7 +44,7 @@ class Arrays:
 class Holder:
     one: Arrays
     many: list[Arrays]
-    sku: str = field(default="", metadata={"key": True})
+    sku: u16 = field(default=0, metadata={"key": True})
     data: bytes = field(default=b"", metadata={"force_align": 8})
 
 
@@ -64,7 +64,7 @@ def arrays(**changes: Any) -> Arrays:
 def test_arrays_of_every_inline_type_read_back() -> None:
     """Equal, also by hash, JSON, digest, and through a class made from the schema."""
     compiled = event_type(Holder)
-    one = Holder(arrays(), (arrays(), arrays(floats=(1.0, 2.0))), "k", b"12345")
+    one = Holder(arrays(), (arrays(), arrays(floats=(1.0, 2.0))), 11, b"12345")
     data = compiled.pack(one)
     compiled.verify(data)
     view = compiled.view(data)
@@ -140,6 +140,10 @@ ARRAY = Annotated[tuple[u8, ...], Length(2)]
         (lambda: make("struct", a=(Annotated[tuple[str, ...], Length(2)], None)), "a struct holds numbers"),
         (lambda: make("struct", 16, a=(u8, None)), "force_align is 1, 2, 4 or 8"),
         (lambda: make("table", a=(bytes, field(metadata={"key": True}))), "a key is a number or a str"),
+        (
+            lambda: make("table", a=(str, field(default="", metadata={"key": True}))),
+            "a key that is a str has no default",
+        ),
         (lambda: make("table", a=(u8 | None, field(metadata={"key": True}))), "a key is a number or a str"),
         (lambda: make("table", **{n: (u8, field(metadata={"key": True})) for n in "ab"}), "one key at most"),
         (lambda: make("table", a=(u8, field(metadata={"force_align": 8}))), "force_align is 1, 2, 4 or 8, for bytes"),

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from codec_models import Cash, Everything, Line, Numbers, OrderPlaced, Tree, events_of, everything
+from codec_models import Cash, Everything, Ledger, Line, Numbers, OrderPlaced, Tree, events_of, everything
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +15,7 @@ from varve.codec.json import from_json, to_json
 from varve.codec.pack import LAYOUT_TEXT_BYTES_MAX
 from varve.codec.schema import SCALARS
 
-CLASSES = [OrderPlaced, Cash, Line, Numbers, Tree, Everything]
+CLASSES = [OrderPlaced, Cash, Line, Numbers, Tree, Everything, Ledger]
 slow = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 
 
@@ -109,6 +109,40 @@ def test_the_layout_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(40):
         check(Pair, Pair("a" * n, "b" * (40 - n)))
     assert len(event_type(Pair).pack.__globals__["LAYOUTS"]) == 2
+
+
+def test_the_known_heads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views remember which combinations of absent fields they have met, up to a limit."""
+    from varve import limits
+
+    monkeypatch.setattr(limits, "PACK_LAYOUTS_MAX", 3)
+
+    @declare.event
+    class Five:
+        a: str | None = None
+        b: str | None = None
+        c: str | None = None
+        d: str | None = None
+        e: str | None = None
+
+    for mask in range(32):
+        check(Five, Five(*("x" if mask >> bit & 1 else None for bit in range(5))))
+    names = event_type(Five).pack.__globals__
+    pieces = [names["KNOWN_root_0"], *names["KNOWN_rest"]]
+    known = [len(heads) for heads in pieces]
+    assert 1 < max(known) <= 3, known
+
+
+def test_long_strings_keep_no_layouts() -> None:
+    """A layout for each length of a long text would fill the cache with what is never used again."""
+
+    @declare.event
+    class Page:
+        text: str
+
+    for n in range(4):
+        check(Page, Page("a" * (2**14 + 4 * n)))
+    assert len(event_type(Page).pack.__globals__["LAYOUTS"]) == 0
 
 
 def test_a_view_may_be_nested_in_a_new_event() -> None:

@@ -23,6 +23,7 @@ from codec_models import (
     Point,
     Tree,
     everything,
+    ledger,
     plain,
 )
 
@@ -37,6 +38,7 @@ SAMPLES = [
     Tree(1, (Tree(2),)),
     Cash(),
     Numbers(*range(1, 12), True),
+    ledger(),
 ]
 
 

@@ -6,56 +6,13 @@ import random
 import struct
 from typing import Any
 
+import fuzz
 import pytest
-from codec_models import Cash, Everything, Numbers, OrderPlaced, Tree, everything
+from codec_models import Everything, OrderPlaced, Tree, everything, ledger
+from fuzz import SAMPLES, accepted, mutation
 
-from varve.codec import event, event_type, owned, to_json
+from varve.codec import event, event_type, verify
 from varve.errors import MalformedEvent
-
-SAMPLES = [
-    OrderPlaced(12345, "Laptop", 1, 99900),
-    Cash(),
-    Numbers(1, 2, 3, 4, -5, -6, -7, -8, 9, 1.5, 0.25, True),
-    Tree(1, (Tree(2), Tree(3, (Tree(4),))), Tree(5)),
-    everything(),
-    everything(maybe_int=1, maybe_bool=False, maybe_text="t", maybe_numbers=(1.0,), refund=Cash(), maybe_lines=()),
-]
-
-
-def read_everything(compiled: Any, data: bytes) -> None:
-    """All that a user may do with an accepted event."""
-    view = compiled.view(data + bytes(-len(data) % 8))
-    out = owned(view)
-    assert out == view
-    hash(view)
-    repr(view)
-    to_json(view)
-    compiled.digest(view)
-    compiled.verify(compiled.pack(view))
-
-
-def accepted(compiled: Any, data: bytes) -> bool:
-    try:
-        compiled.verify(data)
-    except MalformedEvent:
-        return False
-    read_everything(compiled, data)
-    return True
-
-
-def mutation(data: bytes, chance: random.Random) -> bytes:
-    out = bytearray(data)
-    for _ in range(chance.randint(1, 3)):
-        at = chance.randrange(len(out))
-        match chance.randrange(3):
-            case 0:
-                out[at] ^= 1 << chance.randrange(8)
-            case 1:
-                out[at] = chance.choice((0, 1, 4, 127, 128, 255))
-            case 2:
-                word = chance.choice((0, 1, 4, 8, 2**31, 2**32 - 1, len(data), at))
-                struct.pack_into("<I", out, at & ~3, word)
-    return bytes(out[: chance.randrange(len(out) + 1)] if chance.randrange(5) == 0 else out)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: type(s).__name__)
@@ -68,6 +25,39 @@ def test_mutated_bytes_are_refused_or_readable(sample: Any) -> None:
     for _ in range(600):
         survivors += accepted(compiled, mutation(data, chance))
     assert survivors < 600
+
+
+HOLES = {
+    "strings of anything": ("characters", lambda *_: None),
+    "tables of anything": ("table_inside", lambda *_: (1, 1, 0)),
+    "what reaches outside": ("need", lambda *_: None),
+    "unions of unknown members": ("union", lambda *_: (0, 0, 0)),
+    "vectors of unions that do not fit": ("union_items", lambda *_: (0, 0, 0)),
+    "vectors of anything": ("vector", lambda *_: (0, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("hole", HOLES)
+def test_a_planted_hole_is_found(hole: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: a verifier without one of its checks lets something pass that cannot be read."""
+    name, instead = HOLES[hole]
+    monkeypatch.setattr(verify._Verifier, name, instead)
+    chance = random.Random(4711)
+    targets = [(event_type(type(one)), event_type(type(one)).pack(one)) for one in (everything(), ledger())]
+    tries = (chance.choice(targets) for _ in range(3000))
+    assert any(fuzz.finding(compiled, mutation(data, chance)) is not None for compiled, data in tries)
+
+
+def test_a_long_run_reports_what_it_did(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make fuzz` counts its buffers and ends with 0; with a hole it ends with 1 and shows the bytes. The seed is printed."""
+    assert fuzz.main(["--minutes", "0.005", "--seed", "7"]) == 0
+    told = capsys.readouterr().out
+    assert "seed 7\n" in told
+    assert "accepted and read completely" in told
+    name, instead = HOLES["what reaches outside"]
+    monkeypatch.setattr(verify._Verifier, name, instead)
+    assert fuzz.main(["--minutes", "1", "--seed", "7"]) == 1
+    assert '{"format":1' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: type(s).__name__)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from codec_models import Everything, OrderPlaced, Tree, events_of, everything
+from codec_models import Everything, Ledger, OrderPlaced, Tree, events_of, everything
+from fuzz import SAMPLES, mutation, shapes
 from hypothesis import HealthCheck, given, settings
 
 import varve
 from varve.codec import event_type
+from varve.errors import MalformedEvent
 from varve.schema import to_fbs
 
 ROOT = Path(__file__).parents[2]
@@ -105,3 +109,78 @@ def test_the_official_verifier_accepts_what_is_written(tmp_path: Path) -> None:
     run(tmp_path, "./verify", *written)
     with pytest.raises(AssertionError, match="Ebroken"):
         run(tmp_path, "./verify", "Ebroken.bin")
+
+
+JUDGE = """
+#include <fstream>
+#include <iterator>
+#include <vector>
+int main(int, char **argv) {
+  std::ifstream file(argv[1], std::ios::binary);
+  std::vector<char> all((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  for (size_t at = 0; at < all.size();) {
+    uint32_t shape, size;
+    memcpy(&shape, &all[at], 4);
+    memcpy(&size, &all[at + 4], 4);
+    // A buffer of its own for each, so that reading beyond it is caught where a sanitizer is compiled in.
+    std::vector<uint64_t> aligned(size / 8 + 1);
+    if (size) memcpy(aligned.data(), &all[at + 8], size);
+    at += 8 + size;
+    flatbuffers::Verifier verifier(reinterpret_cast<const uint8_t *>(aligned.data()), size);
+    bool fine = false;
+    switch (shape) { CASES }
+    putchar(fine ? '1' : '0');
+  }
+}
+"""
+
+
+def judge(folder: Path, classes: list[Any]) -> Path:
+    """A program that says of each buffer of a file whether the official verifier takes it."""
+    cases, includes = [], []
+    for number, cls in enumerate(classes):
+        name = event_type(cls).name
+        (folder / f"s{number}.fbs").write_text(f"namespace s{number};\n{to_fbs(cls)}")
+        includes.append(f'#include "s{number}_generated.h"')
+        cases.append(f"case {number}: fine = s{number}::Verify{name}Buffer(verifier); break;")
+    run(folder, "flatc", "--cpp", *(f"s{number}.fbs" for number in range(len(classes))))
+    (folder / "judge.cpp").write_text("\n".join(includes) + JUDGE.replace("CASES", "\n".join(cases)))
+    run(folder, "g++", "-std=c++17", "-O0", "-I.", "judge.cpp", "-o", "judge")
+    return folder / "judge"
+
+
+def ours(cls: Any, data: bytes) -> bool:
+    try:
+        event_type(cls).verify(data)
+    except MalformedEvent:
+        return False
+    return True
+
+
+def test_what_the_official_verifier_refuses_is_refused(tmp_path: Path) -> None:
+    """Mutated buffers of the samples and of random schemas: whatever Varve takes, C++ takes too. Varve is stricter: UTF-8,
+    members of unions, alignment of vectors' items, fields inside of their table."""
+    if lack := missing("flatbuffers/flatbuffers.h"):
+        pytest.skip(f"needs {lack}")
+    chance = random.Random(4711)
+    targets = [(c.cls, data) for c, data in shapes(11, chance)]
+    targets = targets[: 2 * len(SAMPLES)] + targets[2 * len(SAMPLES) :: 5]
+    classes = list(dict.fromkeys(cls for cls, _ in targets))
+    assert Ledger in classes
+    broken = [(cls, mutation(data, chance)) for cls, data in (chance.choice(targets) for _ in range(12_000))]
+    broken += [(cls, data) for cls, data in targets]
+    with (tmp_path / "buffers").open("wb") as file:
+        for cls, data in broken:
+            file.write(struct.pack("<II", classes.index(cls), len(data)) + data)
+    program = judge(tmp_path, classes)
+    theirs = run(tmp_path, str(program), "buffers")
+    assert len(theirs) == len(broken)
+    verdicts = [(ours(cls, data), their == "1") for (cls, data), their in zip(broken, theirs, strict=True)]
+    wrong = [
+        (cls.__name__, data.hex())
+        for (cls, data), (mine, their) in zip(broken, verdicts, strict=True)
+        if mine and not their
+    ]
+    assert wrong == []
+    for verdict in ((True, True), (False, False), (False, True)):
+        assert verdicts.count(verdict) > 100, "the mutations reach every kind of verdict"

@@ -124,6 +124,27 @@ def test_ids_order_the_fields(tmp_path: Path) -> None:
     """Fields stand in any order in the text; a union takes two ids and is given the higher."""
     text = "table A { c:int (id: 3); u:U (id: 2); a:string (id: 0); } union U { A } "
     assert [f.name for f in dataclasses.fields(loaded(tmp_path, text).A)] == ["a", "u", "c"]
+    text = text.replace("u:U", "u:[U]")
+    assert [f.name for f in dataclasses.fields(loaded(tmp_path, text).A)] == ["a", "u", "c"]
+
+
+def test_a_vector_of_a_union_holds_events_of_several_classes(tmp_path: Path) -> None:
+    """Optional unless required, of a union declared before or after, in whatever namespace, under an alias."""
+    m = loaded(
+        tmp_path,
+        """namespace a; table A { n:ubyte; } namespace b; table T { us:[a.U]; more:[a.U] (required); one:a.U; none:[a.U] = []; }
+        namespace a; union U { A, Other: b.T }""",
+    )
+    kinds = {f.name: (str(f.kind), f.optional) for f in m["b.T"].__varve__.fields}
+    assert kinds["us"] == ("list[a.A | b.T]", True)
+    assert kinds["more"] == ("list[a.A | b.T]", False)
+    one = m.T(more=[m.A(1), m.T(more=[])])
+    compiled = event_type(m.T)
+    data = compiled.pack(one)
+    compiled.verify(data)
+    assert compiled.view(data) == one
+    assert compiled.view(data).none == ()
+    assert pickle.loads(pickle.dumps(compiled.view(data))) == one
 
 
 def test_python_types_beyond_fbs(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codec_models import Cash, Everything, Line, Numbers, OrderPlaced, Tree, events_of
+from codec_models import Cash, Everything, Ledger, Line, Numbers, OrderPlaced, Tree, events_of
 from generated import event_classes
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -22,7 +22,7 @@ import varve
 from varve.codec import event_type
 from varve.schema import load, to_fbs, to_python
 
-CLASSES = [OrderPlaced, Cash, Line, Numbers, Tree, Everything]
+CLASSES = [OrderPlaced, Cash, Line, Numbers, Tree, Everything, Ledger]
 many = settings(
     deadline=None,
     max_examples=60,

@@ -6,6 +6,7 @@ broken on purpose is listed in ``test_the_machine_notices_a_broken_store``, whic
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -181,6 +182,37 @@ class StoreMachine(RuleBasedStateMachine):
         span = self.streams[name].append_many(items, metadata=metadata)
         wanted = self.model.append([(name, i, event, metadata) for i, event in items], self.clock.now_ns)
         assert list(span) == wanted
+
+    @rule(
+        calls=st.lists(
+            st.tuples(SOME_NAME, SOME_ID, st.sampled_from([1, 1, 1, 3]), st.sampled_from([0, 0, 0, 1])),
+            min_size=2,
+            max_size=12,
+        )
+    )
+    def awaited_together(self, calls: list[tuple[str, Any, int, int]]) -> None:
+        """Appends of many tasks share write transactions; some expect what is not so. All in the order of their calls."""
+        awaits: list[Any] = []
+        wanted: list[Any] = []
+        for name, stream_id, count, off in calls:
+            events = self.events(count, 30)
+            stream, length = self.streams[name], len(self.model.stream(name, stream_id))
+            if count == 1:
+                awaits.append(stream.append_async(stream_id, events[0], expected=length + off))
+            else:
+                awaits.append(stream.append_batch_async(stream_id, events, expected=length + off))
+            items = [(name, stream_id, event, None) for event in events]
+            wanted.append(length if off else self.model.append(items, self.clock.now_ns))
+
+        async def gather() -> list[Any]:
+            return await asyncio.gather(*awaits, return_exceptions=True)
+
+        for found, right in zip(asyncio.run(gather()), wanted, strict=True):
+            if isinstance(right, int):
+                assert isinstance(found, varve.WrongExpectedVersion)
+                assert found.actual == right
+            else:
+                assert ([found] if isinstance(found, varve.Position) else list(found)) == right
 
     @rule(data=st.data(), calls=st.lists(st.tuples(SOME_NAME, SOME_ID, st.integers(0, 12)), min_size=1, max_size=5))
     def transaction(self, data: st.DataObject, calls: list[tuple[str, Any, int]]) -> None:

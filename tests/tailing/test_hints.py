@@ -73,6 +73,7 @@ def test_a_watcher_that_comes_later_is_found(tmp_path: Path, monkeypatch: pytest
     sender.send()
     watchers = []
     changed_ns = time.time_ns()
+    monkeypatch.setattr(hints, "_now_ns", lambda: changed_ns)
     for _ in range(5):
         watchers.append(bound(tmp_path, monkeypatch))
         os.utime(tmp_path / "watch", ns=(changed_ns, changed_ns))

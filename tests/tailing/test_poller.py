@@ -67,10 +67,17 @@ def test_who_begins_to_wait_while_it_ends_is_seen(tmp_path: Path) -> None:
         looks += 1
         return looks
 
-    poller = Poller(str(tmp_path), look, lambda: next(answers, 0))
+    gone: list[bool] = []
+
+    def waiting() -> int:
+        gone.append(poller._thread is None)
+        return next(answers, 0)
+
+    poller = Poller(str(tmp_path), look, waiting)
     poller.start()
     join(poller)
     assert looks == 2
+    assert gone == [False, True, False, True]  # gone before the last look: who comes then starts another
 
 
 def test_an_end_stops_it_for_good(tmp_path: Path) -> None:

@@ -408,6 +408,27 @@ def test_it_lets_others_run_when_its_time_is_up(
     asyncio.run(main())
 
 
+def test_commits_that_never_match_do_not_keep_the_loop_busy(
+    db: varve.Varve, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer who is always ahead: the tail looks again and again, and others run in between."""
+    orders.append(1, Placed(0))
+    monkeypatch.setattr(limits, "TAIL_TURN_S_MAX", 0.0)
+    hub_of(db._engine).watermark.rise(10**9)
+
+    async def main() -> None:
+        tail = db.tail(types=["Nothing"])
+        for events in (tail, tail.batches()):
+            task = asyncio.ensure_future(anext(events))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not task.done()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+
+
 def test_what_a_stream_does_not_declare_comes_as_an_error_behind_what_it_does(db: varve.Varve, orders: Orders) -> None:
     """Events before it are given first, and asking again says the same."""
     orders.append_batch(1, [Placed(0), Placed(1), Shipped(2), Placed(3)])
@@ -443,8 +464,10 @@ def test_a_class_that_is_bound_meanwhile_is_used(varve_path: Path) -> None:
         asyncio.run(main())
 
 
-def test_a_thousand_tails_read_one_copy_of_the_newest_block(db: varve.Varve, orders: Orders) -> None:
-    """One of those that wake for a commit takes a snapshot, the others none."""
+def test_a_thousand_tails_read_one_copy_of_the_newest_block(
+    db: varve.Varve, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of those that wake for a commit reads the store, the others do not."""
     orders.append(1, Placed(0))
 
     async def main() -> None:
@@ -453,19 +476,14 @@ def test_a_thousand_tails_read_one_copy_of_the_newest_block(db: varve.Varve, ord
             await anext(tail)
         tasks = [asyncio.create_task(take(tail, 1)) for tail in tails]
         await asyncio.sleep(0)
-        snapshots = 0
-        original = db._engine.snapshot
-
-        def counted(limit: int | None = None) -> Any:
-            nonlocal snapshots
-            snapshots += 1
-            return original(limit)
-
-        db._engine.snapshot = counted  # type: ignore[method-assign]
+        reads = []
+        for name in ("snapshot", "block_after"):
+            original = getattr(db._engine, name)
+            monkeypatch.setattr(db._engine, name, lambda *args, read=original: reads.append(read) or read(*args))
         orders.append(1, Placed(1))
         taken = await asyncio.gather(*tasks)
         assert all(sequences(one) == [1] for one in taken)
-        assert snapshots == 1
+        assert len(reads) == 1
 
     asyncio.run(main())
 

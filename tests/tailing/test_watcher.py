@@ -228,6 +228,76 @@ def test_the_child_of_a_fork_is_refused(db: varve.Varve, orders: Orders) -> None
     asyncio.run(main())
 
 
+def test_no_wait_of_an_inherited_handle_hangs(db: varve.Varve, orders: Orders) -> None:
+    """Neither of a tail that is up to date, nor of a thread's."""
+    orders.append(1, Placed(0))
+    tail, follow = db.tail(), db.follow()
+
+    async def step() -> None:
+        await anext(tail)
+
+    asyncio.run(step())
+    next(follow)
+    assert in_a_child(lambda: asyncio.run(step())) is varve.ForkedStore
+    assert in_a_child(lambda: next(follow)) is varve.ForkedStore
+
+
+def test_a_store_that_could_not_be_closed_is_watched_on(varve_path: Path) -> None:
+    """``ViewsStillAlive``: who waits goes on waiting, with a poller."""
+    with varve.open(varve_path) as db:
+        orders = db.stream("orders", Placed | Shipped)
+        orders.append(1, Placed(0))
+        view = orders.reader().get_bytes(1, 0)
+
+        async def main() -> None:
+            task = asyncio.create_task(db.watcher().wait_for_global_seq(1))
+            await asyncio.sleep(0)
+            with pytest.raises(varve.ViewsStillAlive):
+                db.close()
+            poller = hub_of(db._engine)._poller
+            assert poller._thread is not None
+            assert poller._thread.is_alive()
+            orders.append(1, Placed(1))
+            assert await task == 2
+
+        asyncio.run(main())
+        del view
+
+
+def test_a_sequence_that_no_log_reaches_is_waited_for_all_the_same(varve_path: Path) -> None:
+    """Until the store closes."""
+
+    async def main() -> None:
+        with varve.open(varve_path) as db:
+            orders = db.stream("orders", Placed | Shipped)
+            orders.append(1, Placed(0))
+            starts = (db.tail(10**100), orders.tail(10**100), orders.tail(10**100, stream_id=1))
+            tasks = [asyncio.ensure_future(anext(tail)) for tail in starts]
+            tasks.append(asyncio.ensure_future(db.watcher().wait_for_global_seq(10**100)))
+            await asyncio.sleep(0)
+            orders.append(1, Placed(1))
+            await asyncio.sleep(0)
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(ended, varve.StoreClosed)
+
+    asyncio.run(main())
+
+
+def test_closing_leaves_nobody_inside(varve_path: Path) -> None:
+    """However busy the poller was: the store can be opened in another mode at once."""
+    for turn in range(20):
+        with varve.open(varve_path, durability="full" if turn % 2 else "relaxed") as db:
+            asyncio.run(_begin_to_wait(db))
+
+
+async def _begin_to_wait(db: varve.Varve) -> None:
+    task = asyncio.create_task(db.watcher().wait_for_global_seq(10**6))
+    await asyncio.sleep(0)
+    assert hub_of(db._engine)._poller._thread is not None
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 def test_a_forgotten_watcher_does_not_keep_the_interpreter(tmp_path: Path) -> None:
     """Nor the store's end: what was waited for never came, nothing was closed, and the process ends at once and cleanly."""
     script = textwrap.dedent(f"""

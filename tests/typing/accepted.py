@@ -78,6 +78,19 @@ def appends_give_positions(db: varve.Varve) -> None:
     orders.append(1, event, expected=varve.ANY)
 
 
+async def awaited_appends_give_the_same(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    event = OrderPlaced(1, "Laptop", 1, 99900)
+    assert_type(await orders.append_async(1, event, expected=2, metadata={"user": "ann"}), varve.Position)
+    assert_type(await orders.append_batch_async("two", [event], idempotency_key="batch-1"), varve.Span)
+    assert_type(await orders.append_many_async([(1, event), (UUID(int=3), event)]), varve.Span)
+    async with db.transaction(idempotency_key="both") as tx:
+        assert_type(tx, varve.Transaction)
+        tx.append(orders, 1, event)
+    assert_type(tx.positions, list[varve.Position | varve.Span])
+    await db.transaction().commit_async()
+
+
 def readers_give_the_declared_events(db: varve.Varve) -> None:
     reader = db.stream("orders", OrderPlaced).reader()
     assert_type(reader, varve.StreamReader[OrderPlaced])
@@ -173,9 +186,50 @@ def threads_follow(db: varve.Varve) -> None:
     assert_type(db.watcher().next_global_sequence, int)
 
 
+@varve.event(name="OrderPlaced.v2")
+class OrderPlacedV2:
+    order_id: str
+
+
+@varve.upcast(OrderPlaced, OrderPlacedV2)
+def in_text(old: OrderPlaced) -> OrderPlacedV2:
+    return OrderPlacedV2(str(old.order_id))
+
+
+def upcasts_stay_functions() -> None:
+    assert_type(in_text(OrderPlaced(1, "Laptop", 1, 99900)), OrderPlacedV2)
+    varve.upcast(OrderShipped, OrderPlacedV2)(lambda old: OrderPlacedV2(str(old.order_id)))
+
+
+def unknown_events_come_where_asked_for(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    assert_type(orders.reader(unknown="error"), varve.StreamReader[OrderPlaced])
+    reader = orders.reader(unknown="event")
+    assert_type(reader, varve.StreamReader[OrderPlaced | varve.UnknownEvent])
+    assert_type(reader.get(1, 0), OrderPlaced | varve.UnknownEvent | None)
+    for recorded in reader.iter_stream(1):
+        match recorded.event:
+            case OrderPlaced() as placed:
+                assert_type(placed, OrderPlaced)
+            case varve.UnknownEvent(name, data) as unknown:
+                assert_type(unknown.type_name, str)
+                assert_type(name, str)
+                assert_type(data, memoryview)
+                assert_type(varve.owned(unknown), varve.UnknownEvent)
+    with db.snapshot() as snap:
+        assert_type(snap.reader(orders), varve.StreamReader[OrderPlaced])
+        assert_type(snap.reader(orders, unknown="event"), varve.StreamReader[OrderPlaced | varve.UnknownEvent])
+        assert_type(snap.global_reader(unknown="event"), varve.GlobalReader)
+    db.write(lambda tx: tx.reader(orders, unknown="event").get(1, 0))
+    assert_type(db.global_reader(unknown="decode"), varve.GlobalReader)
+    assert_type(varve.schema.incompatibilities(OrderPlaced, OrderPlacedV2), list[str])
+
+
 def opening_is_a_context() -> None:
     with varve.open("./data") as db:
         assert_type(db, varve.Varve)
+    with varve.open("./data", linger_s=0.001) as patient:
+        assert_type(patient, varve.Varve)
     with varve.open("./data", readonly=True) as reader:
         assert_type(reader, varve.Varve)
 

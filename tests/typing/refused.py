@@ -5,7 +5,7 @@ needed, so a line that would be accepted fails ``test_typing.py``. Never execute
 """
 
 import varve
-from accepted import NotAnEvent, OrderPlaced, OrderShipped
+from accepted import NotAnEvent, OrderPlaced, OrderPlacedV2, OrderShipped
 
 PLACED = OrderPlaced(1, "Laptop", 1, 99900)
 SHIPPED = OrderShipped(1, [0.5])
@@ -36,6 +36,15 @@ def transactions_take_the_events_of_the_stream(db: varve.Varve) -> None:
         tx.append_batch(orders, 1, [SHIPPED])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
 
 
+async def awaited_appends_are_checked_alike(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    await orders.append_async(1, SHIPPED)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await orders.append_batch_async(1, [SHIPPED])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    await orders.append_many_async([(1, SHIPPED)])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    async with db.transaction() as tx:
+        tx.append(orders, 1, SHIPPED)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+
+
 def unions_take_their_members_only(db: varve.Varve) -> None:
     either = db.stream("orders", OrderPlaced | OrderShipped)
     either.append(1, NotAnEvent())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -61,4 +70,27 @@ def a_start_is_a_sequence_an_instant_or_the_end(db: varve.Varve) -> None:
     db.consumer("billing", commit="batch")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     db.tail("end")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     db.follow(start=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    db.stream("orders", OrderPlaced).tail(stream_id=None, start=varve.ANY)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    db.stream("orders", OrderPlaced).tail(stream_id=None, start=varve.ANY)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+
+
+@varve.upcast(OrderPlaced, OrderPlacedV2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+def gives_the_old_one(old: OrderPlaced) -> OrderPlaced:
+    return old
+
+
+@varve.upcast(OrderPlaced, OrderPlacedV2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+def takes_another(old: OrderShipped) -> OrderPlacedV2:
+    return OrderPlacedV2(str(old.order_id))
+
+
+def unknown_is_one_of_a_few_words(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    orders.reader(unknown="skip")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    orders.reader(unknown="decode")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    db.global_reader(unknown="skip")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def unknown_events_are_not_the_declared_ones(db: varve.Varve) -> None:
+    orders = db.stream("orders", OrderPlaced)
+    for recorded in orders.reader(unknown="event").iter_all():
+        orders.append(1, recorded.event)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

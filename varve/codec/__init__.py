@@ -25,7 +25,7 @@
 from varve.codec.declare import event, struct
 from varve.codec.dynamic import event_type_from_schema
 from varve.codec.event_type import EventType, event_type
-from varve.codec.evolve import incompatibilities
+from varve.codec.evolve import incompatibilities, misfits
 from varve.codec.json import from_json, to_dict, to_json
 from varve.codec.values import owned
 
@@ -36,6 +36,7 @@ __all__ = [
     "event_type_from_schema",
     "from_json",
     "incompatibilities",
+    "misfits",
     "owned",
     "struct",
     "to_dict",

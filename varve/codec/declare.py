@@ -79,6 +79,9 @@ EMPTY_VECTORS: Final[tuple[Any, ...]] = (list, tuple)
 
 MARK: Final = "__varve__"
 
+UNION_MEMBERS_MAX: Final = 255
+"""A union's member number is one byte, and 0 is no member."""
+
 
 class Declaration:
     """What a decorated class declares. ``resolve`` turns its annotations into fields, once."""
@@ -216,7 +219,7 @@ class Declaration:
     def kind_or_optional(self, hint: Any, where: str) -> tuple[Kind, bool]:
         """The kind of a field's annotation, and whether None is allowed."""
         hint = unwrapped(hint)
-        if typing.get_origin(hint) not in {typing.Union, types.UnionType}:
+        if not is_union(hint):
             return self.kind(hint, where), False
         members = [unwrapped(arg) for arg in typing.get_args(hint) if arg is not type(None)]
         optional = len(members) < len(typing.get_args(hint))
@@ -224,13 +227,19 @@ class Declaration:
             raise SchemaError(f"{where}: a struct holds numbers and structs only, all of them always; use @varve.event")
         if len(members) == 1:
             return self.kind(members[0], where), optional
+        return self.union(members, where), optional
+
+    def union(self, members: list[Any], where: str) -> Kind:
+        """The kind of a union of these types; SchemaError unless all are event classes."""
         kinds = [self.kind(member, where) for member in members]
         if any(kind.tag != "table" for kind in kinds):
             raise SchemaError(
                 f"{where}: a union of {' | '.join(map(str, kinds))} cannot be stored; a union may hold event classes only: "
                 "wrap the others in one each, or use one field per type, each T | None"
             )
-        return Kind("union", names=tuple(kind.name for kind in kinds)), optional
+        if len(kinds) > UNION_MEMBERS_MAX:
+            raise SchemaError(f"{where}: a union has at most {UNION_MEMBERS_MAX} members, not {len(kinds)}")
+        return Kind("union", names=tuple(kind.name for kind in kinds))
 
     def kind(self, hint: Any, where: str, inside_vector: bool = False) -> Kind:
         """The kind of one type without None; SchemaError names ``where`` and what to use instead."""
@@ -245,6 +254,8 @@ class Declaration:
             found = self.vector(hint, where, inside_vector)
         elif isinstance(hint, type) and typing.get_origin(hint) is None:
             found = self.named(hint, where)
+        elif inside_vector and is_union(hint) and type(None) not in typing.get_args(hint):
+            found = self.union([unwrapped(arg) for arg in typing.get_args(hint)], where)
         else:
             raise SchemaError(f"{where}: {spelled(hint)} cannot be stored; {self.instead(hint, inside_vector)}")
         if self.what == "struct" and not found.inline:
@@ -256,8 +267,8 @@ class Declaration:
     def instead(self, hint: Any, inside_vector: bool) -> str:
         """Advice for a type that cannot be stored."""
         origin = typing.get_origin(hint)
-        if origin in {typing.Union, types.UnionType} and inside_vector:
-            return "items of a vector are all of one type and never None: use a nested event class with such a field"
+        if is_union(hint) and inside_vector:
+            return "items of a vector are never None: leave them out, or use a nested event class with such a field"
         if origin is typing.Literal:
             return "use an IntEnum, or str"
         if isinstance(hint, TypeVar):
@@ -342,6 +353,10 @@ class Declaration:
         key, align = bool(f.metadata.get("key", False)), int(f.metadata.get("force_align", 0))
         if key and (optional or kind.tag not in {*SCALARS, "enum", "datetime", "str"}):
             raise SchemaError(f"{self.name}.{f.name}: a key is a number or a str that is always there, not {kind}")
+        if key and kind.tag == "str" and f.default is not dataclasses.MISSING:
+            raise SchemaError(
+                f"{self.name}.{f.name}: a key that is a str has no default: other languages need it always"
+            )
         inline_items = kind.tag == "vector" and kind.item is not None and kind.item.inline
         if align and (align not in ALIGNMENTS or not (inline_items or kind.tag == "bytes")):
             raise SchemaError(f"{self.name}.{f.name}: force_align is 1, 2, 4 or 8, for bytes and vectors of numbers")
@@ -387,6 +402,10 @@ def unwrapped(hint: Any) -> Any:
         else:
             break
     return hint
+
+
+def is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in {typing.Union, types.UnionType}
 
 
 def spelled(hint: Any) -> str:
@@ -511,6 +530,12 @@ def check_class(cls: Any, what: str) -> None:
     if issubclass(cls, (Enum, BaseException, tuple, dict, list, str, int)):
         raise SchemaError(f"{cls.__name__}: an event class derives from no built-in type")
     for base in cls.__mro__[1:-1]:
+        if MARK in base.__dict__:
+            # An instance of the one would be taken for the other, in unions above all.
+            raise SchemaError(
+                f"{cls.__name__}: base class {base.__name__} is an event class; event classes do not inherit from one "
+                "another: they do not inherit fields either. Share methods by a mixin"
+            )
         if inspect.get_annotations(base) and not base.__module__.startswith(("typing", "abc", "collections")):
             raise SchemaError(
                 f"{cls.__name__}: base class {base.__name__} has annotations; event classes do not inherit fields: declare "

@@ -6,7 +6,7 @@ import dataclasses
 import threading
 from collections import OrderedDict
 from enum import IntEnum, IntFlag
-from typing import Annotated, Any, Final, Optional, Union
+from typing import Annotated, Any, Final, Optional
 
 from varve import types as field_types
 from varve.codec.declare import ENUM_MARK, PLAIN, Declaration, EnumMark, declare
@@ -154,9 +154,13 @@ class Maker:
         if doc := self.doc(name):
             namespace["__doc__"] = doc
         for f in definition.fields:
-            hint = self.hint(f.kind)
-            # The hint may be a forward reference, which ``|`` does not take.
-            namespace["__annotations__"][f.name] = Optional[hint] if f.optional else hint  # noqa: UP045
+            if f.kind.paired:
+                annotation: Any = self.union_hint(f.kind) + (" | None" if f.optional else "")
+            else:
+                hint = self.hint(f.kind)
+                # The hint may be a forward reference, which ``|`` does not take.
+                annotation = Optional[hint] if f.optional else hint  # noqa: UP045
+            namespace["__annotations__"][f.name] = annotation
             namespace[f.name] = self.field(f, definition)
         # The scope is shared and grows: names of types that are still to be made resolve later.
         return declare(type(python_name, (), namespace), definition.what, name, self.scope, definition.align)
@@ -183,6 +187,13 @@ class Maker:
         marks = {"deprecated": f.deprecated, "key": f.key, "force_align": f.align}
         return {name: value for name, value in marks.items() if value}
 
+    def union_hint(self, kind: Kind) -> str:
+        """The annotation of a union, or of a vector of unions, as text: ``typing`` keeps what it made of a union and gives it
+        again for one of the same members in another order, but the order is what the members' numbers are."""
+        if kind.item is not None:
+            return f"tuple[{self.union_hint(kind.item)}, ...]"
+        return " | ".join(self.label(name) for name in kind.names)
+
     def hint(self, kind: Kind) -> Any:
         """The annotation of a field, without its None."""
         if kind.tag == "vector":
@@ -192,8 +203,6 @@ class Maker:
             assert kind.item is not None
             items: Any = tuple[self.hint(kind.item), ...]  # type: ignore[misc]
             return Annotated[items, field_types.Length(kind.length)]
-        if kind.tag == "union":
-            return Union[tuple(self.label(name) for name in kind.names)]  # noqa: UP007
         return self.label(kind.name) if kind.name else HINTS[kind.tag]
 
 

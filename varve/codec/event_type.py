@@ -31,12 +31,14 @@ class EventType:
     """The compiled descriptor of an event class. Made once per class by ``event_type``."""
 
     __slots__ = (
+        "bodies",
         "body",
         "cls",
         "declaration",
         "fingerprint",
         "name",
         "nested",
+        "nested_vector",
         "pack",
         "pack_all",
         "plan",
@@ -56,8 +58,12 @@ class EventType:
     """16 bytes that tell schemas apart."""
     body: Callable[[Any, int], bytes]
     """An event as a table inside something else, at a nesting depth; raises ``runtime.Reject`` for what does not fit."""
+    bodies: Callable[[Any, int], bytes] | None
+    """A vector of such tables; None where ``runtime.table_vector`` makes it of ``body``."""
     nested: Callable[[Any, int], Any]
     """A view of the table to which the uoffset at a position of a buffer points."""
+    nested_vector: Callable[[Any, int], tuple[Any, ...]]
+    """Views of the tables in the vector to which the uoffset at a position of a buffer points."""
     pack: Callable[[Any], bytes]
     """An event (an instance of ``cls`` or a view) as FlatBuffer bytes, a multiple of 8; the first byte belongs at a multiple of
     8. Raises EventEncodingError."""
@@ -156,6 +162,14 @@ class Build:
         found: EventType = self.declaration.declaration_of(name).compiled
         return found
 
+    def build_of(self, name: str) -> Build:
+        """The same for another table of the schema."""
+        return Build(self.compiled_table(name))
+
+    def is_wide(self) -> bool:
+        """Whether this table, or any that it can hold, has 8-byte values."""
+        return is_wide(self.declaration)
+
     def wide(self, kind: Kind) -> bool:
         """Whether what a field points to holds 8-byte values."""
         if kind.tag == "vector":
@@ -170,6 +184,8 @@ class Build:
             return bound[name]
         if what == "read_enum":
             return view.reader(Kind("enum", name=name), self)
+        if what == "enum_members":
+            return bound[name]._value2member_map_
         if what in {"pack_struct", "read_struct"}:
             compiled = self.compiled_struct(name)
             return compiled.pack if what == "pack_struct" else compiled.read
@@ -178,6 +194,12 @@ class Build:
             return pack.vector_packer(item, self)
         if what == "read_vector":
             return view.reader(Kind("vector", item=item), self)
+        if what in {"members", "read_members"}:
+            assert item is not None
+            tables = [self.compiled_table(member) for member in item.names]
+            if what == "read_members":
+                return tuple(table.nested for table in tables)
+            return {t.cls: (tag, t.body, t.plan.table_at - 4) for tag, t in enumerate(tables, 1)}
         table = self.compiled_table(name)
         return table.plan.table_at - 4 if what == "table_at" else getattr(table, what)
 
@@ -265,8 +287,9 @@ def write_code(build: Build) -> tuple[Build, dict[str, Any]]:
     namespace["pack_slow"] = slow_packer(build, namespace)
     run_source(source, build.declaration.name, namespace)
     compiled.source = source
-    compiled.body, compiled.nested = namespace["body"], namespace["nested"]
-    compiled.view_class, _ = view.make_view_classes(build, namespace)
+    compiled.body, compiled.bodies, compiled.nested = namespace["body"], namespace.get("bodies"), namespace["nested"]
+    compiled.nested_vector = namespace["nested_vector"]
+    compiled.view_class = view.make_view_classes(build, namespace)
     return build, namespace
 
 
@@ -309,12 +332,18 @@ def compile_struct(declared: Declaration) -> StructType:
         return out
 
 
+def open_class(cls: type) -> type:
+    """A struct's class without what freezes it: an instance is filled as one of these, and becomes one of the other before
+    anybody sees it. Both methods are replaced, since one slot of the interpreter serves both."""
+    thawed = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__, "__init__": object.__init__}
+    return type(cls.__name__, (cls,), thawed | {"__slots__": ()})
+
+
 def struct_code(declared: Declaration, plan: StructPlan) -> tuple[str, dict[str, Any]]:
     layout = Struct(plan.format)
     namespace: dict[str, Any] = {
         "CLS": declared.cls,
-        "NEW": object.__new__,
-        "PUT": object.__setattr__,
+        "OPEN": runtime.maker(open_class(declared.cls)),
         "PACK": layout.pack,
         "UNPACK": layout.unpack_from,
         "Reject": runtime.Reject,
@@ -330,12 +359,12 @@ def struct_code(declared: Declaration, plan: StructPlan) -> tuple[str, dict[str,
         src.put(f"    if not ({' and '.join(checks)}):", "        raise Reject")
     args = [build.packed(f.kind, f"v{i}") for i, f in enumerate(declared.fields)]
     src.put(f"    return PACK({', '.join(args)})", "", "")
-    src.put("def read_struct(b, p):", "    e = NEW(CLS)")
+    src.put("def read_struct(b, p):", "    e = OPEN()")
     names = ", ".join(f"v{i}" for i in range(len(declared.fields)))
     src.put(f"    {names}{',' if len(declared.fields) == 1 else ''} = UNPACK(b, p)")
     for i, (f, offset) in enumerate(zip(declared.fields, plan.offsets, strict=True)):
-        src.put(f"    PUT(e, {f.name!r}, {build.read(f.kind, f'v{i}', offset)})")
-    src.put("    return e")
+        src.put(f"    e.{f.name} = {build.read(f.kind, f'v{i}', offset)}")
+    src.put("    e.__class__ = CLS", "    return e")
     return src.text(), namespace
 
 

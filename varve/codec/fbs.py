@@ -188,6 +188,8 @@ class _Writer:
         for f in definition.fields:
             tag = {"bytes": "vector", "decimal": "str"}.get(f.kind.tag, f.kind.tag)
             out.update(f.name + suffix for suffix in CLASHES.get(tag, ()))
+            if f.kind.paired:
+                out.update(f.name + suffix for suffix in CLASHES["union"])
         return out
 
     def field(self, owner: TypeDef, f: FieldDef, name: str) -> str:

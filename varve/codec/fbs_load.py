@@ -286,10 +286,6 @@ class _Resolver:
             return Kind("array", item=item, length=wanted.length)
         if not wanted.vector:
             return item
-        if item.tag == "union":
-            raise fbs_error(
-                wanted.at, f"a vector of a union ({wanted.name}) is not supported; use a table that holds the union"
-            )
         return Kind("bytes") if item.tag == "u8" else Kind("vector", item=item)
 
     def one(self, wanted: TypeName, namespace: str) -> Kind:
@@ -397,9 +393,9 @@ class _Resolver:
         order = sorted(range(len(fields)), key=lambda index: ids[index] or 0)
         following = 0
         for index in order:
-            following += fields[index].kind.tag == "union"
+            following += fields[index].kind.paired
             if ids[index] != following:
-                hint = " (a union takes two ids and is given the higher)" if fields[index].kind.tag == "union" else ""
+                hint = " (a union takes two ids and is given the higher)" if fields[index].kind.paired else ""
                 raise fbs_error(
                     declaration.fields[index].at, f"ids count from 0 without gaps: {following} should stand here{hint}"
                 )
@@ -446,6 +442,8 @@ class _Resolver:
         if not number and default is NO_DEFAULT:
             # Nobody can write a deprecated field any more, required or not.
             optional = deprecated or not (required or key)
+        if key and kind.tag == "str" and default is not NO_DEFAULT:
+            raise fbs_error(f.attributes["key"][1], "a key that is a string has no default: it is always there")
         if optional and key:
             raise fbs_error(f.attributes["key"][1], "a key is always there: no null")
         return FieldDef(self.field_name(owner, f), kind, optional, default, deprecated, key, align)

@@ -1,13 +1,17 @@
 """Generated packers: an event to FlatBuffer bytes.
 
-For each event class two functions are written out as source and compiled:
+For each event class a few functions are written out as source and compiled:
 
 - ``body(e, d)`` packs it as a table inside something else, anywhere; nested tables, vectors and unions compose from bodies,
-  since every offset in a FlatBuffer is relative.
-- ``pack(e)`` packs a whole event. Where a class holds nothing behind the table but a few strings, all of the event is one
-  ``struct.Struct`` per combination of string lengths (in steps of 4 bytes), kept in a bounded cache: one call per event.
+  since every offset in a FlatBuffer is relative. ``bodies(values, d)`` packs a vector of them.
+- ``pack(e)`` packs a whole event: the same lines with the root's offset before and the padding behind.
 
-Both check only what ``struct`` itself would let pass (bools as ints, ints as floats) and leave everything unusual to the
+Where a class holds nothing behind the table but a few strings, all of the table is one ``struct.Struct`` per combination of
+string lengths (in steps of 4 bytes), kept in a bounded cache: one call per event. For every other class one call packs the
+table's fixed part, and what stands behind it is joined to that. Which optional fields are absent shows in the vtable, whose
+bytes come ready made out of a few small caches, by a mask.
+
+All check only what ``struct`` itself would let pass (bools as ints, ints as floats) and leave everything unusual to the
 slow path, which validates field by field and names what is wrong.
 """
 
@@ -20,7 +24,7 @@ from uuid import UUID
 
 from varve import limits
 from varve.codec import runtime
-from varve.codec.plan import Slot, TablePlan
+from varve.codec.plan import UOFFSET, Slot, TablePlan
 from varve.codec.schema import INT_RANGES, SCALARS, FieldDef, Kind
 
 if TYPE_CHECKING:
@@ -37,6 +41,12 @@ LAYOUT_TEXT_BYTES_MAX: Final = 2**14
 SHIFT: Final = 12
 """Bits of a string's length (in units of 4) in a layout's key."""
 
+LAYOUT_OPTIONAL_MAX: Final = 6
+"""With more optional fields there are too many masks to keep layouts for."""
+
+MASK_BITS_MAX: Final = 10
+"""Optional fields that one mask speaks for. Classes with more have several, each with a cache that holds all of its values."""
+
 
 class Source:
     """Lines of a module that is being written."""
@@ -52,18 +62,20 @@ class Source:
         return "\n".join(self.lines) + "\n"
 
 
-class Layouts(dict[int, Any]):
-    """Precompiled layouts of one class by key: bucketed lengths, and which optional fields are absent."""
+class Layouts:
+    """Precompiled layouts of one class: what packs them, the constant bytes before, and how many bytes come out. ``known`` has
+    them by key: bucketed lengths, and which optional fields are absent."""
 
-    def __init__(self, plan: TablePlan, optional: list[int], strings: int) -> None:
-        super().__init__()
+    def __init__(self, plan: TablePlan, optional: list[int], strings: int, *, whole: bool) -> None:
+        self.known: dict[int, tuple[Callable[..., bytes], bytes, int]] = {}
         self.plan = plan
         self.optional = optional
         self.strings = strings
+        self.whole = whole
 
     def make(self, key: int, lengths: tuple[int, ...]) -> Any:
         """The layout for a key, kept if there is room; None where packing without one is better."""
-        if len(self) >= limits.PACK_LAYOUTS_MAX or any(n >= LAYOUT_TEXT_BYTES_MAX for n in lengths):
+        if len(self.known) >= limits.PACK_LAYOUTS_MAX or any(n >= LAYOUT_TEXT_BYTES_MAX for n in lengths):
             return None
         mask = key & ((1 << len(self.optional)) - 1)
         plan = self.plan
@@ -75,24 +87,53 @@ class Layouts(dict[int, Any]):
             at += 4 + room
         prefix = plan.prefix(absent_fields(self.optional, mask)) + struct.pack(f"<{len(offsets)}I", *offsets)
         inline = inline_format(plan, plan.inline[self.strings :], len(prefix))
-        layout = struct.Struct(f"<{len(prefix)}s{inline}{''.join(tail)}{-at % 8}x")
-        self[key] = found = (layout.pack, prefix)
+        if not self.whole:
+            prefix = prefix[UOFFSET:]
+        end = f"{-at % 8}x" if self.whole else ""
+        layout = struct.Struct(f"<{len(prefix)}s{inline}{''.join(tail)}{end}")
+        self.known[key] = found = (layout.pack, prefix, layout.size)
         return found
 
 
 class Prefixes(dict[int, bytes]):
-    """The constant head of a body by mask of absent optional fields."""
+    """A piece of the constant head of a table by mask of the absent ones among some optional fields."""
 
-    def __init__(self, plan: TablePlan, optional: list[int]) -> None:
+    def __init__(self, plan: TablePlan, optional: list[int], start: int, end: int) -> None:
         super().__init__()
         self.plan = plan
         self.optional = optional
+        self.piece = slice(start, end)
 
     def __missing__(self, mask: int) -> bytes:
-        prefix = self.plan.prefix(absent_fields(self.optional, mask))[4:]
+        piece = self.plan.prefix(absent_fields(self.optional, mask))[self.piece]
         if len(self) < limits.PACK_LAYOUTS_MAX:
-            self[mask] = prefix
-        return prefix
+            self[mask] = piece
+        return piece
+
+
+def mask_bits(optional: int) -> int:
+    """How many optional fields share a mask, so that all masks of a class together have PACK_LAYOUTS_MAX values at most, where
+    that is possible."""
+    bits = MASK_BITS_MAX
+    while bits > 1 and -(-optional // bits) << bits > limits.PACK_LAYOUTS_MAX:
+        bits -= 1
+    return bits
+
+
+def head_bounds(plan: TablePlan, optional: list[int]) -> list[int]:
+    """Where the pieces of a head (its bytes from the vtable's padding to the table's fields) begin, one for each mask; last,
+    where it ends."""
+    bits = mask_bits(len(optional))
+    entry = {slot.field: plan.vtable_at + slot.entry for slot in reversed(plan.slots)}  # a union's tag stands before it
+    return [UOFFSET, *(entry[i] for i in optional[bits::bits]), plan.table_at + 4]
+
+
+def head_pieces(plan: TablePlan, optional: list[int]) -> list[Prefixes]:
+    """The pieces of a head by mask; none where it never varies."""
+    bits = mask_bits(len(optional))
+    groups = [optional[at : at + bits] for at in range(0, len(optional), bits)]
+    bounds = head_bounds(plan, optional)
+    return [Prefixes(plan, *piece) for piece in zip(groups, bounds, bounds[1:], strict=False)]
 
 
 def absent_fields(optional: list[int], mask: int) -> list[int]:
@@ -168,18 +209,24 @@ def _checks(src: Source, build: Build, otherwise: str) -> None:
     optional = build.optional
     if not optional:
         return
-    src.put("m = 0")
+    bits = mask_bits(len(optional))
+    src.put(" = ".join([*(f"m{k}" for k in range(-(-len(optional) // bits))), "0"]))
     slots = {slot.field: slot for slot in plan.slots if not slot.tag}
-    for bit, i in enumerate(optional):
+    for number, i in enumerate(optional):
         f = fields[i]
         if not f.kind.inline:
-            src.put(f"if v{i} is None:", f"    m |= {1 << bit}")
-            continue
-        src.put(f"if v{i} is None:", f"    m |= {1 << bit}", f"    w{i} = {zero_of(slots[i])}")
+            continue  # where what stands behind the table is made
+        mark = f"    m{number // bits} |= {1 << number % bits}"
+        src.put(f"if v{i} is None:", mark, f"    v{i} = {zero_of(slots[i])}")
         check = check_of(f.kind, f"v{i}", build)
         if check:
-            src.put(f"elif not {check}:", f"    {otherwise}")
-        src.put("else:", f"    w{i} = {inline_value(f.kind, f'v{i}', build)}")
+            src.put(
+                f"elif not {check}:" if not check.startswith("type(") else f"elif {check.replace(' is ', ' is not ')}:"
+            )
+            src.put(f"    {otherwise}")
+        value = inline_value(f.kind, f"v{i}", build)
+        if value != f"v{i}":
+            src.put("else:", f"    v{i} = {value}")
 
 
 def _inline_args(build: Build, slots: tuple[Slot, ...]) -> list[str]:
@@ -191,24 +238,28 @@ def _inline_args(build: Build, slots: tuple[Slot, ...]) -> list[str]:
         elif not f.kind.inline:
             out.append(f"r{slot.field}")
         else:
-            out.append(f"w{slot.field}" if f.optional else inline_value(f.kind, f"v{slot.field}", build))
+            out.append(f"v{slot.field}" if f.optional else inline_value(f.kind, f"v{slot.field}", build))
     return out
 
 
-def _behind(src: Source, build: Build, slot: Slot) -> None:
-    """Lines that make what a field keeps behind the table: bytes ``x<i>``, uoffset ``r<i>``; ``at`` moves on."""
+def _behind(src: Source, build: Build, slot: Slot) -> list[str]:
+    """Lines that make what a field keeps behind the table, and its uoffset ``r<i>``; ``at`` moves on. Gives the names of the
+    bytes, in their order."""
     i = slot.field
     kind, v, name = build.fields[i].kind, f"v{i}", f"x{i}"
     pos = slot.pos - 4
     wide = build.wide(kind) or build.fields[i].align == 8
-    lead = "z"
     if wide:
-        src.put("z = b''", "if at & 4:", "    z = Z4", "    at += 4")
+        src.put(f"z{i} = b''", "if at & 4:", f"    z{i} = Z4", "    at += 4")
+    parts = [f"z{i}"] if wide else []
     if kind.tag in TEXT_TAGS:
         pads = "PAD_BYTES" if kind.tag == "bytes" else "PAD_TEXT"
         src.put(f"{name} = {text_bytes(kind, v)}", f"n = len({name})")
-        src.put(f"{name} = LENGTH(n) + {name} + {pads}[n & 3]", f"r{i} = at - {pos}")
-    elif kind.tag == "union":
+        src.put(f"h{i} = LENGTHS[n] if n < {len(runtime.LENGTHS)} else LENGTH(n)")
+        src.put(f"p{i} = {pads}[n & 3]", f"r{i} = at - {pos}")
+        src.put("at += n + 7 & -4" if kind.tag == "bytes" else "at += (n | 3) + 5")
+        return [*parts, f"h{i}", name, f"p{i}"]
+    if kind.tag == "union":
         for tag, member in enumerate(kind.names, 1):
             body, cls, at = (build.ref(what, member) for what in ("body", "cls", "table_at"))
             src.put(f"{'if' if tag == 1 else 'elif'} isinstance({v}, {cls}):")
@@ -217,16 +268,24 @@ def _behind(src: Source, build: Build, slot: Slot) -> None:
     elif kind.tag == "table":
         src.put(f"{name} = {build.ref('body', kind.name)}({v}, d + 1)")
         src.put(f"r{i} = at + {build.ref('table_at', kind.name)} - {pos}")
+    elif kind.paired:
+        assert kind.item is not None
+        members = build.ref("members", str(kind.item), kind.item)
+        tag_pos = next(s.pos for s in build.plan.slots if s.field == i and s.tag) - 4
+        src.put(f"{name} = union_vector({v}, {members}, {build.wide(kind)}, d + 1)")
+        # The vector of member numbers stands first: its count, a byte for each item, padding.
+        src.put(f"t{i} = at - {tag_pos}", f"r{i} = at + (len({v}) + 7 & -4) - {pos}")
     else:
         assert kind.item is not None
         src.put(f"{name} = {vector_call(kind.item, v, build)}", f"r{i} = at - {pos}")
     src.put(f"at += len({name})")
-    if wide:
-        src.put(f"{name} = {lead} + {name}")
+    return [*parts, name]
 
 
 def vector_call(item: Kind, v: str, build: Build) -> str:
     if item.tag == "table":
+        if uses_layouts(build.build_of(item.name)):
+            return f"{build.ref('bodies', item.name)}({v}, d + 1)"
         body, at = build.ref("body", item.name), build.ref("table_at", item.name)
         return f"table_vector({v}, {body}, {at}, {build.wide(item)}, d + 1)"
     return f"{build.ref('pack_vector', str(item), item)}({v})"
@@ -262,55 +321,112 @@ def array_packer(kind: Kind, build: Build) -> Callable[[Any], bytes]:
     return runtime.array_packer(build.shape(item)[2], kind.length, convert, item.tag)
 
 
-def _body(src: Source, build: Build) -> None:
+def _fixed(src: Source, build: Build) -> list[str]:
+    """Lines that check and pack an event ``e`` piece by piece; gives the names of the pieces, first the table's fixed part."""
     plan, fields = build.plan, build.fields
-    src.put("def body(e, d):", '    """The event as a table: bytes from its vtable on, a multiple of 4."""')
-    src.depth += 1
-    src.put("if not isinstance(e, CLS) or d > DEPTH_MAX:", "    raise Reject")
     _read_fields(src, fields)
     _checks(src, build, "raise Reject")
     behind = [slot for slot in plan.slots if not slot.tag and not fields[slot.field].kind.inline]
+    tails: list[str] = []
     if behind:
         src.put(f"at = {plan.end - 4}")
     for slot in behind:
         i = slot.field
         if not fields[i].optional:
-            _behind(src, build, slot)
+            tails += _behind(src, build, slot)
             continue
-        src.put(f"if v{i} is None:", f"    x{i} = b''", f"    r{i} = 0")
-        if fields[i].kind.tag == "union":
-            src.put(f"    t{i} = 0")
-        src.put("else:")
+        bits = mask_bits(len(build.optional))
+        number = build.optional.index(i)
+        src.put(f"if v{i} is not None:")
         src.depth += 1
-        _behind(src, build, slot)
+        check = check_of(fields[i].kind, f"v{i}", build)
+        if check:
+            src.put(f"if not {check}:", "    raise Reject")
+        names = _behind(src, build, slot)
         src.depth -= 1
-    prefix = "PREFIXES[m]" if build.optional else "PREFIX"
-    args = ", ".join([prefix, *_inline_args(build, plan.inline)])
-    tails = [f"x{slot.field}" for slot in behind]
-    if len(tails) > 1:
-        src.put(f"return b''.join((FIXED({args}), {', '.join(tails)}))")
-    else:
-        src.put(" + ".join([f"return FIXED({args})", *tails]))
+        src.put("else:", f"    m{number // bits} |= {1 << number % bits}", f"    {' = '.join(names)} = b''")
+        src.put(f"    r{i} = t{i} = 0" if fields[i].kind.paired else f"    r{i} = 0")
+        tails += names
+    masks = -(-len(build.optional) // mask_bits(len(build.optional)))
+    prefix = [f"PREFIXES_{k}[m{k}]" for k in range(masks)] or ["PREFIX"]
+    return [f"FIXED({', '.join([*prefix, *_inline_args(build, plan.inline)])})", *tails]
+
+
+def joined(parts: list[str]) -> str:
+    return f"b''.join(({', '.join(parts)}))" if len(parts) > 2 else " + ".join(parts)
+
+
+def _body(src: Source, build: Build, name: str = "body") -> None:
+    src.put(f"def {name}(e, d):", '    """The event as a table: bytes from its vtable on, a multiple of 4."""')
+    src.depth += 1
+    src.put("if not isinstance(e, CLS) or d > DEPTH_MAX:", "    raise Reject")
+    src.put(f"return {joined(_fixed(src, build))}")
     src.depth -= 1
     src.put("", "")
 
 
-def _pack_whole(src: Source) -> None:
+def _pack_whole(src: Source, body: str) -> None:
     src.put("def pack_whole(e):", '    """An event by way of its body."""')
-    src.put("    x = body(e, 1)", "    return ROOT + x if len(x) & 4 else ROOT + x + Z4", "", "")
+    src.put(f"    x = {body}(e, 1)", "    return ROOT + x if len(x) & 4 else ROOT + x + Z4", "", "")
+
+
+def _pack(src: Source, build: Build) -> None:
+    """``pack(e)`` for events of any shape: the lines of ``body``, without the call."""
+    src.put(
+        "def pack(e):", '    """The event as a FlatBuffer; EventEncodingError when a value does not fit."""', "    try:"
+    )
+    src.depth += 2
+    src.put("if not isinstance(e, CLS):", "    raise Reject")
+    if any(not f.kind.inline and f.kind.tag not in TEXT_TAGS for f in build.fields):
+        src.put("d = 1")
+    parts = _fixed(src, build)
+    end = build.plan.end
+    if len(parts) > 1:
+        src.put("end = b'' if at & 4 else Z4", f"return {joined(['ROOT', *parts, 'end'])}")
+    else:
+        src.put(f"return ROOT + {parts[0]}" + (" + Z4" if end & 4 else ""))
+    src.depth -= 2
+    src.put("    except FALLBACK:", "        return pack_slow(e)", "", "")
+    src.put("def pack_all(events):", '    """Events as FlatBuffers, in their order."""')
+    src.put("    return list(map(pack, events))", "", "")
 
 
 def uses_layouts(build: Build) -> bool:
     """All behind the table is a few strings that are always there."""
     behind = [f for f in build.fields if not f.kind.inline]
     plain = all(f.kind.tag in TEXT_TAGS and not f.optional and f.align < 8 for f in behind)
-    return len(behind) <= LAYOUT_STRINGS_MAX and plain
+    return len(behind) <= LAYOUT_STRINGS_MAX and len(build.optional) <= LAYOUT_OPTIONAL_MAX and plain
+
+
+def _by_layout(src: Source, build: Build, layouts: str, otherwise: str, without: str) -> str:
+    """Lines that check an event ``e`` and find its layout; gives the call that packs it. ``otherwise`` is what to do with
+    values that do not fit, ``without`` where there is no layout."""
+    plan, fields = build.plan, build.fields
+    strings = [slot for slot in plan.inline if not slot.tag and not fields[slot.field].kind.inline]
+    _read_fields(src, fields)
+    _checks(src, build, otherwise)
+    for slot in strings:
+        i = slot.field
+        src.put(f"x{i} = {text_bytes(fields[i].kind, f'v{i}')}", f"n{i} = len(x{i})")
+    lengths = [f"n{slot.field}" for slot in strings]
+    bits = len(build.optional)
+    parts = [f"{n} >> 2" + (f" << {bits + k * SHIFT}" if bits + k else "") for k, n in enumerate(lengths)]
+    key = " | ".join([f"({p})" for p in parts] if len(parts) + bool(bits) > 1 else parts) or "0"
+    key = f"{key} | m0" if bits and parts else "m0" if bits else key
+    inline = _inline_args(build, plan.inline[len(strings) :])
+    texts = [a for n, slot in zip(lengths, strings, strict=True) for a in (n, f"x{slot.field}")]
+    if len(strings) > 1:
+        src.put(f"if {' | '.join(lengths)} >= {LAYOUT_TEXT_BYTES_MAX}:", f"    {without}")
+    if not strings and not bits:
+        return f"{layouts}_ONE({', '.join([f'{layouts}_PREFIX', *inline])})"
+    src.put(f"key = {key}", "try:", f"    layout, prefix, size = {layouts}[key]", "except KeyError:")
+    src.put(f"    found = {layouts}_make(key, ({''.join(n + ', ' for n in lengths)}))", "    if found is None:")
+    src.put(f"        {without}", "    layout, prefix, size = found")
+    return f"layout({', '.join(['prefix', *inline, *texts])})"
 
 
 def _pack_by_layout(src: Source, build: Build, *, many: bool) -> None:
     """``pack(e)``, or ``pack_all(events)``: the same lines inside a loop, which saves a call per event."""
-    plan, fields = build.plan, build.fields
-    strings = [slot for slot in plan.inline if not slot.tag and not fields[slot.field].kind.inline]
     give = "put({}); continue" if many else "return {}"
     if many:
         src.put(
@@ -326,27 +442,7 @@ def _pack_by_layout(src: Source, build: Build, *, many: bool) -> None:
         )
     depth = 3 if many else 2
     src.depth += depth
-    _read_fields(src, fields)
-    _checks(src, build, give.format("pack_slow(e)"))
-    for slot in strings:
-        i = slot.field
-        src.put(f"x{i} = {text_bytes(fields[i].kind, f'v{i}')}", f"n{i} = len(x{i})")
-    lengths = [f"n{slot.field}" for slot in strings]
-    bits = len(build.optional)
-    parts = [f"{n} >> 2" + (f" << {bits + k * SHIFT}" if bits + k else "") for k, n in enumerate(lengths)]
-    key = " | ".join([f"({p})" for p in parts] if len(parts) + bool(bits) > 1 else parts) or "0"
-    key = f"{key} | m" if bits and parts else "m" if bits else key
-    inline = _inline_args(build, plan.inline[len(strings) :])
-    texts = [a for n, slot in zip(lengths, strings, strict=True) for a in (n, f"x{slot.field}")]
-    if len(strings) > 1:
-        src.put(f"if {' | '.join(lengths)} >= {LAYOUT_TEXT_BYTES_MAX}:", f"    {give.format('pack_whole(e)')}")
-    if not strings and not bits:
-        packed = f"LAYOUT({', '.join(['LAYOUT_PREFIX', *inline])})"
-    else:
-        src.put(f"key = {key}", "try:", "    layout, prefix = LAYOUTS[key]", "except KeyError:")
-        src.put(f"    found = make_layout(key, ({''.join(n + ', ' for n in lengths)}))", "    if found is None:")
-        src.put(f"        {give.format('pack_whole(e)')}", "    layout, prefix = found")
-        packed = f"layout({', '.join(['prefix', *inline, *texts])})"
+    packed = _by_layout(src, build, "LAYOUTS", give.format("pack_slow(e)"), give.format("pack_whole(e)"))
     src.put(f"put({packed})" if many else f"return {packed}")
     src.depth -= 1
     src.put("except FALLBACK:", "    put(pack_slow(e))" if many else "    return pack_slow(e)")
@@ -356,25 +452,46 @@ def _pack_by_layout(src: Source, build: Build, *, many: bool) -> None:
     src.put("", "")
 
 
+def _bodies_by_layout(src: Source, build: Build) -> None:
+    """``body(e, d)`` with one ``struct`` call, and ``bodies(values, d)``, a vector of such tables, in one loop."""
+    src.put("def body(e, d):", '    """The event as a table: bytes from its vtable on, a multiple of 4."""')
+    src.depth += 1
+    src.put("if not isinstance(e, CLS) or d > DEPTH_MAX:", "    raise Reject")
+    src.put(f"return {_by_layout(src, build, 'BODIES', 'raise Reject', 'return body_whole(e, d)')}")
+    src.depth -= 1
+    src.put("", "")
+    src.put("def bodies(values, d):", '    """A vector of tables: its count, their uoffsets, the tables."""')
+    src.depth += 1
+    src.put("if type(values) is not tuple or (values and d > DEPTH_MAX):", "    raise Reject")
+    src.put("count = len(values)", "at = 4 + 4 * count", "slot = 4", "offsets = []", "parts = []")
+    src.put("for e in values:")
+    src.depth += 1
+    src.put("if type(e) is not CLS and not isinstance(e, CLS):", "    raise Reject")
+    if build.is_wide():
+        src.put("if at & 4:", "    parts.append(Z4)", "    at += 4")
+    src.put(f"offsets.append(at + {build.plan.table_at - 4} - slot)", "slot += 4")
+    without = "part = body_whole(e, d); at += len(part); parts.append(part); continue"
+    packed = _by_layout(src, build, "BODIES", "raise Reject", without)
+    src.put(f"parts.append({packed})", f"at += {'size' if packed.startswith('layout') else build.plan.end - UOFFSET}")
+    src.depth -= 1
+    src.put("return UOFFSETS[count](count, *offsets) + b''.join(parts)")
+    src.depth -= 1
+    src.put("", "")
+
+
 def pack_source(build: Build) -> str:
     """The source of an event class's packers."""
     src = Source()
-    _body(src, build)
-    _pack_whole(src)
     if uses_layouts(build):
+        _body(src, build, "body_whole")
+        _bodies_by_layout(src, build)
+        _pack_whole(src, "body_whole")
         _pack_by_layout(src, build, many=False)
         _pack_by_layout(src, build, many=True)
     else:
-        src.put("def pack(e):", '    """The event as a FlatBuffer; EventEncodingError when a value does not fit."""')
-        src.put("    try:", "        x = body(e, 1)", "    except FALLBACK:", "        return pack_slow(e)")
-        src.put("    return ROOT + x if len(x) & 4 else ROOT + x + Z4", "", "")
-        src.put(
-            "def pack_all(events):",
-            '    """Events as FlatBuffers, in their order."""',
-            "    return list(map(pack, events))",
-            "",
-            "",
-        )
+        _body(src, build)
+        _pack_whole(src, "body")
+        _pack(src, build)
     return src.text()
 
 
@@ -382,29 +499,40 @@ def pack_namespace(build: Build) -> dict[str, Any]:
     """Names that the source needs, but for references to other types, which ``Build.ref`` collects."""
     plan = build.plan
     strings = sum(1 for f in build.fields if not f.kind.inline)
-    layouts = Layouts(plan, build.optional, strings)
     prefix = plan.prefix()
+    pieces = head_pieces(plan, build.optional)
+    head = "".join(f"{len(piece[0])}s" for piece in pieces) or f"{len(prefix) - UOFFSET}s"
     out: dict[str, Any] = {
         "CLS": build.declaration.cls,
         "DEPTH_MAX": limits.NESTING_DEPTH_MAX,
         "FALLBACK": Exception,
-        "FIXED": struct.Struct(f"<{len(prefix) - 4}s{inline_format(plan, plan.inline, len(prefix))}").pack,
-        "LAYOUTS": layouts,
+        "FIXED": struct.Struct(f"<{head}{inline_format(plan, plan.inline, len(prefix))}").pack,
         "LENGTH": runtime.LENGTH,
+        "LENGTHS": runtime.LENGTHS,
         "PAD_BYTES": runtime.PAD_BYTES,
         "PAD_TEXT": runtime.PAD_TEXT,
         "PREFIX": prefix[4:],
-        "PREFIXES": Prefixes(plan, build.optional),
         "ROOT": prefix[:4],
         "Reject": runtime.Reject,
         "UUID": UUID,
         "decimal_text": runtime.decimal_text,
-        "make_layout": layouts.make,
         "nanoseconds": runtime.nanoseconds,
         "table_vector": runtime.table_vector,
+        "union_vector": runtime.union_vector,
     }
     out |= {f"Z{slot.size}": bytes(slot.size) for slot in plan.slots if slot.code.endswith("s")}
-    out["Z4"] = runtime.Z4
-    if uses_layouts(build) and not strings and not build.optional:
-        out["LAYOUT"], out["LAYOUT_PREFIX"] = layouts.make(0, ())
+    out |= {f"PREFIXES_{k}": piece for k, piece in enumerate(pieces)}
+    out |= {"UOFFSETS": runtime.UOFFSETS, "Z4": runtime.Z4}
+    if uses_layouts(build):
+        out |= _layout_namespace(build, strings)
+    return out
+
+
+def _layout_namespace(build: Build, strings: int) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, whole in (("LAYOUTS", True), ("BODIES", False)):
+        layouts = Layouts(build.plan, build.optional, strings, whole=whole)
+        out |= {name: layouts.known, f"{name}_make": layouts.make}
+        if not strings and not build.optional:
+            out[f"{name}_ONE"], out[f"{name}_PREFIX"], _ = layouts.make(0, ())
     return out

@@ -133,6 +133,8 @@ def _entries(fields: tuple[FieldDef, ...], struct_of: StructOf, base_of: Callabl
     for index, f in enumerate(fields):
         if f.kind.tag == "union":
             out.append(Slot(index, len(out), 0, 1, 1, "B", tag=True))
+        elif f.kind.paired:
+            out.append(Slot(index, len(out), 0, UOFFSET, UOFFSET, "I", tag=True))
         size, align, code = inline_shape(f.kind, struct_of, base_of)
         out.append(Slot(index, len(out), 0, size, align, code))
     return out

@@ -6,6 +6,7 @@ import struct
 import sys
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,6 +24,44 @@ LENGTH: Final = struct.Struct("<I").pack
 Z4: Final = bytes(4)
 PAD_TEXT: Final = (bytes(4), bytes(3), bytes(2), bytes(1))
 """Zeros after a string, by length & 3: its terminator and up to the next multiple of 4."""
+
+
+class Packers(dict[int, Callable[..., bytes]]):
+    """``struct`` packers of short vectors with their count, by number of items. Longer ones are packed as they come."""
+
+    def __init__(self, code: str, size: int) -> None:
+        super().__init__()
+        self.code, self.size = code, size
+
+    def __missing__(self, count: int) -> Callable[..., bytes]:
+        packer = struct.Struct(
+            f"<I{self.code * count if len(self.code) > 1 else f'{count}{self.code}'}{-count * self.size % 4}x"
+        ).pack
+        if count < SHORT_MAX:
+            self[count] = packer
+        return packer
+
+
+SHORT_MAX: Final = 1_024
+"""Items (bytes of a string) up to which what packs a vector is kept ready."""
+
+LENGTHS: Final = tuple(map(LENGTH, range(256)))
+"""Counts of short strings, packed."""
+
+UOFFSETS: Final = Packers("I", 4)
+
+
+class Unpackers(dict[int, Callable[[Any, int], tuple[int, ...]]]):
+    """Readers of some uoffsets, by their number."""
+
+    def __missing__(self, count: int) -> Callable[[Any, int], tuple[int, ...]]:
+        unpack = struct.Struct(f"<{count}I").unpack_from
+        if count < SHORT_MAX:
+            self[count] = unpack
+        return unpack
+
+
+UOFFSETS_AT: Final = Unpackers()
 
 PAD_BYTES: Final = (b"", bytes(3), bytes(2), bytes(1))
 """Zeros after a vector, by length & 3."""
@@ -45,8 +84,9 @@ def decimal_text(value: Any) -> bytes:
 
 def scalar_vector(tag: str) -> Callable[[Any], bytes]:
     """A packer of number vectors: count, items, padding."""
-    code, size = SCALARS[tag].code, SCALARS[tag].size
-    allowed = {int} if tag in INT_RANGES else {bool} if tag == "bool" else {float}
+    code = SCALARS[tag].code
+    packers = Packers(code, SCALARS[tag].size)
+    allowed = int if tag in INT_RANGES else bool if tag == "bool" else float
 
     def pack_vector(values: Any) -> bytes:
         count = len(values)
@@ -54,21 +94,22 @@ def scalar_vector(tag: str) -> Callable[[Any], bytes]:
             if values.format != code:
                 raise Reject
             values = values.tolist()
-        elif type(values) is not tuple or not allowed.issuperset(map(type, values)):
+        elif type(values) is not tuple or [*map(type, values)].count(allowed) != count:
             raise Reject
-        return struct.pack(f"<I{count}{code}", count, *values) + PAD_BYTES[count * size & 3]
+        return packers[count](count, *values)
 
     return pack_vector
 
 
 def converted_vector(code: str, size: int, convert: Callable[[Any], Any]) -> Callable[[Any], bytes]:
     """A packer of vectors whose items become one ``struct`` argument each."""
+    packers = Packers(code, size)
 
     def pack_vector(values: Any) -> bytes:
         if type(values) is not tuple:
             raise Reject
         count = len(values)
-        return struct.pack("<I" + code * count, count, *map(convert, values)) + PAD_BYTES[count * size & 3]
+        return packers[count](count, *map(convert, values))
 
     return pack_vector
 
@@ -90,7 +131,7 @@ def text_vector(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
             parts += (LENGTH(size), data, pad)
             offsets.append(at)
             at += size + len(pad)
-        return struct.pack(f"<{count + 1}I", count, *offsets) + b"".join(parts)
+        return UOFFSETS[count](count, *offsets) + b"".join(parts)
 
     return pack_vector
 
@@ -111,7 +152,7 @@ def bytes_vector(values: Any) -> bytes:
         offsets.append(at - 4 - 4 * index)
         parts += (BYTES_HEAD(at - vtable_at, 4, size), value, pad)
         at += 12 + size + len(pad)
-    return struct.pack(f"<{count + 1}I", count, *offsets) + b"".join(parts)
+    return UOFFSETS[count](count, *offsets) + b"".join(parts)
 
 
 BYTES_VTABLE: Final = struct.pack("<HHHH", 0, 6, 8, 4)
@@ -138,7 +179,42 @@ def table_vector(values: Any, body: Callable[[Any, int], bytes], table_at: int, 
         offsets.append(at + table_at - slot)
         at += len(part)
         slot += 4
-    return struct.pack(f"<{count + 1}I", count, *offsets) + b"".join(parts)
+    return UOFFSETS[count](count, *offsets) + b"".join(parts)
+
+
+Members = dict[type, tuple[int, Callable[[Any, int], bytes], int]]
+"""Of a union, by class: the member's number, what packs it, and where in that its table stands."""
+
+
+def union_vector(values: Any, members: Members, wide: bool, depth: int) -> bytes:
+    """A vector of unions, which is two: the members' numbers, padded to a multiple of 4, then the tables as ``table_vector``
+    has them."""
+    if type(values) is not tuple:
+        raise Reject
+    count = len(values)
+    numbers = bytearray()
+    at = 8 + count + (-count & 3) + 4 * count
+    slot = at - 4 * count
+    offsets: list[int] = []
+    parts: list[bytes] = []
+    for value in values:
+        found = members.get(type(value))
+        if found is None:
+            found = next((member for cls, member in members.items() if isinstance(value, cls)), None)
+            if found is None:
+                raise Reject
+        number, body, table_at = found
+        if wide and at & 4:
+            parts.append(Z4)
+            at += 4
+        part = body(value, depth)
+        numbers.append(number)
+        parts.append(part)
+        offsets.append(at + table_at - slot)
+        at += len(part)
+        slot += 4
+    head = LENGTH(count) + numbers + PAD_BYTES[count & 3]
+    return head + struct.pack(f"<{count + 1}I", count, *offsets) + b"".join(parts)
 
 
 def encoded_str(value: Any) -> bytes:
@@ -188,7 +264,14 @@ def absent(what: str) -> MalformedEvent:
 
 
 def unknown_member(what: str, tag: int) -> MalformedEvent:
+    if not tag:
+        return MalformedEvent(f"{what} holds an item without a value (NONE), which has no meaning here", offset=None)
     return MalformedEvent(f"{what} holds member {tag} of the union, which this class does not know", offset=None)
+
+
+def maker(cls: Any) -> Callable[[], Any]:
+    """Makes bare instances: the class itself, where calling it runs no code of the user's."""
+    return cls if cls.__new__ is object.__new__ else partial(object.__new__, cls)
 
 
 def slot(b: Any, table: int, entry: int) -> int:
@@ -201,9 +284,10 @@ def slot(b: Any, table: int, entry: int) -> int:
 
 
 def read_str(b: Any, p: int) -> str:
-    """The string whose uoffset stands at p."""
-    p += U4(b, p)[0]
-    return str(b[p + 4 : p + 4 + U4(b, p)[0]], "utf-8")
+    """The string whose uoffset stands at p. Of the ways to a str, these are the quickest: of bytes and of a memoryview."""
+    p += U4(b, p)[0] + 4
+    x = b[p : p + U4(b, p - 4)[0]]
+    return (x.tobytes() if type(x) is memoryview else x).decode()
 
 
 def read_bytes(b: Any, p: int) -> bytes:
@@ -267,8 +351,11 @@ def scalar_vector_reader(tag: str) -> Callable[[Any, int], Any]:
     size = SCALARS[tag].size
 
     def read(b: Any, p: int) -> Any:
-        p += U4(b, p)[0]
-        return memoryview(b).toreadonly()[p + 4 : p + 4 + U4(b, p)[0] * size].cast(code)
+        p += U4(b, p)[0] + 4
+        if type(b) is not memoryview:
+            b = memoryview(b)
+        values = b[p : p + U4(b, p - 4)[0] * size].cast(code)
+        return values if values.readonly else values.toreadonly()
 
     def read_swapped(b: Any, p: int) -> Any:
         p += U4(b, p)[0]
@@ -285,6 +372,24 @@ def array_reader(item: Callable[[Any, int], Any], stride: int, length: int) -> C
         return tuple([item(b, at) for at in range(p, p + size, stride)])
 
     return read
+
+
+def read_union_vector(
+    b: Any, q: int, p: int, members: tuple[Callable[[Any, int], Any], ...], what: str
+) -> tuple[Any, ...]:
+    """The vector of unions whose uoffset stands at p; that of its members' numbers stands at q."""
+    q += U4(b, q)[0] + 4
+    p += U4(b, p)[0]
+    count = U4(b, p)[0]
+    if U4(b, q - 4)[0] != count:
+        raise MalformedEvent(f"{what} is a vector of unions with more types than values, or fewer", offset=None)
+    out = []
+    for number in b[q : q + count]:
+        p += 4
+        if not 0 < number <= len(members):
+            raise unknown_member(what, number)
+        out.append(members[number - 1](b, p))
+    return tuple(out)
 
 
 def vector_reader(item: Callable[[Any, int], Any], stride: int) -> Callable[[Any, int], tuple[Any, ...]]:

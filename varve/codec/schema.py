@@ -87,6 +87,12 @@ class Kind:
         """Stored in the table itself, not behind an offset."""
         return self.tag in INLINE_TAGS
 
+    @property
+    def paired(self) -> bool:
+        """Takes two field ids: a union's member number stands in the one before its value, a vector of unions has its vector
+        of numbers there."""
+        return self.tag == "union" or (self.item is not None and self.item.tag == "union")
+
     def to_json(self) -> Any:
         """This kind in the canonical text."""
         if self.tag == "vector":
@@ -337,7 +343,7 @@ class _Parser:
                 inside = self.kind(item, where, True)
                 if inside.inline:
                     return Kind("array", item=inside, length=length)
-            case {"union": [*names]} if len(body) == 1 and not inside_vector and 0 < len(names) < 256:
+            case {"union": [*names]} if len(body) == 1 and 0 < len(names) < 256:
                 if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
                     return Kind("union", names=tuple(names))
             case {"enum": str(name)} | {"struct": str(name)} | {"table": str(name)} if len(body) == 1:

@@ -13,6 +13,8 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from varve.unknown import UnknownEvent
+
 if TYPE_CHECKING:
     from varve.codec.declare import Declaration
     from varve.codec.schema import FieldDef
@@ -226,6 +228,8 @@ def owned(event: E) -> E:
 
     An instance comes back as it is when nothing in it is a view. Raises TypeError for what is no event.
     """
+    if isinstance(event, UnknownEvent):
+        return type(event)(event.type_name, bytes(event.data))
     found = getattr(type(event), "__varve__", None)
     if found is None:
         raise TypeError(f"varve.owned takes an event, not {type(event).__name__}")

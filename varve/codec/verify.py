@@ -54,7 +54,6 @@ class _Verifier:
         self.done: dict[tuple[int, str], Cost] = {}
         self.tables_max = self.size // 8 + SHARED_TABLES_MAX
         self.bytes_max = self.size + SHARED_BYTES_MAX
-        self.visits = 0
 
     def bad(self, reason: str, at: int) -> MalformedEvent:
         return MalformedEvent(f"not a valid {self.schema.root}: {reason} at byte {at}", offset=at)
@@ -96,8 +95,9 @@ class _Verifier:
         entry = 4
         for f in self.schema.types[name].fields:
             what = f"{name}.{f.name}"
-            if f.kind.tag == "union":
-                cost = self.union(f, entries, entry, what, depth)
+            if f.kind.paired:
+                one = f.kind.tag == "union"
+                cost = (self.union if one else self.union_vector)(f, entries, entry, what, depth)
                 entry += 4
             else:
                 cost = self.plain_field(f, entries, entry, what, depth)
@@ -162,6 +162,48 @@ class _Verifier:
         if tag > len(f.kind.names):
             raise self.bad(f"{what} holds an unknown member of the union ({tag})", tag_at)
         return self.table(self.target(value_at, what), f.kind.names[tag - 1], depth + 1)
+
+    def union_vector(self, f: FieldDef, entries: tuple[int, int, int, int], entry: int, what: str, depth: int) -> Cost:
+        """A vector of unions is two vectors of equal length: the members' numbers, and the tables."""
+        numbers_at = self.position(entries, entry, 4, 4, what)
+        values_at = self.position(entries, entry + 2, 4, 4, what)
+        if bool(numbers_at) != bool(values_at):
+            raise self.bad(f"{what} has a vector of unions' types without its values, or the reverse", entries[0])
+        if not values_at:
+            if f.required:
+                raise self.bad(f"{what} is absent", entries[0])
+            return 0, 0, 0
+        numbers, values = self.target(numbers_at, what), self.target(values_at, what)
+        # The same values may be read with different numbers: only the pair was checked.
+        key = (values, f"{numbers}[{f.kind.item}]")
+        known = self.done.get(key)
+        if known is None or depth + known[0] > limits.NESTING_DEPTH_MAX:
+            known = self.done[key] = self.union_items(f.kind, numbers, values, what, depth)
+        return known
+
+    def union_items(self, kind: Kind, numbers: int, values: int, what: str, depth: int) -> Cost:
+        assert kind.item is not None
+        count = self.counted(numbers, 1, what)
+        if count != self.counted(values, 4, what):
+            raise self.bad(f"{what} has more types of unions than values, or fewer", values)
+        height, tables, total = 0, 0, 5 * count
+        for index in range(count):
+            number = self.data[numbers + 4 + index]
+            if not 0 < number <= len(kind.item.names):
+                raise self.bad(f"{what} holds an unknown member of the union ({number})", numbers + 4 + index)
+            at = self.target(values + 4 + 4 * index, what)
+            cost = self.table(at, kind.item.names[number - 1], depth + 1)
+            height, tables, total = max(height, cost[0]), tables + cost[1], total + cost[2]
+            if tables > self.tables_max or total > self.bytes_max:
+                raise self.bad(f"{what} shares its parts so often that it would expand beyond measure", values)
+        return height, tables, total
+
+    def counted(self, at: int, size: int, what: str) -> int:
+        """The count of a vector of items of a size, all inside the buffer."""
+        self.need(at, 4, 4, what)
+        count: int = U4(self.data, at)[0]
+        self.need(at + 4, count * size, 1, what)
+        return count
 
     def shape(self, kind: Kind) -> tuple[int, int]:
         """Size and alignment in a slot or vector."""

@@ -95,10 +95,10 @@ class Catalog:
             number = self._type_numbers.get((declaration.name, declaration.fingerprint))
         return number
 
-    def latest_type(self, snapshot: MetaReader, name: str) -> TypeRecord | None:
-        """The newest version of an event type, or None where it was never appended."""
+    def type_versions(self, snapshot: MetaReader, name: str) -> list[TypeRecord]:
+        """Every version of an event type that was appended, oldest first."""
         found = snapshot.find_meta(keys.type_lookup_key(name))
-        return None if found is None else self.type(snapshot, records.decode_numbers(found)[-1])
+        return [] if found is None else [self.type(snapshot, number) for number in records.decode_numbers(found)]
 
     def stream_number(self, snapshot: MetaReader, name: str, id_key: bytes) -> int | None:
         """The number of a stream, or None where nothing was appended to it."""

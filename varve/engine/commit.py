@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import lmdb
 
 from varve import limits
-from varve.codec.evolve import incompatibilities
+from varve.codec.evolve import misfits
 from varve.engine.failures import failed, outcome_unknown
 from varve.engine.plan import Pending, Plan, PlannedPart
 from varve.engine.put import put_blocks, put_index, put_meta
@@ -68,6 +68,7 @@ class _Written(NamedTuple):
     time_ns: int
     payload_bytes: int
     lengths: dict[int, int]
+    frame: bytes
 
 
 class Session:
@@ -418,9 +419,7 @@ class Session:
         planned = [
             record for _, record in (*pending.types.values(), *plan.types.values()) if record.name == declaration.name
         ]
-        latest = planned[-1] if planned else self.writer.catalog.latest_type(self, declaration.name)
-        if latest is not None:
-            check_evolution(declaration, latest.schema)
+        check_evolution(declaration, self.writer.catalog.type_versions(self, declaration.name) + planned)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -430,6 +429,7 @@ class Session:
         state = self.state
         tail = state.tail
         frames: list[tuple[bytes, bytes]] = []
+        frame = b""
         with transaction.cursor(self.environment.log) as cursor:
             draft = None
             for draft in pending.blocks(tail):
@@ -446,17 +446,23 @@ class Session:
         put_meta(self, pending)
         for number in pending.name_runs:
             state.name_ends.pop(number, None)
-        self.written(pending.record, draft, pending.time_ns, pending.payload_bytes, pending.lengths)
+        self.written(pending.record, draft, pending.time_ns, pending.payload_bytes, pending.lengths, frame)
 
     def begin_writing(self) -> None:
         """From here on the tail is extended in memory: whoever fails must read it again."""
         self.writer.state = None
 
     def written(
-        self, record: StoreRecord, tail: BlockDraft | None, time_ns: int, payload_bytes: int, lengths: dict[int, int]
+        self,
+        record: StoreRecord,
+        tail: BlockDraft | None,
+        time_ns: int,
+        payload_bytes: int,
+        lengths: dict[int, int],
+        frame: bytes,
     ) -> None:
         """What the state becomes once this is committed."""
-        self._written = _Written(record, tail, time_ns, payload_bytes, lengths)
+        self._written = _Written(record, tail, time_ns, payload_bytes, lengths, frame)
 
     # -- ending ------------------------------------------------------------------------------------
 
@@ -486,6 +492,8 @@ class Session:
             raise self._failed(exc, payload_bytes) from exc
         if written is not None:
             self._remember(written)
+            # A large block is not kept for those who tail.
+            writer.last_frame = written.frame if len(written.frame) <= limits.BLOCK_BYTES_MAX else None
             writer.risen = written.record.next_sequence
         writer.state = self.state
         writer.last_id = identity
@@ -527,15 +535,17 @@ class Session:
         return committed
 
 
-def check_evolution(declaration: TypeDeclaration, stored_schema: bytes) -> None:
-    """Whether a class may follow the schema that the store remembers. Raises ``SchemaConflict``."""
-    if stored_schema == declaration.schema_bytes:
-        return
-    reasons = tuple(incompatibilities(stored_schema, declaration.schema_bytes))
+def check_evolution(declaration: TypeDeclaration, versions: list[TypeRecord]) -> None:
+    """Whether a class may follow the versions that the store remembers. Raises ``SchemaConflict``.
+
+    Each would do if every one followed the last; a store may be older than a rule, or come from other code.
+    """
+    reasons = tuple(misfits((version.schema for version in versions), declaration.schema_bytes))
     if reasons:
         raise SchemaConflict(
             f"event type {declaration.name!r} changed in a way that events in the store cannot follow: {'; '.join(reasons)}. "
-            "Append new optional fields at the end, or give the changed class a new name",
+            "Append new optional fields at the end, or give the changed class a new name and upcast the old one's events "
+            "(varve.upcast)",
             type_name=declaration.name,
             reasons=reasons,
         )

@@ -18,10 +18,11 @@ from varve.engine.group import Group, Ticket
 from varve.engine.hints import HintSender
 from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
-from varve.engine.snapshot import CheckedBlocks, Snapshot
+from varve.engine.snapshot import CheckedBlocks, Snapshot, parse
 from varve.engine.writer import Writer
-from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, StoreFailed, UnsupportedFormat
+from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, StoreFailed, UnsupportedFormat, ViewsStillAlive
 from varve.layout import keys, records
+from varve.layout.block import Block
 from varve.layout.records import StoreRecord, unpack_store_record
 
 T = TypeVar("T")
@@ -37,6 +38,14 @@ class Listener(Protocol):
 
     def committed(self, next_sequence: int) -> None:
         """A commit of this handle raised the next global sequence. The committing thread waits: quick, and never raises."""
+        ...
+
+    def closing(self) -> None:
+        """The handle is about to be closed: leave the store, soon, and wait for whoever of yours is inside."""
+        ...
+
+    def open_after_all(self) -> None:
+        """It was not closed: views hold it."""
         ...
 
     def closed(self) -> None:
@@ -193,6 +202,33 @@ class Engine:
         finally:
             environment.active.discard(id(mark))
 
+    def block_after(self, position: int) -> Block | None:
+        """A block on the heap that holds a position at the end of the log, where one is at hand: as this handle's own last
+        commit wrote it, else the last block of the log (which may not reach so far). None where the log is empty.
+
+        What a reader at the end of the log needs for every commit, at a third of a snapshot's price or less.
+        """
+        environment = self.environment
+        frame = self._writer.last_frame
+        if frame is not None:
+            block = Block(memoryview(frame))
+            if block.first <= position < block.end:
+                return block
+        mark = object()
+        environment.active.add(id(mark))
+        try:
+            with environment.begin() as transaction, transaction.cursor(environment.log) as cursor:
+                if not cursor.last():
+                    return None
+                key, data = cursor.item()
+                first = keys.log_sequence(key)
+                self.checked.check(self.path, first, data)
+                return parse(self.path, first, memoryview(bytes(data)))
+        except lmdb.Error as exc:
+            raise environment.read_error(exc) from exc
+        finally:
+            environment.active.discard(id(mark))
+
     def check_usable(self) -> None:
         """Raise what this handle refuses everything with, if it does: ``StoreClosed`` and its kin."""
         if self.environment.refusal is not None:
@@ -236,7 +272,13 @@ class Engine:
         with self._writer.wait_idle():
             if not self._ended():
                 self._end_iterators()
-                self.environment.close(self._end_snapshots)
+                listener = self._tell_closing()
+                try:
+                    self.environment.close(self._end_snapshots)
+                except ViewsStillAlive:
+                    if listener is not None:
+                        listener.open_after_all()
+                    raise
                 self._tell_closed()
         self._group.end()
 
@@ -246,6 +288,7 @@ class Engine:
             return
         self._group.drain()
         with self._writer.wait_idle():
+            self._tell_closing()
             self._release(in_use=False)
 
     def __del__(self) -> None:  # not the handle's: streams, readers and iterators keep the store open beyond it
@@ -254,7 +297,7 @@ class Engine:
 
     def drop(self) -> None:
         """Let go from a finaliser, which must not wait: a commit that is running keeps the map until it is done."""
-        self._release(in_use=self._writer.busy)
+        self._release(in_use=self._writer.busy or self._group.busy)
 
     def _release(self, *, in_use: bool) -> None:
         if not self._ended():
@@ -264,6 +307,12 @@ class Engine:
             self.environment.release(in_use=in_use)
             self._tell_closed()
             self._group.end()
+
+    def _tell_closing(self) -> Listener | None:
+        listener = self.listener
+        if listener is not None:
+            listener.closing()
+        return listener
 
     def _tell_closed(self) -> None:
         self._hints.close()

@@ -17,10 +17,11 @@ import fcntl
 import os
 import secrets
 import stat
+import termios
 import threading
-import time
 import weakref
 from collections.abc import Iterator
+from time import time_ns as _now_ns
 from typing import TYPE_CHECKING, Final
 
 from varve import limits
@@ -127,7 +128,7 @@ class HintSender:
     def _list(self, changed_ns: int) -> None:
         """Connect to who is new, forget who is gone."""
         # A change that follows within the clock's grain could not be told from this one: then list again next time.
-        self._listed_ns = changed_ns if abs(time.time_ns() - changed_ns) > _CLOCK_NS else None
+        self._listed_ns = changed_ns if abs(_now_ns() - changed_ns) > _CLOCK_NS else None
         try:
             names = set(os.listdir(self._folder)) - _own
         except OSError:
@@ -157,8 +158,6 @@ class HintSender:
 
 def _is_unread(watcher: socket.socket) -> bool:
     """Whether something that was sent through a socket has not been read yet; no where that cannot be told."""
-    import termios
-
     try:
         return fcntl.ioctl(watcher.fileno(), termios.TIOCOUTQ, _NO_BYTES) != _NO_BYTES
     except (OSError, ValueError):  # ValueError: closed

@@ -9,10 +9,14 @@ request and leaves no trace.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+from varve.errors import InvalidInput
 
 if TYPE_CHECKING:
     from varve.engine.commit import Session
+
+_KEY_BYTES_MAX: Final = 511
 
 Overlay = dict[str, dict[bytes, bytes | None]]
 """Changes by table and key; None deletes."""
@@ -67,6 +71,8 @@ class _Table:
         return self._session.side_value(self._name, key)
 
     def put(self, key: bytes, value: bytes) -> None:
+        if not 0 < len(key) <= _KEY_BYTES_MAX:  # LMDB would refuse the whole transaction
+            raise InvalidInput(f"a key of a side table is 1 to {_KEY_BYTES_MAX} bytes long, not {len(key)}")
         self._own[key] = value
 
     def delete(self, key: bytes) -> None:

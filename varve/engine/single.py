@@ -44,7 +44,8 @@ def apply_single(session: Session, request: CommitRequest) -> Committed | None:
     session.begin_writing()
     tail.begin_commit(time_ns)
     tail.add(number, type_number, length, bufs)
-    transaction.put(keys.log_key(tail.first), tail.encode(), db=environment.log)
+    frame = tail.encode()
+    transaction.put(keys.log_key(tail.first), frame, db=environment.log)
 
     position, runs = session.extend_stream_entry(number, sequence, length)
     transaction.put(keys.stream_entry_key(number, position), runs, db=environment.index)
@@ -56,7 +57,7 @@ def apply_single(session: Session, request: CommitRequest) -> Committed | None:
 
     record = state.record.grown(1)
     transaction.put(keys.STORE_RECORD_KEY, record.encode(), db=environment.meta)
-    session.written(record, tail, time_ns, len(bufs[0]), {number: length + 1})
+    session.written(record, tail, time_ns, len(bufs[0]), {number: length + 1}, frame)
     return Committed(sequence, [[(length, sequence, 1)]])
 
 

@@ -85,6 +85,17 @@ def corrupted(path: str, first: int, reason: str) -> CorruptedBlock:
     )
 
 
+def parse(path: str, first: int, data: memoryview) -> Block:
+    """The block in a frame whose checksum holds. Raises ``CorruptedBlock``."""
+    try:
+        block = Block(data)
+    except MalformedBlock as exc:
+        raise corrupted(path, first, str(exc)) from None
+    if block.first != first:
+        raise corrupted(path, first, f"it says that it begins at {block.first}")
+    return block
+
+
 class Snapshot:
     """A read transaction. ``limit`` hides events from that global sequence on (None: the whole instant).
 
@@ -296,13 +307,7 @@ class Snapshot:
         return first, data
 
     def _parse(self, first: int, data: memoryview) -> Block:
-        try:
-            block = Block(data)
-        except MalformedBlock as exc:
-            raise corrupted(self.path, first, str(exc)) from None
-        if block.first != first:
-            raise corrupted(self.path, first, f"it says that it begins at {block.first}")
-        return block
+        return parse(self.path, first, data)
 
     def _holding(self, sequence: int, block: Block) -> Block:
         if not block.first <= sequence < block.first + block.count:

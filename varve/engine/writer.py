@@ -34,23 +34,32 @@ class Writer:
         self.state: State | None = None
         self.last_id = -1
         self.on_committed: Callable[[], Callable[[int], None] | None] = lambda: None
+        self.last_frame: bytes | None = None
         self.risen = 0
         self._told = 0
         self._lock: Any = threading.RLock()  # one that knows its owner: see _end_left_over
+        self._turnstile = threading.Lock()  # where one waits for it: see _acquire
         self._session: Session | None = None
         self._user_runs = False
 
-    def commit_alone(self, request: CommitRequest) -> Committed:
+    def commit_here(self, request: CommitRequest) -> Committed:
         """Make one commit durable on this thread. Raises what was refused; then nothing of it is written."""
-        with self._lock:
-            session, committed = self._commit(request)
+        try:
+            self._acquire()
+            try:
+                session, committed = self._commit(request)
+            finally:
+                self._lock.release()
+        except BaseException:
+            self._end_left_over()
+            raise
         self._tell()
         return session.located(committed, request) if committed.replayed else committed
 
     def commit_if_free(self, request: CommitRequest) -> Committed | None:
-        """``commit_alone``, or None where somebody else is writing."""
+        """``commit_here``, or None where somebody else is writing, or waiting for that."""
         try:
-            if not self._lock.acquire(blocking=False):
+            if self._turnstile.locked() or not self._lock.acquire(blocking=False):
                 return None
             try:
                 session, committed = self._commit(request)
@@ -61,6 +70,12 @@ class Writer:
             raise
         self._tell()
         return session.located(committed, request) if committed.replayed else committed
+
+    def _acquire(self) -> None:
+        """Wait for the lock. One waits at a time, the others behind the turnstile: a thread that takes the lock again as
+        soon as it has let it go comes behind whoever waited meanwhile."""
+        with self._turnstile:
+            self._lock.acquire()
 
     def _commit(self, request: CommitRequest) -> tuple[Session, Committed]:
         if request.effects:
@@ -76,13 +91,16 @@ class Writer:
     @contextlib.contextmanager
     def together(self, requests: Iterable[CommitRequest]) -> Iterator[Session]:
         """The write transaction in which these requests shall be applied; aborted unless ``commit`` was called."""
-        with self._lock:
+        self._acquire()
+        try:
             self._make_side_tables(requests)
             session = self._enter()
             try:
                 yield session
             finally:
                 self._leave(session)
+        finally:
+            self._lock.release()
         self._tell()
 
     @contextlib.contextmanager
@@ -90,7 +108,8 @@ class Writer:
         """The write transaction, begun, used and ended on this thread; aborted unless ``commit`` was called."""
         self.check_entry()
         try:
-            with self._lock:
+            self._acquire()
+            try:
                 session = self._enter()
                 try:
                     self._user_runs = True
@@ -98,6 +117,8 @@ class Writer:
                 finally:
                     self._user_runs = False
                     self._leave(session)
+            finally:
+                self._lock.release()
         except BaseException:
             self._end_left_over()
             raise

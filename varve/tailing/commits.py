@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections import deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from varve import limits
@@ -32,39 +32,63 @@ async def commit_async(engine: Engine, request: CommitRequest) -> Committed:
     inbox: LoopInbox | None = engine.inboxes.get(loop)
     if inbox is None:
         inbox = engine.inboxes[loop] = LoopInbox(loop)
-    if inbox.is_full:
-        await inbox.wait_for_room(loop)
-    else:
-        inbox.commits += 1
-    ticket = _Awaited(request, inbox, loop.create_future())
-    inbox.bytes += ticket.payload_bytes
+    future: Future[Committed] = loop.create_future()
+    ticket = _Awaited(request, inbox, future)
     try:
-        engine.submit(ticket)
-        return await ticket.future
+        inbox.hand_in(ticket, engine)
+        return await future
     except BaseException:
-        if ticket.claim():  # refused at once, or cancelled in time: it is not written, and nobody delivers it
-            inbox.left(ticket)
+        inbox.give_up(ticket)
         raise
+    finally:
+        del future  # an error's traceback keeps this frame, and the future keeps its error
 
 
 class _Awaited(Ticket):
-    """A ticket and who awaits it."""
+    """A ticket and who awaits it; None once nobody does any more."""
 
     __slots__ = ("future",)
 
     def __init__(self, request: CommitRequest, inbox: LoopInbox, future: Future[Committed]) -> None:
         super().__init__(request, inbox)
-        self.future = future
+        self.future: Future[Committed] | None = future
 
 
 class LoopInbox:
-    """The commits of one event loop that are under way. Only ``deliver`` is called by other threads."""
+    """The commits of one event loop: those under way, and behind them those that wait for room.
+
+    They are handed in by the inbox itself and in the order in which they came, so that a later one of the same caller
+    never overtakes. All but ``deliver`` and ``give_up`` is called on the loop's thread only.
+    """
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
         self.commits = 0
+        """Handed in and not delivered yet; a withdrawn one counts until the helper has passed it."""
         self.bytes = 0
-        self._waiting: deque[Future[None]] = deque()
+        self._waiting: OrderedDict[_Awaited, Engine] = OrderedDict()
+
+    def hand_in(self, ticket: _Awaited, engine: Engine) -> None:
+        """Begin a commit, or let it wait for room. Raises what ``Engine.submit`` does."""
+        if self._waiting or self._has_no_room():
+            self._waiting[ticket] = engine
+        else:
+            self._submit(ticket, engine)
+
+    def give_up(self, ticket: _Awaited) -> None:
+        """Nobody awaits it any more: it is not written, unless its commit has begun. The garbage collector may call this,
+        on any thread."""
+        ticket.future = None
+        self._waiting.pop(ticket, None)
+        ticket.withdraw()
+
+    def _submit(self, ticket: _Awaited, engine: Engine) -> None:
+        engine.submit(ticket)
+        self.commits += 1
+        self.bytes += ticket.payload_bytes
+
+    def _has_no_room(self) -> bool:
+        return self.commits >= limits.PENDING_COMMITS_MAX or self.bytes >= limits.PENDING_BYTES_MAX
 
     def deliver(self, tickets: list[Any], /) -> None:
         """Outcomes of a group commit: see ``Inbox``."""
@@ -78,45 +102,26 @@ class LoopInbox:
             self.commits -= 1
             self.bytes -= ticket.payload_bytes
             future = ticket.future
-            if future.done():  # cancelled when the commit had begun
+            if future is None or future.done():  # cancelled when the commit had begun
                 continue
             if ticket.error is not None:
-                future.set_exception(ticket.error)
-            else:
-                future.set_result(ticket.outcome())
-        self._admit()
-
-    def left(self, ticket: _Awaited) -> None:
-        """A ticket that is not under way any more, and was not delivered."""
-        self.commits -= 1
-        self.bytes -= ticket.payload_bytes
-        self._admit()
-
-    # -- back-pressure -----------------------------------------------------------------------------
-
-    @property
-    def is_full(self) -> bool:
-        """Whether a commit has to wait before it is handed in; behind those who wait already."""
-        return bool(self._waiting) or self._has_no_room()
-
-    def _has_no_room(self) -> bool:
-        return self.commits >= limits.PENDING_COMMITS_MAX or self.bytes >= limits.PENDING_BYTES_MAX
-
-    async def wait_for_room(self, loop: AbstractEventLoop) -> None:
-        """Wait in order of arrival; whoever is let in counts as under way from then on."""
-        turn: Future[None] = loop.create_future()
-        self._waiting.append(turn)
-        try:
-            await turn
-        except BaseException:
-            if turn.done() and not turn.cancelled():  # let in, and cancelled before it could run
-                self.commits -= 1
-                self._admit()
-            raise
-
-    def _admit(self) -> None:
+                _fail(future, ticket.error)
+                ticket.error = None
+            elif ticket.committed is not None:
+                future.set_result(ticket.committed)
         while self._waiting and not self._has_no_room():
-            turn = self._waiting.popleft()
-            if not turn.done():  # not cancelled
-                self.commits += 1
-                turn.set_result(None)
+            ticket, engine = self._waiting.popitem(last=False)
+            try:
+                self._submit(ticket, engine)
+            except Exception as exc:  # noqa: BLE001 - its own outcome: the store was closed meanwhile
+                future = ticket.future
+                if future is not None and not future.done():
+                    _fail(future, exc)
+
+
+def _fail(future: Future[Committed], error: BaseException) -> None:
+    if isinstance(error, StopIteration):  # no future can hold it
+        wrapped = RuntimeError("a commit raised StopIteration")
+        wrapped.__cause__ = error
+        error = wrapped
+    future.set_exception(error)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from varve.errors import VarveError
 from varve.tailing.poller import Poller
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from varve.tailing.positions import Claim
     from varve.tailing.scan import CopiedBlock
 
+_JOIN_S: Final = 1.0
 _making = threading.RLock()
+_hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
 
 
 class Hub:
@@ -31,6 +34,7 @@ class Hub:
         self.watermark = Watermark(self._poller.start)
         self.newest: CopiedBlock | None = None
         self._claims: weakref.WeakSet[Claim] = weakref.WeakSet()
+        _hubs.add(self)
 
     def committed(self, next_sequence: int) -> None:
         """A commit of this handle: see ``Listener``."""
@@ -52,6 +56,22 @@ class Hub:
         """A consumer of this handle, which is free once it is closed."""
         with _making:
             self._claims.add(claim)
+
+    def closing(self) -> None:
+        """See ``Listener``: from here on nobody of ours is inside the store."""
+        self._poller.stop()
+        self._poller.join(_JOIN_S)
+
+    def open_after_all(self) -> None:
+        """See ``Listener``."""
+        self._poller.resume()
+
+    def forget(self) -> None:
+        """In the child of a fork: every waiter is the parent's, and whoever begins to wait is refused."""
+        engine = self._engine()
+        if engine is not None:
+            self.watermark.forget(engine.environment.refusal)
+        self._poller.forget()
 
     def _look(self, seen: int) -> int | None:
         """Look at the store for commits: the number of the instant that was seen; None where there is nothing to look at
@@ -86,3 +106,13 @@ def hub_of(engine: Engine) -> Hub:
             hub.closed()
     assert isinstance(hub, Hub)
     return hub
+
+
+def _after_fork_in_child() -> None:
+    global _making  # noqa: PLW0603 - a thread that is gone in the child may have held it
+    _making = threading.RLock()
+    for hub in list(_hubs):
+        hub.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

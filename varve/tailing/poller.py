@@ -50,6 +50,12 @@ class Poller:
                         self._thread = None
                         raise
 
+    def resume(self) -> None:
+        """It may begin again after all."""
+        self._stopped = False
+        if self._waiting():
+            self.start()
+
     def stop(self) -> None:
         """End it, without waiting; it does not begin again."""
         self._stopped = True
@@ -72,9 +78,9 @@ class Poller:
             self._sockets.forget()
 
     def _run(self) -> None:
-        sockets = _Sockets(self._path)
-        self._sockets = sockets
+        sockets = None
         try:
+            self._sockets = sockets = _Sockets(self._path)
             while not self._stopped:
                 self._watch(sockets)
                 with self._lock:
@@ -83,12 +89,16 @@ class Poller:
                     if self._stopped or not self._waiting():
                         return
                     self._thread = threading.current_thread()
-        except BaseException:
-            self._thread = None  # the next one who waits starts another
-            raise
         finally:
-            self._sockets = None
-            sockets.close()
+            with self._lock:
+                if (
+                    self._thread is threading.current_thread()
+                ):  # stopped or failed: whoever waits next may start another
+                    self._thread = None
+                if self._sockets is sockets:
+                    self._sockets = None
+            if sockets is not None:
+                sockets.close()
 
     def _watch(self, sockets: _Sockets) -> None:
         """Look again and again until nobody has waited for a while."""
@@ -176,10 +186,4 @@ def _end_all() -> None:
         poller.join(_JOIN_S)
 
 
-def _after_fork_in_child() -> None:
-    for poller in list(_pollers):
-        poller.forget()
-
-
 atexit.register(_end_all)
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import datetime as dt
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Generic
 
 from varve import limits
+from varve.bindings import UnknownAnywhere
 from varve.errors import VarveError
 from varve.layout.keys import decode_stream_id
-from varve.reader import only, stream_names, type_names
-from varve.record import Recorded, to_time_ns
+from varve.reader import check_unknown, stream_names, type_names
+from varve.record import Recorded, recorded_class, to_time_ns
 from varve.replay import Range, ViewClass, first_at, of_names, of_stream, whole_log
 from varve.tailing.hub import Hub, hub_of
 from varve.tailing.start import TailStart
@@ -81,13 +83,13 @@ class Batch(Generic[E]):
     def __iter__(self) -> Iterator[Recorded[E]]:
         new = object.__new__
         for copied, view, identity, shift, low, high in self._pieces:
-            payload, block = copied.payload, copied.block
+            payload, block, holder = copied.payload, copied.block, recorded_class(view)
             first = copied.first
             for sequence, offset in zip(range(low, high), copied.starts[low - first : high - first], strict=True):
                 event = new(view)
                 event._b = payload
                 event._o = offset
-                recorded: Recorded[E] = new(Recorded)
+                recorded: Recorded[E] = new(holder)
                 recorded._event = event
                 recorded._sequence = sequence
                 recorded._shift = shift
@@ -138,11 +140,15 @@ class Selection:
 
 
 def selection(
-    bindings: Bindings, streams: Iterable[str] | None = None, types: Iterable[type | str] | None = None
+    bindings: Bindings,
+    streams: Iterable[str] | None = None,
+    types: Iterable[type | str] | None = None,
+    unknown: UnknownAnywhere = "decode",
 ) -> Selection:
     """What ``streams=`` and ``types=`` choose, in the classes that the handle has bound. Raises ``InvalidInput`` and kin."""
     names = None if streams is None else stream_names(streams)
-    views = bindings.view_class if types is None else only(bindings.view_class, type_names(types))
+    wanted = None if types is None else type_names(types)
+    views = partial(bindings.view_class, unknown=check_unknown(unknown, UnknownAnywhere), wanted=wanted)
     return Selection(views, generation=lambda: bindings.generation, names=names)
 
 
@@ -219,7 +225,9 @@ class Scan(Generic[E]):
         self._runs_left = limits.TAIL_RUNS_MAX
         try:
             newest = self.hub.newest
-            if self._from_ns is None and newest is not None and newest.first <= self.position < newest.end:
+            if self.caught_up and (newest is None or newest.end <= self.position):
+                newest = self._last_block()
+            if newest is not None and newest.first <= self.position < newest.end and self._from_ns is None:
                 # A copy that is there already: what it holds is committed, and the log never changes.
                 self._take(newest, self.position, newest.end)
                 self.caught_up = self.position == newest.end
@@ -231,6 +239,21 @@ class Scan(Generic[E]):
                 raise
             self.caught_up = False  # the next step meets it again
         return batch
+
+    def _last_block(self) -> CopiedBlock | None:
+        """The end of the log, which is all that most commits bring to a tail that is up to date."""
+        block = self.engine.block_after(self.position)
+        if block is None:
+            return None
+        self.hub.watermark.rise(block.end)
+        return self._copied(block, block.end)
+
+    def _copied(self, block: Block, end: int) -> CopiedBlock:
+        """A copy; everybody's where it is the newest. Nobody keeps a large one for the others."""
+        copied = CopiedBlock(block)
+        if copied.end == end and len(copied.payload) <= limits.BLOCK_BYTES_MAX:
+            self.hub.newest = copied
+        return copied
 
     def _read(self, snapshot: Snapshot) -> None:
         end = snapshot.next_sequence
@@ -268,10 +291,7 @@ class Scan(Generic[E]):
         newest = self.hub.newest
         if newest is not None and newest.first <= sequence < newest.end:
             return newest
-        copied = CopiedBlock(snapshot.copied_block(sequence))
-        if copied.end == end and len(copied.payload) <= limits.BLOCK_BYTES_MAX:
-            self.hub.newest = copied
-        return copied
+        return self._copied(snapshot.copied_block(sequence), end)
 
     def _take(self, copied: CopiedBlock, low: int, high: int) -> None:
         """Add what is wanted of ``low .. high``, up to the limits; ``position`` moves behind what was looked at."""

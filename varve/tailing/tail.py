@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import AsyncIterator, Generator, Iterator
-from itertools import chain, islice
+from itertools import islice
 from time import monotonic as _monotonic
 from typing import TYPE_CHECKING, Generic
 
@@ -69,10 +69,9 @@ class Tail(AsyncIterator[Recorded[E]], Generic[E]):
                 self._last = recorded
                 return recorded
             self._last = None
-            if scan.caught_up:
-                if scan.hub.watermark.value <= scan.position:
-                    await scan.hub.watermark.wait(scan.position + 1)
-                    turn.begin()
+            if scan.caught_up and scan.hub.watermark.value <= scan.position:
+                await scan.hub.watermark.wait(scan.position + 1)
+                turn.begin()
             elif turn.is_due():
                 await turn.pause()
             self._pending = iter(scan.step())
@@ -88,7 +87,7 @@ class Tail(AsyncIterator[Recorded[E]], Generic[E]):
         while not self._ended:
             if turn.is_due():
                 await turn.pause()
-            events = list(islice(chain(self._slice, self._pending), events_max))
+            events = list(islice(self._pending, events_max))
             if events:
                 self._last = events[-1]
                 return events

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import math
 import threading
 import time
 import weakref
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
-_NOBODY: Final = 1 << 200
+_NOBODY: Final = math.inf
 """A sequence that no log reaches."""
 
 _DEAD_MIN: Final = 64
@@ -43,14 +44,14 @@ class _Waiters:
         self._heap: list[tuple[int, int, Any]] = []
         self._numbers = itertools.count()
         self.live = 0
-        self.lowest = _NOBODY
+        self.lowest: float = _NOBODY
 
     def add(self, target: int, waiter: Any) -> None:
         self.live += 1
         heapq.heappush(self._heap, (target, next(self._numbers), waiter))
         self.lowest = self._heap[0][0]
 
-    def reached(self, value: int) -> list[Any]:
+    def reached(self, value: float) -> list[Any]:
         """Take out whoever waits for at most ``value``, dead ones among them."""
         heap = self._heap
         taken = []
@@ -121,6 +122,12 @@ class Watermark:
                 self.refusal = refusal
                 self._wake()
 
+    def forget(self, refusal: Callable[[], BaseException] | None) -> None:
+        """In the child of a fork: whoever waited was the parent's; who comes is refused."""
+        self._lock = threading.RLock()
+        self._threads = _Waiters()
+        self.refusal = refusal
+
     def _wake(self) -> None:
         value = self.value if self.refusal is None else _NOBODY
         if self._threads.lowest <= value:
@@ -186,7 +193,9 @@ class Watermark:
 
     def wait_blocking(self, target: int, timeout_s: float | None) -> bool:
         """Block this thread until the mark is ``target`` at least; False where that took longer than ``timeout_s``."""
-        if self.value >= target and self.refusal is None:
+        if self.refusal is not None:
+            raise self.refusal()
+        if self.value >= target:
             return True
         latch = _Latch()
         with self._lock:

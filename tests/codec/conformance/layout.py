@@ -32,7 +32,7 @@ class Layout:
         vtable = at - struct.unpack_from("<i", self.data, at)[0]
         size, inline = self.u(vtable, 2), self.u(vtable + 2, 2)
         fields = self.schema.types[name].fields
-        ids = sum(2 if f.kind.tag == "union" else 1 for f in fields)
+        ids = sum(2 if f.kind.paired else 1 for f in fields)
         assert size == 4 + 2 * ids, "a vtable has an entry for every field id"
         assert inline >= 4
         assert at + inline <= len(self.data)
@@ -46,6 +46,15 @@ class Layout:
                 if tag_at:
                     taken += [(at + tag_at, at + tag_at + 1), (at + value_at, at + value_at + 4)]
                     self.value(Kind("table", name=f.kind.names[self.data[at + tag_at] - 1]), at + value_at)
+                continue
+            if f.kind.paired:
+                numbers_at, values_at = self.u(entry, 2), self.u(entry + 2, 2)
+                assert bool(numbers_at) == bool(values_at), "a vector of unions is two vectors"
+                assert numbers_at or not f.required
+                entry += 4
+                if numbers_at:
+                    taken += [(at + there, at + there + 4) for there in (numbers_at, values_at)]
+                    self.unions(f.kind, at + numbers_at, at + values_at)
                 continue
             offset = self.u(entry, 2)
             entry += 2
@@ -62,6 +71,16 @@ class Layout:
             self.value(f.kind, at + offset)
         taken.sort()
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(taken)), "fields do not overlap"
+
+    def unions(self, kind: Kind, numbers_at: int, values_at: int) -> None:
+        assert kind.item is not None
+        numbers, values = numbers_at + self.u(numbers_at, 4), values_at + self.u(values_at, 4)
+        count = self.u(numbers, 4)
+        assert count == self.u(values, 4), "the vectors are equally long"
+        for index in range(count):
+            number = self.u(numbers + 4 + index, 1)
+            assert number, "no item is NONE"
+            self.value(Kind("table", name=kind.item.names[number - 1]), values + 4 + 4 * index)
 
     def value(self, kind: Kind, at: int) -> None:
         if kind.inline:

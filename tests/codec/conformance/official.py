@@ -30,6 +30,8 @@ from varve.codec.schema import FieldDef, Kind
 INFINITE = re.compile(r'("(?:[^"\\]|\\.)*")|(-?)\b(inf|nan)\b')
 
 
+VECTOR_OF_UNIONS = re.compile(r":\[(\w+\.)*Union\d*_*\]")
+
 HOW = "flatc is not installed: apt-get install flatbuffers-compiler (or https://github.com/google/flatbuffers/releases)"
 
 
@@ -41,6 +43,10 @@ def find_flatc(folder: Path) -> Flatc:
             pytest.fail(HOW)
         pytest.skip(HOW)
     return Flatc(found, folder)
+
+
+packages = itertools.count()
+"""Numbers of generated packages: one row for all compilers of a process, which has one table of modules."""
 
 
 class Flatc:
@@ -63,6 +69,14 @@ class Flatc:
             f"flatc {' '.join(arguments)[:200]}: {done.stdout}{done.stderr}\n{(folder / 'schema.fbs').read_text()}"
         )
 
+    def compiled(self, folder: Path, text: str) -> str:
+        """What to give flatc as the schema. Many of its generators refuse vectors of unions in .fbs text, also that of JSON; of
+        a binary schema they take them."""
+        if not VECTOR_OF_UNIONS.search(text):
+            return "schema.fbs"
+        self.run(folder, "--binary", "--schema", "schema.fbs")
+        return "schema.bfbs"
+
     def refuses(self, text: str) -> str:
         """What flatc says against a schema; empty when it accepts it."""
         folder = self.fresh(text)
@@ -82,7 +96,7 @@ class Flatc:
             "--strict-json",
             "--defaults-json",
             "--raw-binary",
-            "schema.fbs",
+            self.compiled(folder, text),
             "--",
             *(f"{n}.bin" for n in names),
         )
@@ -99,11 +113,10 @@ class Flatc:
 
     def to_python(self, text: str, *flags: str, package: str = "") -> str:
         """Classes that flatc generates, importable; gives their package: the text must have no namespace."""
-        package = package or f"generated{next(self.count)}"
+        package = package or f"generated{next(packages)}"
         folder = self.fresh(f"namespace {package};\n{text}")
-        self.run(
-            folder, "--python", "-o", ".", *flags, "schema.fbs"
-        )  # without -o, some versions write into the root folder
+        # Without -o, some versions write into the root folder.
+        self.run(folder, "--python", "-o", ".", *flags, self.compiled(folder, text))
         sys.path.insert(0, str(folder))
         importlib.invalidate_caches()
         return package
@@ -134,6 +147,8 @@ def as_json(declared: Declaration, event: Any, deprecated: bool = True) -> dict[
             continue
         if f.kind.tag == "union":
             out[f"{f.name}_type"] = type(value).__varve__.name
+        elif f.kind.paired:
+            out[f"{f.name}_type"] = [type(item).__varve__.name for item in value]
         out[f.name] = json_value(f.kind, value, declared, deprecated)
     return out
 
@@ -194,6 +209,12 @@ def same_record(declared: Declaration, printed: Any, want: Any) -> bool:
             assert printed[f"{f.name}_type"] == member.name
             assert same_record(member, printed[f.name], want[f.name])
             continue
+        if f.kind.paired:
+            names = want[f"{f.name}_type"]
+            assert printed[f"{f.name}_type"] == names
+            for name, item, expected in zip(names, printed[f.name], want[f.name], strict=True):
+                assert same_record(declared.declaration_of(name), item, expected)
+            continue
         assert same(f.kind, printed[f.name], want[f.name], declared), (declared, f, printed[f.name], want[f.name])
     return True
 
@@ -231,8 +252,9 @@ def camel(name: str) -> str:
 class Accessors:
     """Reads buffers field by field through the classes that flatc generated."""
 
-    def __init__(self, package: str) -> None:
+    def __init__(self, package: str, of_binary: bool) -> None:
         self.package = package
+        self.of_binary = of_binary
 
     def cls(self, name: str) -> Any:
         short = name.rpartition(".")[2]
@@ -245,13 +267,17 @@ class Accessors:
         out: dict[str, Any] = {}
         for f in declared.fields:
             if f.deprecated:
-                assert not hasattr(found, camel(f.name))
+                # A binary schema does not say so: of one, flatc generates all.
+                assert self.of_binary or not hasattr(found, camel(f.name))
                 continue
             value = self.field(declared, f, found)
             if value is not None:
                 out[f.name] = value
             if f.kind.tag == "union" and value is not None:
                 out[f"{f.name}_type"] = f.kind.names[getattr(found, camel(f.name) + "Type")() - 1]
+            elif f.kind.paired and value is not None:
+                out[f"{f.name}_type"] = [name for name, _ in value]
+                out[f.name] = [item for _, item in value]
         return out
 
     def field(self, declared: Declaration, f: FieldDef, found: Any) -> Any:
@@ -261,6 +287,8 @@ class Accessors:
             if kind.item.tag == "struct":
                 return [self.inline(kind.item, getattr(found, name)(i), declared) for i in range(kind.length)]
             return [self.inline(kind.item, item, declared) for item in getattr(found, name)()]
+        if kind.paired and kind.tag == "vector":
+            return self.unions(declared, kind, found, name)
         if kind.tag in {"vector", "bytes"}:
             if getattr(found, name + "IsNone")():
                 return None
@@ -280,6 +308,27 @@ class Accessors:
             return self.inline(kind, getattr(found, name)(held), declared)
         value = getattr(found, name)()
         return None if value is None else self.inline(kind, value, declared)
+
+    def unions(self, declared: Declaration, kind: Kind, found: Any, name: str) -> list[tuple[str, Any]] | None:
+        """The items of a vector of unions with their members' names. What flatc generates to get an item calls the runtime with
+        one argument too few: the runtime's own Table finds it instead."""
+        assert kind.item is not None
+        if getattr(found, name + "IsNone")():
+            assert getattr(found, name + "TypeIsNone")()
+            return None
+        count = getattr(found, name + "Length")()
+        assert getattr(found, name + "TypeLength")() == count
+        ids = itertools.accumulate(2 if f.kind.paired else 1 for f in declared.fields)
+        at = next(2 + 2 * n for n, f in zip(ids, declared.fields, strict=True) if camel(f.name) == name)
+        table = found._tab
+        start = table.Vector(table.Offset(at))
+        out = []
+        for i in range(count):
+            member = kind.item.names[getattr(found, name + "Type")(i) - 1]
+            item = self.cls(member)()
+            item.Init(table.Bytes, table.Indirect(start + 4 * i))
+            out.append((member, self.record(declared.declaration_of(member), item)))
+        return out
 
     def inline(self, kind: Kind, value: Any, declared: Declaration) -> Any:
         match kind.tag:
@@ -332,10 +381,16 @@ class Building:
         number = 0
         for f in declared.fields:
             value = getattr(event, f.name)
-            number += f.kind.tag == "union"
+            number += f.kind.paired
             if value is not None:
                 if f.kind.tag == "union":
                     slots.append((number - 1, Kind("u8"), f.kind.names.index(type(value).__varve__.name) + 1, None))
+                elif f.kind.paired:
+                    item = f.kind.item
+                    assert item is not None
+                    members = [item.names.index(type(one).__varve__.name) + 1 for one in value]
+                    types = Kind("vector", item=Kind("u8"))
+                    slots.append((number - 1, types, self.behind(types, members, declared), None))
                 kind = f.kind
                 slots.append(
                     (

@@ -338,6 +338,16 @@ def test_a_deleted_consumer_begins_anew(db: varve.Varve) -> None:
         assert there(consumer) == list(range(5))
 
 
+def test_following_without_a_wait_gives_what_others_have_committed(db: varve.Varve) -> None:
+    """Also where nobody has told this process of it yet."""
+    consumer = db.consumer("billing")
+    assert there(consumer) == []
+    for number in range(2):
+        with consuming("fill(open_db(sys.argv[1]), 1); print('done', flush=True)", db.path) as other:
+            assert told(other) == "done"
+        assert there(consumer) == [number]
+
+
 def test_names_that_look_alike_are_different(db: varve.Varve) -> None:
     """Whatever a file system makes of them."""
     fill(db, 1)

@@ -204,7 +204,10 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
 
     def _blocked(self, events_max: int, timeout_s: float | None) -> bool:
         """Block until an event is pending; False where that took longer than ``timeout_s``."""
-        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        until_s = None
+        if timeout_s is not None:
+            until_s = time.monotonic() + timeout_s
+            self._scan.caught_up = False  # so that it looks for itself before it gives up
         while (move := self._next_move(events_max)) is not _GIVE:
             if move is _STORE:
                 self._store(self._storable)

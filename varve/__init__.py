@@ -5,7 +5,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     store.py         open, Varve, Snapshot, statistics               what a user holds
     transaction.py   one commit over several streams
     stream.py        typed appends             reader.py  typed reads, replays
-    tailing/         watcher, tail, follow: what is live
+    tailing/         watcher, tail, follow, consumer: what is live
     appends.py       input checked and encoded  replay.py  the walk over blocks
     bindings.py      which class an event comes as
     deferred.py      events made when they are asked for     upcasts.py  old types turned into new ones
@@ -26,6 +26,8 @@ from varve.codec import event, from_json, owned, struct, to_dict, to_json
 from varve.errors import (
     CommitOutcomeUnknown,
     Conflict,
+    ConsumerBusy,
+    ConsumerFenced,
     CorruptedBlock,
     CorruptedStore,
     DiskFull,
@@ -74,6 +76,8 @@ from varve.reader import GlobalReader, StreamReader
 from varve.record import Position, Recorded, Span
 from varve.store import Snapshot, SnapshotStats, StoreStats, Varve, open  # noqa: A004 - used as varve.open
 from varve.stream import Stream
+from varve.tailing.consumer import Consumer, ConsumerBatches
+from varve.tailing.consumers import ConsumerInfo, ConsumerMember
 from varve.tailing.follow import Follow
 from varve.tailing.start import END, Start
 from varve.tailing.tail import Tail
@@ -103,6 +107,12 @@ __all__ = [
     "STREAM_EXISTS",
     "CommitOutcomeUnknown",
     "Conflict",
+    "Consumer",
+    "ConsumerBatches",
+    "ConsumerBusy",
+    "ConsumerFenced",
+    "ConsumerInfo",
+    "ConsumerMember",
     "CorruptedBlock",
     "CorruptedStore",
     "DiskFull",

@@ -4,7 +4,7 @@ The tree (built-in bases in parentheses)::
 
     VarveError
     |-- InvalidInput (ValueError)          you passed something that can never work
-    |   |-- InvalidName                    a stream name
+    |   |-- InvalidName                    a stream's or a consumer's name
     |   |-- InvalidStreamId                a stream id
     |   |-- InvalidMetadata                an append's metadata
     |   |-- InvalidIdempotencyKey          an append's idempotency key
@@ -19,6 +19,8 @@ The tree (built-in bases in parentheses)::
     |-- Conflict
     |   |-- WrongExpectedVersion           the stream is not as long as you expected
     |   |-- IdempotencyConflict            the same key came with other content
+    |   |-- ConsumerBusy                   somebody else runs the consumer of this name
+    |   |-- ConsumerFenced                 somebody else took the consumer over
     |   `-- SchemaConflict                 an event class changed in a way old events cannot follow
     |-- StoreUnavailable (OSError)
     |   |-- StoreNotFound (FileNotFoundError)
@@ -92,7 +94,7 @@ class InvalidInput(VarveError, ValueError):
 
 
 class InvalidName(InvalidInput):
-    """A stream name that is empty, too long or not valid UTF-8."""
+    """A stream's or a consumer's name that is empty, too long or not valid UTF-8."""
 
     code = "invalid_name"
 
@@ -226,6 +228,24 @@ class IdempotencyConflict(Conflict):
     code = "idempotency_conflict"
     key: object
     global_sequence: int
+
+
+class ConsumerBusy(Conflict):
+    """Somebody else runs the consumer of this name, or this member of its group. It is free as soon as he closes it or his
+    process ends; ``force=True`` takes it over from one that hangs. Facts: ``name``, ``pid`` (the process that runs it;
+    None where that is not known)."""
+
+    code = "consumer_busy"
+    name: str
+    pid: int | None
+
+
+class ConsumerFenced(Conflict):
+    """The consumer was taken over, moved or deleted by somebody else: nothing is stored for this one any more, and its
+    events since the last commit go to the other. Stop. Facts: ``name``."""
+
+    code = "consumer_fenced"
+    name: str
 
 
 class SchemaConflict(Conflict, TypeError):
@@ -420,6 +440,8 @@ class CorruptedBlock(IntegrityError):
 __all__ = [
     "CommitOutcomeUnknown",
     "Conflict",
+    "ConsumerBusy",
+    "ConsumerFenced",
     "CorruptedBlock",
     "CorruptedStore",
     "DiskFull",

@@ -45,6 +45,9 @@ STREAMS_MAX: Final = 2**32 - 1
 
 EVENTS_MAX: Final = 2**63 - 1
 
+CONSUMER_PARTITIONS: Final = 256
+"""Partitions of a consumer: the most members that can share it."""
+
 # -- input -----------------------------------------------------------------------------------------
 
 EVENT_BYTES_MAX: Final = 64 * 2**20
@@ -161,3 +164,17 @@ HINTED_WATCHERS_MAX: Final = 64
 
 POLLER_LINGER_S: Final = 2.0
 """For how long the poller stays when nobody waits."""
+
+# -- consumers -------------------------------------------------------------------------------------
+
+CONSUMER_STORE_INTERVAL_S: Final = 0.25
+"""How often a consumer that commits by itself stores its position, where ``interval_s`` does not say otherwise."""
+
+CONSUMER_SCANNED_INTERVAL_S: Final = 1.0
+"""How often a consumer stores that it has passed events over, where none of them were for it."""
+
+CONSUMER_CHECK_INTERVAL_S: Final = 0.1
+"""A consumer that has not touched its stored position for this long looks whether it was taken over."""
+
+CONSUMER_CLAIM_TRIES_MAX: Final = 50
+"""How often a lock is tried that is held only by those who look whether it is held."""

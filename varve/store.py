@@ -27,6 +27,8 @@ from varve.reader import GlobalReader, StreamReader
 from varve.record import to_time_ns
 from varve.replay import Fixed, Live, first_at
 from varve.stream import Stream
+from varve.tailing.consumer import CommitMode, Consumer, check_commit, check_member
+from varve.tailing.consumers import ConsumerInfo, delete_consumer, list_consumers
 from varve.tailing.follow import Follow
 from varve.tailing.scan import selection
 from varve.tailing.start import TailStart, check_start
@@ -287,10 +289,13 @@ class Varve:
 
         ``metadata`` is that of every append in it; an append's own comes on top.
         """
+        self._check_writable()
+        return Transaction(self._engine, idempotency_key, metadata)
+
+    def _check_writable(self) -> None:
         self._engine.check_usable()
         if self.readonly:
             raise ReadonlyStore(f"{self.path} was opened with readonly=True; open it without to write")
-        return Transaction(self._engine, idempotency_key, metadata)
 
     def write(
         self,
@@ -364,6 +369,61 @@ class Varve:
         """
         chosen = selection(self._bindings, streams, types, unknown)
         return Follow(self._engine, chosen, check_start(start), timeout_s)
+
+    def consumer(
+        self,
+        name: str,
+        *,
+        streams: Iterable[str] | None = None,
+        types: Iterable[type | str] | None = None,
+        start: TailStart = 0,
+        commit: CommitMode = "auto",
+        interval_s: float | None = None,
+        member: int | None = None,
+        members: int | None = None,
+        force: bool = False,
+    ) -> Consumer[Any]:
+        """Become the owner of a named, durable position: ``async for recorded in db.consumer("billing"): ...``.
+
+        ``streams`` and ``types`` as in ``tail``; they may differ from run to run, the position does not care. ``start``: where
+        it begins at its very first use. ``commit``: ``"auto"`` stores the position as the loop comes back for more, at most
+        every ``interval_s`` seconds (default ``CONSUMER_STORE_INTERVAL_S``; 0: after each batch) and when it is closed;
+        ``"manual"`` waits for ``await consumer.commit()``. ``member`` of ``members``: share the events with other owners of
+        the name, by stream. ``force``: take over from an owner who hangs; he is refused from then on.
+
+        Blocks for one commit. Raises ``ConsumerBusy`` while somebody else owns it, or while members of another number do;
+        ``InvalidName``, ``InvalidInput``, ``ReadonlyStore``, ``StoreAccessDenied`` where its lock file cannot be made.
+        """
+        check_name(name, "consumer name")
+        interval_s = check_commit(commit, interval_s)
+        member, members = check_member(member, members)
+        chosen = selection(self._bindings, streams, types)
+        check_start(start)
+        self._check_writable()
+        return Consumer(
+            self._engine,
+            chosen,
+            str.__str__(name),
+            start=start,
+            commit=commit,
+            interval_s=interval_s,
+            member=member,
+            members=members,
+            force=force,
+        )
+
+    def consumers(self) -> list[ConsumerInfo]:
+        """The consumers of this store, by name: where they stand, who runs them."""
+        return list_consumers(self._engine)
+
+    def delete_consumer(self, name: str, *, force: bool = False) -> bool:
+        """Forget a consumer and its position; whether there was one. Raises ``ConsumerBusy`` while somebody runs it.
+
+        ``force``: delete it all the same; who runs it gets ``ConsumerFenced``.
+        """
+        check_name(name, "consumer name")
+        self._check_writable()
+        return delete_consumer(self._engine, str.__str__(name), force=force)
 
     # -- ending ------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from varve.engine.core import Engine
     from varve.engine.snapshot import Snapshot
     from varve.stream import Stream
+    from varve.tailing.consumer import Consumer, Ride
 
 
 class Transaction:
@@ -39,7 +40,7 @@ class Transaction:
     ``async with`` is the same without blocking the event loop.
     """
 
-    __slots__ = ("_appends", "_engine", "_key", "_metadata", "_open", "_positions", "_replayed", "_single")
+    __slots__ = ("_appends", "_engine", "_key", "_metadata", "_open", "_positions", "_replayed", "_rides", "_single")
 
     def __init__(self, engine: Engine, key: IdempotencyKey | None, metadata: Metadata | None) -> None:
         if key is not None:
@@ -51,6 +52,7 @@ class Transaction:
         self._metadata = metadata
         self._appends: list[AppendRequest] = []
         self._single: list[bool] = []
+        self._rides: list[Ride[Any]] = []
         self._open = True
         self._positions: list[Position | Span] | None = None
         self._replayed = False
@@ -85,6 +87,18 @@ class Transaction:
         """Append ``(stream id, event)`` pairs; their ``Span`` is in ``positions`` after the block."""
         self._add(append_many(self._types_of(stream), items, self._merged(metadata)))
 
+    def store_position(self, consumer: Consumer[Any]) -> None:
+        """Store a consumer's present position with this commit, or not at all: what is appended here and what was consumed
+        for it become durable together.
+
+        ``ConsumerFenced`` is raised at the end of the block where somebody took the consumer over; then nothing is written.
+        """
+        self._check_open()
+        ride = getattr(consumer, "ride", None)
+        if ride is None:
+            raise InvalidInput(f"store_position takes a consumer, made by db.consumer(name), not {consumer!r:.80}")
+        self._rides.append(ride(self._engine))
+
     @property
     def positions(self) -> list[Position | Span]:
         """After the commit: a ``Position`` or ``Span`` per call, in call order. Raises ``TransactionClosed`` before."""
@@ -112,7 +126,7 @@ class Transaction:
             self.commit()
 
     def __del__(self) -> None:
-        if getattr(self, "_open", False) and self._appends:
+        if getattr(self, "_open", False) and (self._appends or self._rides):
             warnings.warn(
                 f"a transaction with {len(self._appends)} appends was dropped without commit(): nothing of it is written; "
                 "use it as `with db.transaction() as tx:`",
@@ -123,7 +137,10 @@ class Transaction:
     def commit(self) -> None:
         """Commit now; the end of a ``with`` block does it."""
         request = self._request()
-        self._settle(self._engine.commit(request) if request is not None else Committed(0))
+        committed = self._engine.commit(request) if request is not None else Committed(0)
+        if committed.replayed and self._rides:
+            self._engine.commit(self._rides_alone())
+        self._settle(committed)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -142,7 +159,10 @@ class Transaction:
         It shares a commit's fsync with whatever else is awaited. Where it is cancelled, it happens wholly or not at all.
         """
         request = self._request()
-        self._settle(await commit_async(self._engine, request) if request is not None else Committed(0))
+        committed = await commit_async(self._engine, request) if request is not None else Committed(0)
+        if committed.replayed and self._rides:
+            await commit_async(self._engine, self._rides_alone())
+        self._settle(committed)
 
     def rollback(self) -> None:
         """Forget everything; the ``with`` block then ends without a commit."""
@@ -160,7 +180,15 @@ class Transaction:
         self._check_open()
         self._open = False
         filled = list(filter(_counts, self._appends))
-        return commit_request(filled, self._key) if filled else None
+        if not filled:
+            return self._rides_alone() if self._rides else None
+        request = commit_request(filled, self._key)
+        request.effects = self._rides
+        return request
+
+    def _rides_alone(self) -> CommitRequest:
+        """The positions of consumers, where the events were written before (a replay) or there are none."""
+        return CommitRequest([], effects=self._rides)
 
     def _types_of(self, stream: Stream[Any]) -> StreamTypes:
         self._check_open()
@@ -182,6 +210,8 @@ class Transaction:
 
     def _settle(self, committed: Committed) -> None:
         segments = iter(committed.segments)
+        for ride in self._rides:
+            ride.arrived()
         self._replayed = replayed = committed.replayed
         self._positions = []
         for append, single in zip(self._appends, self._single, strict=True):
@@ -263,6 +293,8 @@ class WriteTransaction(Transaction):
             self._settle(Committed(0))
             return
         committed = self._session.apply(request)
+        if committed.replayed and self._rides:
+            self._session.apply(self._rides_alone())
         self._session.commit()
         self._settle(self._session.located(committed, request))
 

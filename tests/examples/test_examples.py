@@ -92,6 +92,16 @@ def test_a_second_process_sees_what_is_committed() -> None:
     ]
 
 
+def test_a_killed_consumer_continues() -> None:
+    """consumer_restart.py: each biller goes on behind the last bill of the one that was killed, and no order has two."""
+    printed = run("consumer_restart.py").splitlines()
+    assert printed[0] == "biller continues at 0"
+    billed = [int(line.rsplit(" ", 1)[1]) for line in printed if line.startswith("  billed order")]
+    assert billed == sorted(set(billed))
+    assert re.fullmatch(r"biller continues at [5-9]|biller continues at 1[01]", printed[7])
+    assert printed[-2:] == ["killed; all orders have a bill", "bills: 12, orders billed twice: 0"]
+
+
 def test_examples_leave_nothing_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an argument an example writes into a temporary folder and removes it."""
     monkeypatch.chdir(tmp_path)

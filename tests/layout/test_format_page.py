@@ -6,7 +6,7 @@ import re
 import struct
 from pathlib import Path
 
-from varve.layout import block
+from varve.layout import block, consumers
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -32,3 +32,20 @@ def test_the_format_page_gives_the_places_of_the_hot_table() -> None:
     assert struct.unpack_from("<HH", frame, vtable_at) == (vtable_bytes, table_bytes)
     assert struct.unpack_from("<i", frame, table_at) == (table_at - vtable_at,)
     assert struct.unpack_from("<QQ", frame, table_at + 8) == (7, 5)
+
+
+def test_the_format_page_gives_the_sizes_of_a_consumer() -> None:
+    """docs/format.md's offsets for stored positions are those of an encoded record."""
+    run = consumers.Run(0, 256, 3, 4, 5, 6)
+    record = consumers.ConsumerRecord(2, 9, (run,)).encode()
+    assert struct.unpack_from("<HHq", record, 4) == (consumers.VERSION, 2, 9)
+    assert struct.unpack_from("<HHIQQq", record, 16) == run
+    assert len(record) == 16 + 32
+    page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (\d+) \| (\d+)", page[page.index("## varve.consumers") : page.index("## Versions")], re.MULTILINE
+    )
+    assert [(int(at), int(size)) for at, size in rows] == [
+        (0, 4), (4, 2), (6, 2), (8, 8), (16, 32),
+        (0, 2), (2, 2), (4, 4), (8, 8), (16, 8), (24, 8),
+    ]  # fmt: skip

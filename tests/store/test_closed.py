@@ -36,6 +36,9 @@ USES: dict[str, dict[str, Any]] = {
         "watcher": lambda db: db.watcher(),
         "tail": lambda db: db.tail(),
         "follow": lambda db: db.follow(),
+        "consumer": lambda db: db.consumer("billing"),
+        "consumers": lambda db: db.consumers(),
+        "delete_consumer": lambda db: db.delete_consumer("billing"),
     },
     "Stream": {
         "append": lambda s: s.append(1, placed(1)),
@@ -70,6 +73,7 @@ USES: dict[str, dict[str, Any]] = {
         "append_batch": lambda tx: tx.commit(),
         "append_many": lambda tx: tx.commit(),
         "commit": lambda tx: tx.commit(),
+        "store_position": lambda tx: tx.commit(),
     },
 }
 

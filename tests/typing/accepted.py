@@ -232,3 +232,23 @@ def opening_is_a_context() -> None:
         assert_type(patient, varve.Varve)
     with varve.open("./data", readonly=True) as reader:
         assert_type(reader, varve.Varve)
+
+
+async def consumers_are_tails_with_a_name(db: varve.Varve) -> None:
+    async with db.consumer(
+        "billing", streams=["orders"], types=[OrderPlaced], commit="manual", start=varve.END
+    ) as consumer:
+        assert_type(consumer, varve.Consumer[Any])
+        async for recorded in consumer:
+            assert_type(recorded, varve.Recorded[Any])
+            assert_type(await consumer.commit(), int)
+        async for batch in consumer.batches(100):
+            assert_type(batch, list[varve.Recorded[Any]])
+        async with db.transaction() as tx:
+            tx.store_position(consumer)
+    with db.consumer("mail", member=0, members=2, interval_s=0, force=True) as member:
+        assert_type(member.follow(0.5), Iterator[varve.Recorded[Any]])
+        assert_type(member.commit_blocking(), int)
+        assert_type(member.seek(datetime.now(UTC)), int)
+    assert_type(db.consumers(), list[varve.ConsumerInfo])
+    assert_type(db.delete_consumer("mail"), bool)

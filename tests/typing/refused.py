@@ -67,6 +67,7 @@ def expected_is_an_int_or_a_sentinel(db: varve.Varve) -> None:
 
 
 def a_start_is_a_sequence_an_instant_or_the_end(db: varve.Varve) -> None:
+    db.consumer("billing", commit="batch")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     db.tail("end")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     db.follow(start=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     db.stream("orders", OrderPlaced).tail(stream_id=None, start=varve.ANY)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]

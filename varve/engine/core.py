@@ -74,6 +74,7 @@ class Engine:
             map_bytes=map_bytes,
             allow_network=allow_network,
         )
+        self.clock = clock
         self.catalog = Catalog()
         self.checked = CheckedBlocks()
         self.listener: Listener | None = None
@@ -147,8 +148,14 @@ class Engine:
         return Snapshot(self.environment, self.catalog, self.checked, limit=limit)
 
     def side_snapshot(self, table: str) -> Snapshot:
-        """The newest instant, in which a side table can be read (``Snapshot.side_value``)."""
-        self.environment.side(table)
+        """The newest instant, in which a side table can be read (``Snapshot.side_value``).
+
+        Raises ``HandleUnusable`` inside ``db.write`` where another process has made the table since this handle was opened.
+        """
+        environment = self.environment
+        if environment.opened_side(table) is None and environment.has_side(table):
+            with self._writer.wait_idle():  # one of our threads may hold LMDB's writer lock, perhaps this one
+                environment.side(table)
         return self.snapshot()
 
     def commit(self, request: CommitRequest) -> Committed:

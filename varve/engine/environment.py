@@ -196,7 +196,11 @@ class Environment:
             if self.readonly:
                 return [self.env.open_db(name, create=False) for name in files.DATABASES]
             with self.env.begin(write=True) as transaction:
-                return [self.env.open_db(name, transaction, create=True) for name in files.DATABASES]
+                databases = [self.env.open_db(name, transaction, create=True) for name in files.DATABASES]
+                for name in files.SIDE_TABLES:  # those that are there, while we hold the writer's lock anyway
+                    with contextlib.suppress(lmdb.NotFoundError):
+                        self._side[name] = self.env.open_db(_side_name(name), transaction, create=False)
+                return databases
         except (lmdb.NotFoundError, lmdb.ReadonlyError):
             raise NotAVarveStore(
                 f"{self.path} is an LMDB environment without Varve's databases", path=self.path
@@ -211,27 +215,27 @@ class Environment:
     def side(self, name: str) -> lmdb._Database | None:
         """The sub-database of a side table; None where no commit has made it yet.
 
-        Ask before a transaction begins that shall read it: LMDB's transactions know the databases that were open then.
+        Ask before a transaction begins that shall read it: LMDB's transactions know the databases that were open then. The
+        first one to ask after another process has made it waits for the commit that is running.
         """
         known = self._side.get(name)
-        if known is None and not self.is_forked:
+        if known is None and self.has_side(name):
             with self._side_lock:
                 if name not in self._side:
-                    self._open_side(name)
+                    try:
+                        self._side[name] = self.env.open_db(_side_name(name), create=False)
+                    except lmdb.Error as exc:
+                        raise self.read_error(exc) from exc
                 known = self._side.get(name)
         return known
 
-    def _open_side(self, name: str) -> None:
-        # In a transaction that reads, and is committed so that the handle stays: one that writes would wait for writers.
-        transaction = self.begin()
-        try:
-            self._side[name] = self.env.open_db(f"varve.{name}".encode(), transaction, create=False)
-            transaction.commit()
-        except lmdb.NotFoundError:
-            transaction.abort()
-        except lmdb.Error as exc:
-            transaction.abort()
-            raise self.read_error(exc) from exc
+    def has_side(self, name: str) -> bool:
+        """Whether a side table has been made, in whichever process."""
+        with self.begin() as transaction:
+            try:
+                return transaction.get(_side_name(name)) is not None
+            except lmdb.Error as exc:
+                raise self.read_error(exc) from exc
 
     def opened_side(self, name: str) -> lmdb._Database | None:
         """The sub-database of a side table, if ``side`` has found it."""
@@ -240,7 +244,7 @@ class Environment:
     def make_side(self, name: str) -> None:
         """Make the sub-database of a side table, durably. The caller holds the writer's lock. Raises ``lmdb.Error``."""
         with self._side_lock, self.env.begin(write=True) as transaction:
-            database = self.env.open_db(f"varve.{name}".encode(), transaction, create=True)
+            database = self.env.open_db(_side_name(name), transaction, create=True)
         self._side[name] = database
 
     # -- reading -----------------------------------------------------------------------------------
@@ -376,6 +380,10 @@ class Environment:
             fields = line.split()
             if len(fields) == 3:
                 yield int(fields[0]), None if fields[2] == "-" else int(fields[2])
+
+
+def _side_name(name: str) -> bytes:
+    return f"varve.{name}".encode()
 
 
 def _identity(path: str) -> tuple[int, int]:

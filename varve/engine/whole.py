@@ -16,7 +16,7 @@ from varve.engine import files
 from varve.engine.environment import Environment
 from varve.engine.snapshot import corrupted
 from varve.errors import CorruptedBlock, CorruptedStore, InvalidInput
-from varve.layout import keys
+from varve.layout import consumers, keys
 from varve.layout.block import Block, MalformedBlock, crc_holds
 from varve.layout.derive import Derivation, Pair
 from varve.layout.records import decode_store_record
@@ -74,7 +74,8 @@ def _step(environment: Environment, move: Callable[[], bool]) -> bool:
 
 
 def rebuild(source: str, target: str, progress: Progress | None = None) -> Rebuilt:
-    """A new store at ``target`` with the log of ``source`` and index and metadata made from it.
+    """A new store at ``target`` with the log of ``source`` and index and metadata made from it. What does not follow from
+    the log, positions of consumers, is copied as it is.
 
     It is written under a temporary name beside ``target`` and renamed when it is on disk. Raises ``InvalidInput`` where
     ``target`` exists,
@@ -109,6 +110,7 @@ def _copy(old: Environment, new: Environment, progress: Progress | None) -> Rebu
     derivation = Derivation()
     blocks = 0
     frames: list[tuple[bytes, memoryview]] = []
+    side = {name: found for name in files.SIDE_TABLES if (found := old.side(name)) is not None}
     transaction = old.begin()
     for key, frame, block in _log(old, transaction):
         try:
@@ -138,9 +140,26 @@ def _copy(old: Environment, new: Environment, progress: Progress | None) -> Rebu
             raise CorruptedStore(f"{old.path}: the log is empty and the store's record does not say so", path=old.path)
         meta = [(keys.STORE_RECORD_KEY, record.encode())]
     _put(new, new.meta, meta)
+    for name, database in side.items():
+        new.make_side(name)
+        made = new.opened_side(name)
+        assert made is not None
+        _put(new, made, _pairs(old, transaction, database))
     if progress is not None:
         progress(derivation.next_sequence)
     return Rebuilt(derivation.next_sequence, blocks)
+
+
+def _pairs(environment: Environment, transaction: lmdb.Transaction[memoryview], database: lmdb._Database) -> list[Pair]:
+    """Every pair of a small sub-database. Raises ``CorruptedStore``."""
+    pairs = []
+    with transaction.cursor(database) as cursor:
+        more = _step(environment, cursor.first)
+        while more:
+            key, value = cursor.item()
+            pairs.append((bytes(key), bytes(value)))
+            more = _step(environment, cursor.next)
+    return pairs
 
 
 def _put(
@@ -185,6 +204,7 @@ def findings(path: str) -> list[str]:
 
 def _logical_findings(environment: Environment) -> list[str]:
     derivation = Derivation()
+    positions = environment.side(consumers.TABLE)
     transaction = environment.begin()
     last_ns = 0
     try:
@@ -210,6 +230,28 @@ def _logical_findings(environment: Environment) -> list[str]:
                 if found != wanted:
                     problems.append(f"{name}: found {_spelled(found)}, the log says {_spelled(wanted)}")
                     break
+    if positions is not None:
+        problems += _consumer_findings(_pairs(environment, transaction, positions), derivation.next_sequence)
+    return problems
+
+
+def _consumer_findings(pairs: list[Pair], end: int) -> list[str]:
+    """What is wrong with the positions of consumers in a log that ends at ``end``."""
+    problems = []
+    last_token = consumers.decode_token(dict(pairs).get(consumers.TOKEN_KEY))
+    for key, value in pairs:
+        if key == consumers.TOKEN_KEY:
+            continue
+        name = consumers.consumer_name(key)
+        record = None if name is None else consumers.decode_consumer(value)
+        if record is None or isinstance(record, int):
+            problems.append(f"consumers: the record {_spelled((key, value))} is damaged")
+            continue
+        for run in record.runs:
+            if run.position > end:
+                problems.append(f"consumers: {name!r} stands at {run.position}, the log ends at {end}")
+            if run.token > last_token:
+                problems.append(f"consumers: {name!r} has token {run.token}, the last that was given is {last_token}")
     return problems
 
 

@@ -244,7 +244,7 @@ class Writer:
     def check_outside(self) -> None:
         """Raise ``HandleUnusable`` inside ``db.write``."""
         if self._is_mine:
-            raise HandleUnusable("this thread is inside db.write(fn): close the store after it")
+            raise HandleUnusable("this thread is inside db.write(fn): do this after it")
         self._end_left_over()
 
     @property

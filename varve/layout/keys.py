@@ -155,12 +155,12 @@ def decode_stream_id(id_key: bytes | memoryview) -> StreamId:
 # -- names and idempotency keys --------------------------------------------------------------------
 
 
-def check_name(name: str) -> str:
-    """A stream name that can be stored. Raises ``InvalidName``."""
+def check_name(name: str, what: str = "stream name") -> str:
+    """A name that can be stored, of a stream or of ``what`` it is. Raises ``InvalidName``."""
     if not isinstance(name, str):
-        raise InvalidName(f"a stream name is a str, not {type(name).__name__}")
+        raise InvalidName(f"a {what} is a str, not {type(name).__name__}")
     name = str.__str__(name)  # the text itself, also of a member of a (str, Enum)
-    _text(name, limits.NAME_BYTES_MAX, "stream name", InvalidName)
+    _text(name, limits.NAME_BYTES_MAX, what, InvalidName)
     return name
 
 

@@ -15,7 +15,7 @@ class CheckReport:
     """What a check found."""
 
     findings: tuple[str, ...]
-    """One line per problem, each beginning with where it lies (structure, log, index, meta)."""
+    """One line per problem, each beginning with where it lies (structure, log, index, meta, consumers)."""
 
     @property
     def sound(self) -> bool:
@@ -26,7 +26,8 @@ class CheckReport:
 def check(path: str | os.PathLike[str]) -> CheckReport:
     """Check a store that this process does not hold open. Nothing is written.
 
-    Index and metadata must hold exactly the pairs that the log gives. Memory grows with the number of streams. Raises
+    Index and metadata must hold exactly the pairs that the log gives, and no consumer may stand beyond its
+    end. Memory grows with the number of streams. Raises
     ``StoreNotFound``, ``StoreAlreadyOpen``, ``StoreAccessDenied``.
     """
     folder = os.fspath(path)

@@ -23,7 +23,7 @@ def rebuild(
     source: str | os.PathLike[str], target: str | os.PathLike[str], *, progress: Callable[[int], None] | None = None
 ) -> RebuildReport:
     """Make a new store at ``target`` from the log of ``source``: the log byte for byte, index and metadata worked out
-    from it.
+    from it, positions of consumers copied.
 
     For a store whose index or metadata are damaged. ``source`` is only read, and must not be open in this process;
     ``target`` must not exist. ``progress`` is called with the number of events done. The new store appears under its

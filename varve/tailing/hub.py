@@ -13,6 +13,7 @@ from varve.tailing.watermark import Watermark
 
 if TYPE_CHECKING:
     from varve.engine.core import Engine
+    from varve.tailing.positions import Claim
     from varve.tailing.scan import CopiedBlock
 
 _JOIN_S: Final = 1.0
@@ -32,6 +33,7 @@ class Hub:
         self._poller = Poller(engine.path, self._look, lambda: self.watermark.waiting)
         self.watermark = Watermark(self._poller.start)
         self.newest: CopiedBlock | None = None
+        self._claims: weakref.WeakSet[Claim] = weakref.WeakSet()
         _hubs.add(self)
 
     def committed(self, next_sequence: int) -> None:
@@ -46,6 +48,14 @@ class Hub:
             self.watermark.fail(refusal)
         self.newest = None
         self._poller.stop()
+        with _making:
+            for claim in list(self._claims):
+                claim.release()
+
+    def keep(self, claim: Claim) -> None:
+        """A consumer of this handle, which is free once it is closed."""
+        with _making:
+            self._claims.add(claim)
 
     def closing(self) -> None:
         """See ``Listener``: from here on nobody of ours is inside the store."""

@@ -68,6 +68,15 @@ class Batch(Generic[E]):
         self._pieces.append(piece)
         self.count += piece[5] - piece[4]
 
+    def above(self, floor: Callable[[StreamIdentity], int | None]) -> Batch[E]:
+        """Those events that stand at or behind the floor of their stream; none of a stream that has none."""
+        kept: Batch[E] = Batch()
+        for copied, view, identity, shift, low, high in self._pieces:
+            lowest = floor(identity)
+            if lowest is not None and lowest < high:
+                kept.add((copied, view, identity, shift, max(low, lowest), high))
+        return kept
+
     def __len__(self) -> int:
         return self.count
 

@@ -3,7 +3,8 @@
 Bounds, alignment, vtables, UTF-8, required fields, union tags, depth. All offsets of a FlatBuffer point forward, so there are
 no cycles; but tables may be shared, and sharing through many levels lets a few bytes stand for astronomically many values.
 Each place is therefore checked once, and what it expands to when read is counted: more tables or bytes than an honest buffer
-of that size could hold are refused.
+of that size could hold are refused. Vectors and strings may also overlap, so that each is another place over the same bytes:
+the work of looking at them is limited as well, over the whole buffer, whatever its schema has fields for.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ SHARED_TABLES_MAX: Final = 65_536
 SHARED_BYTES_MAX: Final = 2**24
 """The same for the bytes of strings and vectors."""
 
+OVERLAPPING_ITEMS_MAX: Final = 65_536
+"""Items of vectors that are looked at one by one, beyond those that fit the buffer without overlapping."""
+
 Cost = tuple[int, int, int]
 """What a place expands to when read: depth, tables, bytes."""
 
@@ -54,9 +58,18 @@ class _Verifier:
         self.done: dict[tuple[int, str], Cost] = {}
         self.tables_max = self.size // 8 + SHARED_TABLES_MAX
         self.bytes_max = self.size + SHARED_BYTES_MAX
+        self.items_left = self.size // 4 + OVERLAPPING_ITEMS_MAX
+        self.text_left = self.bytes_max
 
     def bad(self, reason: str, at: int) -> MalformedEvent:
         return MalformedEvent(f"not a valid {self.schema.root}: {reason} at byte {at}", offset=at)
+
+    def work(self, items: int, text: int, what: str, at: int) -> None:
+        """Account for items and bytes of strings before they are looked at."""
+        self.items_left -= items
+        self.text_left -= text
+        if self.items_left < 0 or self.text_left < 0:
+            raise self.bad(f"{what} overlaps so much else that checking it would go beyond measure", at)
 
     def need(self, at: int, size: int, align: int, what: str) -> None:
         """``size`` bytes at ``at`` must be inside the buffer and aligned."""
@@ -186,6 +199,7 @@ class _Verifier:
         count = self.counted(numbers, 1, what)
         if count != self.counted(values, 4, what):
             raise self.bad(f"{what} has more types of unions than values, or fewer", values)
+        self.work(count, 0, what, values)
         height, tables, total = 0, 0, 5 * count
         for index in range(count):
             number = self.data[numbers + 4 + index]
@@ -242,6 +256,7 @@ class _Verifier:
         size: int = U4(self.data, at)[0]
         self.need(at + 4, size + (tag != "bytes"), 1, what)
         if tag != "bytes":
+            self.work(0, size, what, at)
             self.characters(tag, at, size, what)
         self.done[at, ":" + tag] = cost = (0, 0, size)
         return cost
@@ -271,6 +286,7 @@ class _Verifier:
         self.need(at + 4, count * size, 1, what)
         height, tables, total = 0, 0, count * size
         if not item.inline:
+            self.work(count, 0, what, at)
             for p in range(at + 4, at + 4 + count * size, size):
                 cost = self.value(item, p, what, depth) if item.tag != "bytes" else self.bytes_item(p, what, depth)
                 height, tables, total = max(height, cost[0]), tables + cost[1], total + cost[2]

@@ -162,6 +162,13 @@ def test_names_that_a_module_needs_itself_are_worked_around(load_text: Load, imp
     assert made.__doc__ == m["shop.varve"].__doc__
 
 
+@pytest.mark.parametrize("doc", ['"""', 'a "quote"', '"" two', '\\"', "\\", '""""', 'x """" y'])
+def test_comments_become_docstrings_whatever_they_hold(doc: str, load_text: Load, import_text: Import) -> None:
+    m = load_text(f"/// {doc}\ntable Told {{ /// {doc}\n a:int; }}")
+    assert m.Told.__doc__ == doc
+    assert class_named(import_text(to_python([m.Told])), "Told").__doc__ == doc
+
+
 def test_a_module_is_written_to_be_read(tmp_path: Path) -> None:
     """The whole text: comments become docstrings, classes come after what they need."""
     (tmp_path / "orders.fbs").write_text(

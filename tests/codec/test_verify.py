@@ -171,6 +171,32 @@ def test_vectors_that_overlap_beyond_measure_are_refused(item: Any) -> None:
         compiled.verify(overlapping(65_536))
 
 
+def test_absent_fields_of_tables_that_share_a_vtable_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of no field takes 4 bytes and 4 more of its vector, however many optional fields its class has: asking for each
+    of them would make a small buffer a long job."""
+    names = [f"f{index}" for index in range(WIDE)]
+    body: dict[str, Any] = {"__annotations__": dict.fromkeys(names, str | None), "__module__": __name__}
+    empty = event(name="Empty")(type("Empty", (), body | dict.fromkeys(names)))
+    body = {"__annotations__": {"items": tuple[empty, ...]}, "__module__": __name__}
+    compiled = event_type(event(name="Holder")(type("Holder", (), body)))
+    count, head = 1_000, 4 + 2 * WIDE
+    out = bytearray(24 + 4 * count + head + 4 * count)
+    struct.pack_into("<IHHHxxiII", out, 0, 12, 6, 8, 4, 8, 4, count)
+    vtable = 24 + 4 * count
+    struct.pack_into("<HH", out, vtable, head, 4)
+    for index in range(count):
+        slot, table = 24 + 4 * index, vtable + head + 4 * index
+        struct.pack_into("<I", out, slot, table - slot)
+        struct.pack_into("<i", out, table, table - vtable)
+    asked: list[str] = []
+    position = verify._Verifier.position
+    monkeypatch.setattr(
+        verify._Verifier, "position", lambda self, *where: asked.append(where[-1]) or position(self, *where)
+    )
+    compiled.verify(bytes(out))
+    assert asked == ["Holder.items"]
+
+
 @event
 class Texts:
     left: tuple[str, ...]

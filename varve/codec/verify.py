@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from varve import limits
 from varve.codec.plan import plan_struct
-from varve.codec.schema import SCALARS, FieldDef, Kind, Schema
+from varve.codec.schema import SCALARS, FieldDef, Kind, Schema, TypeDef
 from varve.errors import MalformedEvent
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ OVERLAPPING_ITEMS_MAX: Final = 65_536
 Cost = tuple[int, int, int]
 """What a place expands to when read: depth, tables, bytes."""
 
+Place = tuple[FieldDef, int, str]
+"""A field, where its entry (for a union the first of its two) stands in a vtable, and its name in messages."""
+
 
 def verify_event(compiled: EventType, buffer: bytes | memoryview) -> None:
     """MalformedEvent unless the buffer holds a valid event of the type. Its first byte counts as 8-aligned."""
@@ -50,12 +53,24 @@ def verify_event(compiled: EventType, buffer: bytes | memoryview) -> None:
     _Verifier(compiled.schema, data).root()
 
 
+def places(definition: TypeDef) -> list[Place]:
+    """Of all fields of a table."""
+    out: list[Place] = []
+    entry = 4
+    for f in definition.fields:
+        out.append((f, entry, f"{definition.name}.{f.name}"))
+        entry += 4 if f.kind.paired else 2
+    return out
+
+
 class _Verifier:
     def __init__(self, schema: Schema, data: bytes) -> None:
         self.schema = schema
         self.data = data
         self.size = len(data)
         self.done: dict[tuple[int, str], Cost] = {}
+        self.places: dict[str, list[Place]] = {}
+        self.here: dict[tuple[int, str], list[Place]] = {}
         self.tables_max = self.size // 8 + SHARED_TABLES_MAX
         self.bytes_max = self.size + SHARED_BYTES_MAX
         self.items_left = self.size // 4 + OVERLAPPING_ITEMS_MAX
@@ -105,20 +120,31 @@ class _Verifier:
     def table_inside(self, at: int, name: str, depth: int) -> Cost:
         entries = self.table_head(at, name)
         height, tables, size = 1, 1, entries[3]
-        entry = 4
-        for f in self.schema.types[name].fields:
-            what = f"{name}.{f.name}"
+        for f, entry, what in self.fields_here(name, entries[1], entries[2]):
             if f.kind.paired:
                 one = f.kind.tag == "union"
                 cost = (self.union if one else self.union_vector)(f, entries, entry, what, depth)
-                entry += 4
             else:
                 cost = self.plain_field(f, entries, entry, what, depth)
-                entry += 2
             height, tables, size = max(height, 1 + cost[0]), tables + cost[1], size + cost[2]
         if tables > self.tables_max or size > self.bytes_max:
             raise self.bad(f"{name} shares its parts so often that it would expand beyond measure", at)
         return height, tables, size
+
+    def fields_here(self, name: str, vtable: int, vtable_size: int) -> list[Place]:
+        """The fields of a table that are present or must be. Tables that share a vtable share the answer: with many optional
+        fields, asking for each in every table would cost far more than the few bytes that such a table takes."""
+        found = self.here.get((vtable, name))
+        if found is None:
+            if name not in self.places:
+                self.places[name] = places(self.schema.types[name])
+            slots = struct.unpack_from(f"<{vtable_size // 2}H", self.data, vtable)
+            found = self.here[vtable, name] = [
+                place
+                for place in self.places[name]
+                if place[0].required or any(slots[place[1] // 2 : place[1] // 2 + 1 + place[0].kind.paired])
+            ]
+        return found
 
     def bytes_item(self, p: int, what: str, depth: int) -> Cost:
         """An item of a list[bytes], which is a table of one field."""

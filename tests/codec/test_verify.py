@@ -133,6 +133,94 @@ def test_tables_shared_by_two_fields_are_refused() -> None:
         event_type(Pair).verify(bytes(out))
 
 
+WIDE = 100
+
+
+def overlapping(size: int) -> bytes:
+    """Vectors of tables, one for each field of a table of WIDE, that begin 8 bytes apart and hold each other's counts.
+
+    Three zones of equal width: vtables of no field; words that are items of vectors and, where a count read as an item points
+    to them, empty tables; empty tables.
+    """
+    out = bytearray(size)
+    head = 4 + 2 * WIDE
+    struct.pack_into(f"<IHH{WIDE}H", out, 0, 4 + head, head, 4 + 4 * WIDE, *range(4, 4 + 4 * WIDE, 4))
+    table = 4 + head
+    struct.pack_into("<i", out, table, head)
+    low = (table + 4 + 4 * WIDE + 7) & ~7
+    zone = (size - low) // 3 & ~7
+    words = [0x00040004] * (zone // 4) + [zone] * (zone // 4) + [2 * zone] * (zone // 4)
+    struct.pack_into(f"<{len(words)}I", out, low, *words)
+    count = (zone // 4 - 2 * WIDE - 8) & ~7 | 4
+    for index in range(WIDE):
+        slot, vector = table + 4 + 4 * index, low + zone + 8 * index
+        struct.pack_into("<I", out, slot, vector - slot)
+        struct.pack_into("<I", out, vector, count)
+    return bytes(out)
+
+
+@pytest.mark.parametrize("item", [bytes, Pair])
+def test_vectors_that_overlap_beyond_measure_are_refused(item: Any) -> None:
+    """64 KiB of overlapping vectors are half a million items to look at, each of which fits: no more than the buffer could hold
+    of them side by side, and some, are looked at, in all fields together."""
+    names = [f"f{index}" for index in range(WIDE)]
+    body: dict[str, Any] = {"__annotations__": dict.fromkeys(names, tuple[item, ...] | None), "__module__": __name__}
+    compiled = event_type(event(name="Wide")(type("Wide", (), body | dict.fromkeys(names))))
+    compiled.verify(overlapping(8_192))
+    with pytest.raises(MalformedEvent, match="overlaps so much else"):
+        compiled.verify(overlapping(65_536))
+
+
+def test_absent_fields_of_tables_that_share_a_vtable_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of no field takes 4 bytes and 4 more of its vector, however many optional fields its class has: asking for each
+    of them would make a small buffer a long job."""
+    names = [f"f{index}" for index in range(WIDE)]
+    body: dict[str, Any] = {"__annotations__": dict.fromkeys(names, str | None), "__module__": __name__}
+    empty = event(name="Empty")(type("Empty", (), body | dict.fromkeys(names)))
+    body = {"__annotations__": {"items": tuple[empty, ...]}, "__module__": __name__}
+    compiled = event_type(event(name="Holder")(type("Holder", (), body)))
+    count, head = 1_000, 4 + 2 * WIDE
+    out = bytearray(24 + 4 * count + head + 4 * count)
+    struct.pack_into("<IHHHxxiII", out, 0, 12, 6, 8, 4, 8, 4, count)
+    vtable = 24 + 4 * count
+    struct.pack_into("<HH", out, vtable, head, 4)
+    for index in range(count):
+        slot, table = 24 + 4 * index, vtable + head + 4 * index
+        struct.pack_into("<I", out, slot, table - slot)
+        struct.pack_into("<i", out, table, table - vtable)
+    asked: list[str] = []
+    position = verify._Verifier.position
+    monkeypatch.setattr(
+        verify._Verifier, "position", lambda self, *where: asked.append(where[-1]) or position(self, *where)
+    )
+    compiled.verify(bytes(out))
+    assert asked == ["Holder.items"]
+
+
+@event
+class Texts:
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+
+
+def test_strings_that_overlap_beyond_measure_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strings that begin at each other's characters, in two fields of which neither is too much."""
+    monkeypatch.setattr(verify, "SHARED_BYTES_MAX", 1_000)
+    count, each = 5, 256
+    vectors = 4 + 4 * count
+    out = bytearray(24 + 2 * vectors + 8 * count + each + 8)
+    struct.pack_into("<IHHHHiII", out, 0, 12, 8, 12, 4, 8, 8, 8, 4 + vectors)
+    for field in range(2):
+        at = 24 + vectors * field
+        struct.pack_into("<I", out, at, count)
+        for index in range(count):
+            slot, text = at + 4 + 4 * index, 24 + 2 * vectors + 4 * (count * field + index)
+            struct.pack_into("<I", out, slot, text - slot)
+            struct.pack_into("<I", out, text, each)
+    with pytest.raises(MalformedEvent, match="right overlaps so much else"):
+        event_type(Texts).verify(bytes(out))
+
+
 @pytest.mark.parametrize(
     ("at", "value", "reason"),
     [

@@ -195,7 +195,7 @@ class _Writer:
     def field(self, owner: TypeDef, f: FieldDef, name: str) -> str:
         space = self.names[owner.name][0]
         out = f"{name}:{self.type_text(f.kind, space)}"
-        if f.kind.tag == "enum" and (owner.what == "struct" or f.optional) and not self.has_zero(f.kind.name):
+        if f.kind.tag == "enum" and owner.what == "struct" and not self.has_zero(f.kind.name):
             # flatc insists that 0 is a member of an enum where it cannot be told another default.
             out = f"{name}:{SCALARS[self.schema.types[f.kind.name].base].fbs}"
         if owner.what != "struct":

@@ -319,6 +319,9 @@ class _Resolver:
                 raise fbs_error(member.at, f"{declaration.name} has two values named {label}")
             if not low <= value <= high or (flags and value < 0):
                 raise fbs_error(member.at, f"{declaration.name}.{member.name} does not fit {declaration.base.name}")
+            same = next((other for other, number in members.items() if number == value), None)
+            if same is not None:
+                raise fbs_error(member.at, f"{declaration.name}.{member.name} and {same} are both {value}")
             members[label] = value
             self.remember(f"{name}:{label}", member.doc)
         if not members:
@@ -501,6 +504,10 @@ class _Resolver:
                 plans[name] = plan_struct(self.types[name], plans.__getitem__, self.base_of)
             except SchemaError as error:
                 raise fbs_error(at, error.message) from error
+            if 0 < self.types[name].align < plans[name].align:
+                raise fbs_error(
+                    at, f"struct {name} holds what is aligned to {plans[name].align} bytes; force_align: no less"
+                )
 
         for name, definition in self.types.items():
             if definition.what == "struct":

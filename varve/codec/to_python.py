@@ -154,10 +154,9 @@ class _Writer:
         """A docstring."""
         if not text:
             return []
-        safe = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+        # A quote is escaped where it would end the docstring: before two more, and at the end.
+        safe = re.sub(r'"(?=""|\Z)', r"\"", text.replace("\\", "\\\\"))
         safe = "".join(c if c == "\n" or c.isprintable() else f"\\u{ord(c):04x}" for c in safe)
-        if safe.endswith('"'):
-            safe = safe[:-1] + '\\"'
         first, *rest = safe.split("\n")
         if not rest:
             return [f'{indent}"""{first}"""']

@@ -3,7 +3,8 @@
 Bounds, alignment, vtables, UTF-8, required fields, union tags, depth. All offsets of a FlatBuffer point forward, so there are
 no cycles; but tables may be shared, and sharing through many levels lets a few bytes stand for astronomically many values.
 Each place is therefore checked once, and what it expands to when read is counted: more tables or bytes than an honest buffer
-of that size could hold are refused.
+of that size could hold are refused. Vectors and strings may also overlap, so that each is another place over the same bytes:
+the work of looking at them is limited as well, over the whole buffer, whatever its schema has fields for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from varve import limits
 from varve.codec.plan import plan_struct
-from varve.codec.schema import SCALARS, FieldDef, Kind, Schema
+from varve.codec.schema import SCALARS, FieldDef, Kind, Schema, TypeDef
 from varve.errors import MalformedEvent
 
 if TYPE_CHECKING:
@@ -32,8 +33,14 @@ SHARED_TABLES_MAX: Final = 65_536
 SHARED_BYTES_MAX: Final = 2**24
 """The same for the bytes of strings and vectors."""
 
+OVERLAPPING_ITEMS_MAX: Final = 65_536
+"""Items of vectors that are looked at one by one, beyond those that fit the buffer without overlapping."""
+
 Cost = tuple[int, int, int]
 """What a place expands to when read: depth, tables, bytes."""
+
+Place = tuple[FieldDef, int, str]
+"""A field, where its entry (for a union the first of its two) stands in a vtable, and its name in messages."""
 
 
 def verify_event(compiled: EventType, buffer: bytes | memoryview) -> None:
@@ -46,17 +53,38 @@ def verify_event(compiled: EventType, buffer: bytes | memoryview) -> None:
     _Verifier(compiled.schema, data).root()
 
 
+def places(definition: TypeDef) -> list[Place]:
+    """Of all fields of a table."""
+    out: list[Place] = []
+    entry = 4
+    for f in definition.fields:
+        out.append((f, entry, f"{definition.name}.{f.name}"))
+        entry += 4 if f.kind.paired else 2
+    return out
+
+
 class _Verifier:
     def __init__(self, schema: Schema, data: bytes) -> None:
         self.schema = schema
         self.data = data
         self.size = len(data)
         self.done: dict[tuple[int, str], Cost] = {}
+        self.places: dict[str, list[Place]] = {}
+        self.here: dict[tuple[int, str], list[Place]] = {}
         self.tables_max = self.size // 8 + SHARED_TABLES_MAX
         self.bytes_max = self.size + SHARED_BYTES_MAX
+        self.items_left = self.size // 4 + OVERLAPPING_ITEMS_MAX
+        self.text_left = self.bytes_max
 
     def bad(self, reason: str, at: int) -> MalformedEvent:
         return MalformedEvent(f"not a valid {self.schema.root}: {reason} at byte {at}", offset=at)
+
+    def work(self, items: int, text: int, what: str, at: int) -> None:
+        """Account for items and bytes of strings before they are looked at."""
+        self.items_left -= items
+        self.text_left -= text
+        if self.items_left < 0 or self.text_left < 0:
+            raise self.bad(f"{what} overlaps so much else that checking it would go beyond measure", at)
 
     def need(self, at: int, size: int, align: int, what: str) -> None:
         """``size`` bytes at ``at`` must be inside the buffer and aligned."""
@@ -92,20 +120,31 @@ class _Verifier:
     def table_inside(self, at: int, name: str, depth: int) -> Cost:
         entries = self.table_head(at, name)
         height, tables, size = 1, 1, entries[3]
-        entry = 4
-        for f in self.schema.types[name].fields:
-            what = f"{name}.{f.name}"
+        for f, entry, what in self.fields_here(name, entries[1], entries[2]):
             if f.kind.paired:
                 one = f.kind.tag == "union"
                 cost = (self.union if one else self.union_vector)(f, entries, entry, what, depth)
-                entry += 4
             else:
                 cost = self.plain_field(f, entries, entry, what, depth)
-                entry += 2
             height, tables, size = max(height, 1 + cost[0]), tables + cost[1], size + cost[2]
         if tables > self.tables_max or size > self.bytes_max:
             raise self.bad(f"{name} shares its parts so often that it would expand beyond measure", at)
         return height, tables, size
+
+    def fields_here(self, name: str, vtable: int, vtable_size: int) -> list[Place]:
+        """The fields of a table that are present or must be. Tables that share a vtable share the answer: with many optional
+        fields, asking for each in every table would cost far more than the few bytes that such a table takes."""
+        found = self.here.get((vtable, name))
+        if found is None:
+            if name not in self.places:
+                self.places[name] = places(self.schema.types[name])
+            slots = struct.unpack_from(f"<{vtable_size // 2}H", self.data, vtable)
+            found = self.here[vtable, name] = [
+                place
+                for place in self.places[name]
+                if place[0].required or any(slots[place[1] // 2 : place[1] // 2 + 1 + place[0].kind.paired])
+            ]
+        return found
 
     def bytes_item(self, p: int, what: str, depth: int) -> Cost:
         """An item of a list[bytes], which is a table of one field."""
@@ -186,6 +225,7 @@ class _Verifier:
         count = self.counted(numbers, 1, what)
         if count != self.counted(values, 4, what):
             raise self.bad(f"{what} has more types of unions than values, or fewer", values)
+        self.work(count, 0, what, values)
         height, tables, total = 0, 0, 5 * count
         for index in range(count):
             number = self.data[numbers + 4 + index]
@@ -242,6 +282,7 @@ class _Verifier:
         size: int = U4(self.data, at)[0]
         self.need(at + 4, size + (tag != "bytes"), 1, what)
         if tag != "bytes":
+            self.work(0, size, what, at)
             self.characters(tag, at, size, what)
         self.done[at, ":" + tag] = cost = (0, 0, size)
         return cost
@@ -271,6 +312,7 @@ class _Verifier:
         self.need(at + 4, count * size, 1, what)
         height, tables, total = 0, 0, count * size
         if not item.inline:
+            self.work(count, 0, what, at)
             for p in range(at + 4, at + 4 + count * size, size):
                 cost = self.value(item, p, what, depth) if item.tag != "bytes" else self.bytes_item(p, what, depth)
                 height, tables, total = max(height, cost[0]), tables + cost[1], total + cost[2]

@@ -170,10 +170,8 @@ def main(arguments: list[str]) -> int:
             passed += found
             thorough += found and read is read_everything
             slowest = max(slowest, seconds)
-    print(
-        f"{count:,} buffers of {len(targets)} events, {passed:,} accepted and read completely, {thorough:,} of them also compared, "
-        f"printed and packed again, slowest {slowest:.2f} s"
-    )
+    read = f"{passed:,} accepted and read completely, {thorough:,} of them also compared, printed and packed again"
+    print(f"{count:,} buffers of {len(targets)} events, {read}, slowest {slowest:.2f} s")
     return 0
 
 

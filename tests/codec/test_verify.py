@@ -246,17 +246,15 @@ def test_overlapping_texts_cost_no_more_than_their_bytes(hint: Any, monkeypatch:
     assert sum(seen) < 16 * (size // 2 + 2**14)
 
 
-@pytest.mark.parametrize("maker", ["varve", "official"])
-def test_honest_buffers_are_far_from_the_bound(maker: str) -> None:
+def test_honest_buffers_are_far_from_the_bound() -> None:
     """A step has four bytes of its own at least, also where the official Builder shares strings and vtables."""
-    found = [(c, data) for c, data in fuzz.shapes(11, random.Random(3))][maker == "official" :: 2]
     spent = 0
-    for compiled, data in found:
+    for compiled, data in fuzz.shapes(11, random.Random(3)):
         verifier = verify._Verifier(compiled.schema, data)
         before = verifier.left = len(data) // 4
         verifier.root(compiled.name, 1)
         spent += before - verifier.left
-    assert spent > 500
+    assert spent > 1000
 
 
 @pytest.mark.parametrize(

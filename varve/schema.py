@@ -2,9 +2,9 @@
 
 ``to_fbs`` gives the .fbs text of a class, ``load`` the classes of a .fbs file, ``to_python`` a module that declares
 them, ``flatc`` the schema of a class that flatc generated, ``source`` what Varve generates of one, ``incompatibilities``
-whether a changed class may follow an older one. Two
-marks say in Python what only .fbs had words for: ``stored_as`` (how wide an enum is) and ``Length`` (an array of fixed
-length in a struct).
+whether a changed class may follow an older one, ``to_bytes`` and ``from_bytes`` a single event's FlatBuffer. Three
+marks say in Python what only .fbs had words for: ``stored_as`` (how wide an enum is), ``Length`` (an array of fixed
+length in a struct) and ``Nested`` (of what event bytes hold the FlatBuffer).
 """
 
 from __future__ import annotations
@@ -26,9 +26,22 @@ from varve.codec.flatc import accessor_of
 from varve.codec.official import declare_flatc
 from varve.codec.to_python import module_source
 from varve.errors import SchemaError
-from varve.types import Length
+from varve.types import Length, Nested
 
-__all__ = ["Length", "SchemaFile", "flatc", "incompatibilities", "load", "source", "stored_as", "to_fbs", "to_python"]
+__all__ = [
+    "Length",
+    "Nested",
+    "SchemaFile",
+    "flatc",
+    "from_bytes",
+    "incompatibilities",
+    "load",
+    "source",
+    "stored_as",
+    "to_bytes",
+    "to_fbs",
+    "to_python",
+]
 
 StrPath = str | os.PathLike[str]
 T = TypeVar("T")
@@ -195,6 +208,27 @@ def source(cls: type) -> str:
     Raises ``SchemaError`` for a class that is no event class.
     """
     return event_type(cls).source
+
+
+def to_bytes(event: Any) -> bytes:
+    """An event (or a view) as the FlatBuffer that a store keeps of it, a multiple of 8 bytes long: to put into another event as
+    bytes, or to send.
+
+    Raises ``EventEncodingError`` when a value does not fit, ``SchemaError`` for what is no event.
+    """
+    return event_type(type(event)).pack(event)
+
+
+def from_bytes(cls: type[T], data: bytes | bytearray | memoryview) -> T:
+    """The event in a FlatBuffer of any origin, as a view over a copy of the bytes; all of it is verified first.
+
+    Raises ``MalformedEvent`` where the bytes hold no valid event of the class.
+    """
+    compiled = event_type(cls)
+    buffer = bytes(data)
+    compiled.verify(buffer)
+    found: T = compiled.view(buffer + bytes(-len(buffer) % 8))
+    return found
 
 
 def incompatibilities(old: type, new: type) -> list[str]:

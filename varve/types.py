@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
-__all__ = ["Length", "Width", "f32", "f64", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"]
+__all__ = ["Length", "Nested", "Width", "f32", "f64", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,13 @@ class Length:
     """In a struct, an array of so many items: ``Annotated[tuple[varve.f32, ...], Length(3)]``."""
 
     items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """What bytes hold: a whole FlatBuffer of an event class, ``Annotated[bytes, Nested(OrderPlaced)]``."""
+
+    of: type
 
 
 u8: TypeAlias = Annotated[int, Width("u8")]

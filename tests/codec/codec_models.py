@@ -6,15 +6,15 @@ import dataclasses
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum, IntFlag
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from hypothesis import strategies as st
 
-from varve.codec import event, struct
+from varve.codec import event, event_type, struct
 from varve.codec.declare import declaration
 from varve.codec.schema import INT_RANGES, Kind
-from varve.types import f32, i8, i16, i32, i64, u8, u16, u32, u64
+from varve.types import Nested, f32, i8, i16, i32, i64, u8, u16, u32, u64
 
 
 @event
@@ -154,6 +154,16 @@ class Ledger:
     flag: bool = False
 
 
+@event
+class Envelope:
+    """Bytes that hold whole buffers of events, of its own class too."""
+
+    number: u8
+    order: Annotated[bytes, Nested(OrderPlaced)]
+    tree: Annotated[bytes, Nested(Tree)] | None = None
+    inner: Annotated[bytes, Nested(Envelope)] | None = None
+
+
 times = st.datetimes(datetime(1700, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
 decimals = st.decimals(allow_nan=False, allow_infinity=False)
 
@@ -161,6 +171,8 @@ decimals = st.decimals(allow_nan=False, allow_infinity=False)
 def values_of(kind: Kind, declared: Any, depth: int = 3) -> st.SearchStrategy[Any]:
     """Values that fit a kind."""
     tag = kind.tag
+    if kind.nested:
+        return events_of(declared.declaration_of(kind.nested).cls, depth - 1).map(packed)
     if tag in INT_RANGES:
         return st.integers(*INT_RANGES[tag])
     simple = {
@@ -255,6 +267,18 @@ def ledger(**changes: Any) -> Ledger:
         "spare": (Note(""),),
     }
     return Ledger(**(defaults | changes))
+
+
+def packed(one: Any) -> bytes:
+    """An event's FlatBuffer."""
+    return event_type(type(one)).pack(one)
+
+
+def envelope(**changes: Any) -> Envelope:
+    """One in another, with an order and a tree."""
+    order, tree = packed(OrderPlaced(12345, "Laptop", 1, 99900)), packed(Tree(1, (Tree(2),), Tree(3, (Tree(4),))))
+    defaults: dict[str, Any] = {"number": 1, "order": order, "tree": tree, "inner": packed(Envelope(2, order, tree))}
+    return Envelope(**(defaults | changes))
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from codec_models import Cash, Everything, Line, OrderPlaced, Tree, everything
+from codec_models import Cash, Everything, Ledger, Line, OrderPlaced, Tree, everything
 
 from varve.codec import event_type, from_json, to_dict, to_json
 from varve.errors import EventEncodingError
@@ -115,3 +115,22 @@ def test_an_invalid_event_has_no_json() -> None:
     with pytest.raises(EventEncodingError, match=r"Line\.quantity"):
         to_json(Line("x", -1, 2))
     assert to_json(Cash()) == "{}"
+
+
+def test_data_nested_without_end_is_refused() -> None:
+    """Through nested classes and through unions, before Python's own stack ends."""
+    tree: dict[str, Any] = {"value": 1}
+    book: dict[str, Any] = {"$type": "Note", "text": ""}
+    for _ in range(5_000):
+        tree = {"value": 1, "link": tree}
+        entries = {
+            "name": "",
+            "entries": [],
+            "trees": [],
+            "last": {"$type": "Line", "sku": "", "quantity": 1, "price": 1},
+        }
+        book = {"$type": "Ledger", **entries, "nested": [book]}
+    with pytest.raises(EventEncodingError, match=r"link\.link.* is nested too deeply"):
+        from_json(Tree, tree)
+    with pytest.raises(EventEncodingError, match=r"nested\[0\].* is nested too deeply"):
+        from_json(Ledger, book)

@@ -29,7 +29,8 @@ from codec_models import (
 
 from varve.codec import event, event_type, event_type_from_schema, incompatibilities, struct, to_json
 from varve.codec.declare import declare
-from varve.errors import MalformedEvent
+from varve.codec.fbs import to_fbs
+from varve.errors import MalformedEvent, SchemaError
 from varve.types import u8, u16, u32, u64
 
 SAMPLES = [
@@ -251,3 +252,32 @@ def test_flags_are_unsigned_and_wide_values_widen() -> None:
 
     text = json.loads(schema({"a": Shade, "b": Access, "c": Big}))
     assert [text["types"][name]["enum"] for name in ("Shade", "Access", "Big")] == ["i32", "u32", "i64"]
+
+
+def test_a_field_beside_the_numbers_of_a_vector_of_unions_is_renamed() -> None:
+    """Of every union flatc makes a field ``<name>_type``, also of those in a vector."""
+
+    @event
+    class Left:
+        pass
+
+    @event
+    class Right:
+        pass
+
+    @event
+    class Beside:
+        items: list[Left | Right]
+        items_type: u8
+
+    assert "  items_type_:ubyte;\n" in to_fbs(Beside)
+
+
+def test_bytes_are_no_default_of_a_vector_of_enums() -> None:
+    """Their numbers would pass for members."""
+
+    class Kind(IntEnum):
+        ONE = 1
+
+    with pytest.raises(SchemaError, match=r"E\.kinds must be a list or tuple \(list\[Kind\]\), not b'.x01'"):
+        declare(type("E", (), {"__annotations__": {"kinds": list[Kind]}, "kinds": b"\1"}), "table", None, {})

@@ -9,6 +9,7 @@ import pickle
 import threading
 import weakref
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -297,3 +298,16 @@ def test_digests_leave_out_absent_values() -> None:
     assert old.digest(Old(5)) == new.digest(New(5)) == new.digest(view_of(New(5)))
     assert new.digest(New(5, "x")) != new.digest(New(5))
     assert new.digest(New(5, None, 0)) != new.digest(New(5))
+
+
+def test_a_decimal_digests_digit_by_digit() -> None:
+    """1.5 and 1.50 are other texts in other events, and a float would lose digits."""
+    price = Decimal("12345678901234567890.50")
+    assert b"('price', '12345678901234567890.50')" in event_type(Everything).digest(everything(price=price))
+
+
+def test_a_writable_memoryview_does_not_pickle() -> None:
+    """What events made picklable are their own vectors, which nobody can change."""
+    assert pickle.loads(pickle.dumps(memoryview(b"ab"))) == (97, 98)
+    with pytest.raises(TypeError, match="cannot pickle 'memoryview' object"):
+        pickle.dumps(memoryview(bytearray(b"ab")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from decimal import Decimal
 from typing import Any
 
 import fuzz
@@ -12,6 +13,7 @@ from codec_models import Everything, OrderPlaced, Tree, everything, ledger
 from fuzz import SAMPLES, accepted, mutation
 
 from varve.codec import event, event_type, verify
+from varve.codec.declare import declare
 from varve.errors import MalformedEvent
 
 
@@ -136,7 +138,7 @@ def test_tables_shared_by_two_fields_are_refused() -> None:
 WIDE = 100
 
 
-def overlapping(size: int) -> bytes:
+def overlapping_vectors(size: int) -> bytes:
     """Vectors of tables, one for each field of a table of WIDE, that begin 8 bytes apart and hold each other's counts.
 
     Three zones of equal width: vtables of no field; words that are items of vectors and, where a count read as an item points
@@ -166,59 +168,130 @@ def test_vectors_that_overlap_beyond_measure_are_refused(item: Any) -> None:
     names = [f"f{index}" for index in range(WIDE)]
     body: dict[str, Any] = {"__annotations__": dict.fromkeys(names, tuple[item, ...] | None), "__module__": __name__}
     compiled = event_type(event(name="Wide")(type("Wide", (), body | dict.fromkeys(names))))
-    compiled.verify(overlapping(8_192))
-    with pytest.raises(MalformedEvent, match="overlaps so much else"):
-        compiled.verify(overlapping(65_536))
+    with pytest.raises(MalformedEvent, match="overlaps with other parts so often"):
+        compiled.verify(overlapping_vectors(65_536))
 
 
-def test_absent_fields_of_tables_that_share_a_vtable_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table of no field takes 4 bytes and 4 more of its vector, however many optional fields its class has: asking for each
-    of them would make a small buffer a long job."""
-    names = [f"f{index}" for index in range(WIDE)]
-    body: dict[str, Any] = {"__annotations__": dict.fromkeys(names, str | None), "__module__": __name__}
-    empty = event(name="Empty")(type("Empty", (), body | dict.fromkeys(names)))
-    body = {"__annotations__": {"items": tuple[empty, ...]}, "__module__": __name__}
-    compiled = event_type(event(name="Holder")(type("Holder", (), body)))
-    count, head = 1_000, 4 + 2 * WIDE
-    out = bytearray(24 + 4 * count + head + 4 * count)
-    struct.pack_into("<IHHHxxiII", out, 0, 12, 6, 8, 4, 8, 4, count)
-    vtable = 24 + 4 * count
-    struct.pack_into("<HH", out, vtable, head, 4)
-    for index in range(count):
-        slot, table = 24 + 4 * index, vtable + head + 4 * index
-        struct.pack_into("<I", out, slot, table - slot)
-        struct.pack_into("<i", out, table, table - vtable)
-    asked: list[str] = []
-    position = verify._Verifier.position
-    monkeypatch.setattr(
-        verify._Verifier, "position", lambda self, *where: asked.append(where[-1]) or position(self, *where)
+def table_of(name: str, hint: Any, fields: int) -> Any:
+    """An event class of so many fields of one type."""
+    return declare(type(name, (), {"__annotations__": {f"f{n}": hint for n in range(fields)}}), "table", None, {})
+
+
+def vector_of(tables: int, size: int) -> bytearray:
+    """A buffer whose root holds one vector of tables; its items are at 28."""
+    out = bytearray(size)
+    struct.pack_into("<I4xHHH2xiII", out, 0, 16, 6, 8, 4, 8, 4, tables)
+    return out
+
+
+def overlapping(fields: int, tables: int) -> bytearray:
+    """Tables that begin at every fourth byte, each with so many empty strings, on one vtable."""
+    vtable = 28 + 4 * tables
+    first = vtable + 4 * (tables + fields) + 8
+    out = vector_of(tables, 2 * (first + 4 * (tables + fields)) - vtable + 16)
+    struct.pack_into(f"<{fields + 2}H", out, vtable, 4 + 2 * fields, 4 + 4 * fields, *range(4, 4 + 4 * fields, 4))
+    for at in range(first, first + 4 * (tables + fields), 4):
+        struct.pack_into("<I", out, at, at - vtable)  # of a table the way back, of a field the way to its string
+    for n in range(tables):
+        struct.pack_into("<I", out, 28 + 4 * n, first - 28)
+    return out
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[int]:
+    """How often a method of the verifier is called, as the length of a list."""
+    calls: list[int] = []
+    method = getattr(verify._Verifier, name)
+
+    def counting(self: Any, *args: Any) -> Any:
+        calls.append(1)
+        return method(self, *args)
+
+    monkeypatch.setattr(verify._Verifier, name, counting)
+    return calls
+
+
+def test_parts_that_overlap_cost_no_more_than_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 60 kB, three million strings could be made: what is looked at is bounded by the size."""
+    cls = declare(
+        type("Out", (), {"__annotations__": {"v": list[table_of("In", str | None, 1000)]}}),  # type: ignore[misc]
+        "table",
+        None,
+        {},
     )
-    compiled.verify(bytes(out))
-    assert asked == ["Holder.items"]
+    data = overlapping(1000, 2200)
+    assert len(data) < 2**16
+    calls = counted(monkeypatch, "target")
+    with pytest.raises(MalformedEvent, match="overlaps with other parts so often"):
+        event_type(cls).verify(bytes(data))
+    assert 10_000 < len(calls) < len(data) // 2 + 2**14 + 100
 
 
-@event
-class Texts:
-    left: tuple[str, ...]
-    right: tuple[str, ...]
+def test_few_parts_that_overlap_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the official verifier does, whatever wrote them."""
+    cls = declare(
+        type("Out", (), {"__annotations__": {"v": list[table_of("In", str | None, 20)]}}),  # type: ignore[misc]
+        "table",
+        None,
+        {},
+    )
+    calls = counted(monkeypatch, "target")
+    assert accepted(event_type(cls), bytes(overlapping(20, 500)))
+    assert len(calls) > 500 * 20
 
 
-def test_strings_that_overlap_beyond_measure_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Strings that begin at each other's characters, in two fields of which neither is too much."""
-    monkeypatch.setattr(verify, "SHARED_BYTES_MAX", 1_000)
-    count, each = 5, 256
-    vectors = 4 + 4 * count
-    out = bytearray(24 + 2 * vectors + 8 * count + each + 8)
-    struct.pack_into("<IHHHHiII", out, 0, 12, 8, 12, 4, 8, 8, 8, 4 + vectors)
-    for field in range(2):
-        at = 24 + vectors * field
-        struct.pack_into("<I", out, at, count)
-        for index in range(count):
-            slot, text = at + 4 + 4 * index, 24 + 2 * vectors + 4 * (count * field + index)
-            struct.pack_into("<I", out, slot, text - slot)
-            struct.pack_into("<I", out, text, each)
-    with pytest.raises(MalformedEvent, match="right overlaps so much else"):
-        event_type(Texts).verify(bytes(out))
+def test_a_shared_vtable_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of small tables of a wide class share one, in honest buffers too."""
+    cls = declare(
+        type("Out", (), {"__annotations__": {"v": list[table_of("In", int | None, 1000)]}}),  # type: ignore[misc]
+        "table",
+        None,
+        {},
+    )
+    tables = 7000
+    out = vector_of(tables, 65_000)
+    vtable = 28 + 4 * tables
+    struct.pack_into("<HH", out, vtable, 2004, 4)
+    for n in range(tables):
+        at = vtable + 2004 + 4 * n
+        struct.pack_into("<I", out, 28 + 4 * n, at - 28 - 4 * n)
+        struct.pack_into("<I", out, at, at - vtable)
+    calls = counted(monkeypatch, "entry")
+    event_type(cls).verify(bytes(out))
+    assert len(calls) == 1001
+
+
+@pytest.mark.parametrize("hint", [str, "decimal"])
+def test_overlapping_texts_cost_no_more_than_their_bytes(hint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each string reaches to the end: the characters count, not only the strings."""
+    fields = 900
+    cls = table_of("Texts", Decimal if hint == "decimal" else str, fields)
+    size = 60_000
+    first = 16 + 4 + 2 * fields + 4 + 4 * fields + 8 & ~3
+    out = bytearray(b"1" * (size - 1) + b"\0")
+    table = 8 + 4 + 2 * fields + 2 & ~3
+    struct.pack_into(f"<I4x{fields + 2}H", out, 0, table, 4 + 2 * fields, 4 + 4 * fields, *range(4, 4 + 4 * fields, 4))
+    struct.pack_into("<i", out, table, table - 8)
+    for n in range(fields):
+        at = first + 8 * n
+        length = (size - 5 - at) & 0x7F7F | 0x3030  # its bytes are characters of the strings before it
+        struct.pack_into("<I", out, at, length)
+        struct.pack_into("<I", out, table + 4 + 4 * n, at - table - 4 - 4 * n)
+    seen: list[int] = []
+    monkeypatch.setattr(verify._Verifier, "characters", lambda _self, _tag, _at, length, _what: seen.append(length))
+    with pytest.raises(MalformedEvent, match="overlaps with other parts so often"):
+        event_type(cls).verify(bytes(out))
+    assert sum(seen) < 16 * (size // 2 + 2**14)
+
+
+def test_honest_buffers_are_far_from_the_bound() -> None:
+    """A step has four bytes of its own at least, also where the official Builder shares strings and vtables."""
+    spent = 0
+    for compiled, data in fuzz.shapes(11, random.Random(3)):
+        verifier = verify._Verifier(compiled.schema, data)
+        before = verifier.left = len(data) // 4
+        verifier.root(compiled.name, 1)
+        spent += before - verifier.left
+    assert spent > 1000
 
 
 @pytest.mark.parametrize(

@@ -243,3 +243,22 @@ def test_structs_read_enums_of_a_namespace(tmp_path: Path) -> None:
     compiled = event_type(loaded.T)
     event = loaded.T(s=loaded.S(loaded.E.Y))
     assert compiled.view(compiled.pack(event)).s.e is loaded.E.Y
+
+
+def test_a_nested_buffer_is_known_from_the_file_alone(flatc: Flatc) -> None:
+    """Generated code tells of bytes; with the file they must hold what it says."""
+    package = flatc.to_python(
+        'table Held { x:int; } table Outer { a:[ubyte] (nested_flatbuffer: "Held"); }', "--gen-object-api"
+    )
+    accessor, held = generated(package, "Outer")
+    assert [str(f.kind) for f in event_type(accessor).declaration.fields] == ["bytes"]
+    loaded = load(Path(sys.path[0]) / "schema.fbs")
+    declare_flatc(accessor, loaded)
+    official = event_type(accessor)
+    assert official.schema_bytes == event_type(loaded[f"{package}.Outer"]).schema_bytes
+    one = held()
+    one.a = list(varve.schema.to_bytes(loaded[f"{package}.Held"](x=5)))
+    assert official.view(official.pack(one)).ANestedRoot().X() == 5
+    one.a = [1, 2, 3]
+    with pytest.raises(EventEncodingError, match=r"Outer\.a must be a FlatBuffer of .*Held"):
+        official.pack(one)

@@ -18,7 +18,8 @@ from uuid import UUID
 
 from varve import limits
 from varve.codec.schema import INT_RANGES, SCALARS, Kind
-from varve.errors import EventEncodingError
+from varve.codec.verify import verify_nested
+from varve.errors import EventEncodingError, MalformedEvent
 
 if TYPE_CHECKING:
     from varve.codec.declare import Declaration
@@ -171,6 +172,8 @@ def _value(kind: Kind, value: object, path: str, declaration: Declaration, depth
         return _member(kind, value, path, declaration, depth)
     if tag == "enum":
         return _enum(kind, value, path, declaration)
+    if kind.nested:
+        return _buffer(kind.nested, value, path, declaration, depth)
     return _SIMPLE[tag](value, path)
 
 
@@ -243,6 +246,18 @@ def _bytes(value: object, path: str) -> bytes:
     if not isinstance(value, (bytes, bytearray, memoryview)):
         raise _Bad(path, "must be bytes", value)
     return bytes(value)
+
+
+def _buffer(name: str, value: object, path: str, declaration: Declaration, depth: int) -> bytes:
+    """Bytes that hold a FlatBuffer of a table."""
+    data = _bytes(value, path)
+    held = declaration.declaration_of(name)
+    schema = held.compiled.schema if held.compiled is not None else held.schema()
+    try:
+        verify_nested(schema, name, data, depth + 1)
+    except MalformedEvent as error:
+        raise _Bad(path, f"must be a FlatBuffer of {name} ({error.message})", value) from None
+    return data
 
 
 def _decimal(value: object, path: str) -> Decimal:

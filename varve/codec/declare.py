@@ -39,7 +39,7 @@ from varve.codec.schema import (
     check_type_name,
 )
 from varve.errors import EventEncodingError, SchemaError
-from varve.types import Length, Width
+from varve.types import Length, Nested, Width
 
 __all__ = ["Declaration", "declaration", "event", "stored_as", "struct"]
 
@@ -248,6 +248,8 @@ class Declaration:
             found = hint
         elif isinstance(hint, _Fixed):
             found = self.array(hint, where)
+        elif isinstance(hint, _Holding):
+            found = self.nested(hint, where, inside_vector)
         elif isinstance(hint, type) and hint in PLAIN:
             found = Kind(PLAIN[hint])
         elif typing.get_origin(hint) in {list, tuple, collections.abc.Sequence}:
@@ -300,6 +302,22 @@ class Declaration:
         if item is None or typing.get_origin(unwrapped(item)) in {list, tuple} or isinstance(unwrapped(item), _Fixed):
             raise SchemaError(f"{where}: Length says how long a tuple[T, ...] of numbers or structs is")
         return Kind("array", item=self.kind(item, where, inside_vector=True), length=hint.items)
+
+    def nested(self, hint: _Holding, where: str, inside_vector: bool) -> Kind:
+        """The kind of Annotated[bytes, Nested(T)]."""
+        if hint.base is not bytes:
+            raise SchemaError(
+                f"{where}: Nested says what bytes hold: Annotated[bytes, Nested(T)], with | None outside of it"
+            )
+        if inside_vector:
+            raise SchemaError(
+                f"{where}: items of a vector are no nested buffers; use a list of a class with such a field"
+            )
+        of = unwrapped(hint.of)
+        held = self.named(of, where) if isinstance(of, type) else None
+        if held is None or held.tag != "table":
+            raise SchemaError(f"{where}: a nested buffer is one of an event class, not of {spelled(hint.of)}")
+        return Kind("bytes", name=held.name)
 
     def named(self, hint: type, where: str) -> Kind:
         """An enum, or a decorated class."""
@@ -367,6 +385,8 @@ class Declaration:
         default_factory may give another value each time, so only ``list`` and ``tuple`` (an empty vector) count."""
         if optional or self.what == "struct":
             return NO_DEFAULT
+        if kind.nested and f.default is not dataclasses.MISSING:
+            raise SchemaError(f"{self.name}.{f.name}: a nested buffer has no default; make it bytes | None")
         if f.default_factory in EMPTY_VECTORS and kind.tag == "vector":
             return []
         if f.default is dataclasses.MISSING:
@@ -385,8 +405,17 @@ class _Fixed:
     items: int
 
 
+@dataclasses.dataclass(frozen=True)
+class _Holding:
+    """What ``unwrapped`` makes of an Annotated type with a ``Nested``."""
+
+    base: Any
+    of: Any
+
+
 def unwrapped(hint: Any) -> Any:
-    """Without Annotated, NewType and ``type`` aliases; a ``Width`` becomes its kind, a ``Length`` a ``_Fixed``."""
+    """Without Annotated, NewType and ``type`` aliases; a ``Width`` becomes its kind, a ``Length`` a ``_Fixed``, a ``Nested`` a
+    ``_Holding``."""
     for _ in range(limits.NESTING_DEPTH_MAX):
         if typing.get_origin(hint) is typing.Annotated:
             base, *marks = typing.get_args(hint)
@@ -394,6 +423,9 @@ def unwrapped(hint: Any) -> Any:
             lengths = [mark for mark in marks if isinstance(mark, Length)]
             if lengths:
                 return _Fixed(base, lengths[-1].items)
+            nested = [mark for mark in marks if isinstance(mark, Nested)]
+            if nested:
+                return _Holding(unwrapped(base), nested[-1].of)
             hint = Kind(widths[-1].name) if widths else base
         elif isinstance(hint, typing.NewType):
             hint = hint.__supertype__

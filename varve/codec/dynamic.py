@@ -117,6 +117,7 @@ class Maker:
                     self.make_needed(f.kind)
             made = self.record(name, definition)
         self.made[name] = self.scope[self.label(name)] = made
+        self.scope[self.label(name, "n_")] = Annotated[bytes, field_types.Nested(made)]
 
     def make_needed(self, kind: Kind) -> None:
         """What a kind needs, however deep."""
@@ -143,9 +144,9 @@ class Maker:
         """The docstring of a class."""
         return None
 
-    def label(self, name: str) -> str:
-        """An identifier by which annotations name a type."""
-        return "t_" + name.encode().hex()
+    def label(self, name: str, start: str = "t_") -> str:
+        """An identifier by which annotations name a type, or (``n_``) bytes that hold a buffer of it."""
+        return start + name.encode().hex()
 
     def record(self, name: str, definition: TypeDef) -> Any:
         """The class of a table or struct."""
@@ -203,6 +204,8 @@ class Maker:
             assert kind.item is not None
             items: Any = tuple[self.hint(kind.item), ...]  # type: ignore[misc]
             return Annotated[items, field_types.Length(kind.length)]
+        if kind.nested:
+            return self.label(kind.nested, "n_")
         return self.label(kind.name) if kind.name else HINTS[kind.tag]
 
 

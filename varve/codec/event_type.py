@@ -6,6 +6,7 @@ import linecache
 import re
 import threading
 from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
 from struct import Struct
 from typing import Any, Final
@@ -19,7 +20,7 @@ from varve.codec.digest import digest_text
 from varve.codec.json import absent_object
 from varve.codec.plan import StructPlan, TablePlan, inline_shape, plan_struct, plan_table
 from varve.codec.schema import SCALARS, Kind, Schema
-from varve.codec.verify import verify_event
+from varve.codec.verify import is_buffer, verify_event
 from varve.errors import EventEncodingError, SchemaError
 
 __all__ = ["EventType", "event_type"]
@@ -175,6 +176,8 @@ class Build:
         if kind.tag == "vector":
             assert kind.item is not None
             return self.shape(kind.item)[1] == 8 if kind.item.inline else self.wide(kind.item)
+        if kind.nested:  # a buffer begins at a multiple of 8, for readers that look into it where it lies
+            return True
         names = kind.references() if kind.tag in {"table", "union"} else ()
         return any(is_wide(self.declaration.declaration_of(name)) for name in names)
 
@@ -201,6 +204,8 @@ class Build:
                 return tuple(table.nested for table in tables)
             return {t.cls: (tag, t.body, t.plan.table_at - 4) for tag, t in enumerate(tables, 1)}
         table = self.compiled_table(name)
+        if what == "holds":
+            return partial(is_buffer, table.schema, name)
         return table.plan.table_at - 4 if what == "table_at" else getattr(table, what)
 
 
@@ -212,7 +217,7 @@ def is_wide(declared: Declaration) -> bool:
         table = Build(target.compiled)
         for f in table.fields:
             kind = f.kind.item if f.kind.item is not None else f.kind
-            if (kind.inline and table.shape(kind)[1] == 8) or f.align == 8:
+            if (kind.inline and table.shape(kind)[1] == 8) or f.align == 8 or f.kind.nested:
                 return True
     return False
 

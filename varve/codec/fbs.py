@@ -210,6 +210,7 @@ class _Writer:
             marks.append("required")
         marks += ["key"] if f.key else []
         marks += [f"force_align: {self.vector_align(f)}"] if f.align else []
+        marks += [f'nested_flatbuffer: "{self.spelled(f.kind.nested, space)}"'] if f.kind.nested else []
         marks += self.hint(f.kind)
         return f"{out} ({', '.join(marks)})" if marks else out
 

@@ -424,10 +424,12 @@ class _Resolver:
                 raise fbs_error(
                     f.attributes[refused][1], f"{refused} is for tables; fields of a struct are always there"
                 )
+        if "nested_flatbuffer" in f.attributes:
+            raise fbs_error(f.attributes["nested_flatbuffer"][1], "nested_flatbuffer is for a [ubyte] of a table")
         return FieldDef(self.field_name(owner, f), kind, key="key" in f.attributes)
 
     def table_field(self, owner: Record, f: Field) -> FieldDef:
-        kind = self.hinted(owner, f, self.kind(f.type, owner.namespace))
+        kind = self.nested(owner, f, self.hinted(owner, f, self.kind(f.type, owner.namespace)))
         if kind.tag == "array":
             raise fbs_error(f.type.at, "an array of fixed length stands in a struct only; use a vector")
         deprecated, required, key = (name in f.attributes for name in ("deprecated", "required", "key"))
@@ -469,6 +471,22 @@ class _Resolver:
         if hint == "bytes" and kind.item is not None and self.is_blob(kind.item, owner.namespace):
             return Kind("vector", item=Kind("bytes"))
         raise fbs_error(at, f"varve: {hint!r} is for {HINTS[hint]}")
+
+    def nested(self, owner: Record, f: Field, kind: Kind) -> Kind:
+        """The kind with the table of which ``(nested_flatbuffer: "...")`` says that the bytes hold a buffer."""
+        if "nested_flatbuffer" not in f.attributes:
+            return kind
+        value, at = f.attributes["nested_flatbuffer"]
+        if value is None or value.what != "string":
+            raise fbs_error(at, 'nested_flatbuffer names a table: nested_flatbuffer: "Order"')
+        if kind.tag != "bytes":
+            raise fbs_error(at, "nested_flatbuffer is for a [ubyte] of a table")
+        held = self.one(TypeName(value.text, value.at), owner.namespace)
+        if held.tag != "table":
+            raise fbs_error(value.at, f"a nested buffer holds a table, and {value.text} is none")
+        if f.default is not None:
+            raise fbs_error(f.default.at, "a nested buffer has no default: no bytes are none")
+        return Kind("bytes", name=held.name)
 
     def holds_16_bytes(self, kind: Kind) -> bool:
         found = self.declared.get(kind.name) if kind.tag == "struct" else None

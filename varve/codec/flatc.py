@@ -38,7 +38,8 @@ FLAGS: Final = {
 
 ZERO: Final = {"bool": False, "f32": 0.0, "f64": 0.0}
 HELPERS: Final = ("VectorLen", "GetVectorAsNumpy", "GetRootAs")
-"""Calls that mark a method as one that only helps with a field: its length, a numpy array of it, a nested root."""
+"""What calls begin with that mark a method as one that only helps with a field: its length, a numpy array of it, a nested root
+(``GetRootAsOrder``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +331,7 @@ class _Class:
             called = dict(_calls(method))
             returned = [node.value for node in ast.walk(method) if isinstance(node, ast.Return)]
             is_none = any(isinstance(value, ast.Compare) for value in returned)
-            if "Offset" in called and not is_none and not any(helper in called for helper in HELPERS):
+            if "Offset" in called and not is_none and not any(name.startswith(HELPERS) for name in called):
                 methods.append(method)
                 slots[method.name] = (_number(called["Offset"].args[0]) - 4) // 2
         pairs = self.attributes(methods)

@@ -161,6 +161,8 @@ def check_of(kind: Kind, v: str, build: Build) -> str:
         return f"type({v}) is float"
     if kind.tag == "bool":
         return f"type({v}) is bool"
+    if kind.nested:
+        return f"(type({v}) is bytes and {build.ref('holds', kind.nested)}({v}, d + 1))"
     if kind.tag == "bytes":
         return f"type({v}) is bytes"
     if kind.tag == "uuid":
@@ -377,7 +379,7 @@ def _pack(src: Source, build: Build) -> None:
     )
     src.depth += 2
     src.put("if not isinstance(e, CLS):", "    raise Reject")
-    if any(not f.kind.inline and f.kind.tag not in TEXT_TAGS for f in build.fields):
+    if any(not f.kind.inline and (f.kind.tag not in TEXT_TAGS or f.kind.nested) for f in build.fields):
         src.put("d = 1")
     parts = _fixed(src, build)
     end = build.plan.end
@@ -394,7 +396,7 @@ def _pack(src: Source, build: Build) -> None:
 def uses_layouts(build: Build) -> bool:
     """All behind the table is a few strings that are always there."""
     behind = [f for f in build.fields if not f.kind.inline]
-    plain = all(f.kind.tag in TEXT_TAGS and not f.optional and f.align < 8 for f in behind)
+    plain = all(f.kind.tag in TEXT_TAGS and not (f.optional or f.kind.nested) and f.align < 8 for f in behind)
     return len(behind) <= LAYOUT_STRINGS_MAX and len(build.optional) <= LAYOUT_OPTIONAL_MAX and plain
 
 

@@ -72,9 +72,9 @@ NO_DEFAULT: Final = _NoDefault()
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """The type of a field. ``tag`` is a scalar's name, ``str``, ``bytes``, ``decimal``, ``uuid``, ``datetime``, ``enum``,
-    ``struct``, ``table`` (with ``name``), ``union`` (with the member tables' ``names``), ``vector`` (with ``item``) or, in
-    structs, ``array`` (with ``item`` and ``length``)."""
+    """The type of a field. ``tag`` is a scalar's name, ``str``, ``bytes`` (with the ``name`` of a table where they hold a whole
+    buffer of it), ``decimal``, ``uuid``, ``datetime``, ``enum``, ``struct``, ``table`` (with ``name``), ``union`` (with the
+    member tables' ``names``), ``vector`` (with ``item``) or, in structs, ``array`` (with ``item`` and ``length``)."""
 
     tag: str
     name: str = ""
@@ -93,6 +93,11 @@ class Kind:
         of numbers there."""
         return self.tag == "union" or (self.item is not None and self.item.tag == "union")
 
+    @property
+    def nested(self) -> str:
+        """The table of which a ``bytes`` field holds a whole buffer (``nested_flatbuffer``); empty for any other field."""
+        return self.name if self.tag == "bytes" else ""
+
     def to_json(self) -> Any:
         """This kind in the canonical text."""
         if self.tag == "vector":
@@ -103,7 +108,7 @@ class Kind:
             return {"array": self.item.to_json(), "length": self.length}
         if self.tag == "union":
             return {"union": list(self.names)}
-        return {self.tag: self.name} if self.tag in NAMED_TAGS else self.tag
+        return {self.tag: self.name} if self.tag in NAMED_TAGS or self.nested else self.tag
 
     def __str__(self) -> str:
         if self.tag == "vector":
@@ -112,7 +117,7 @@ class Kind:
             return f"[{self.item}:{self.length}]"
         if self.tag == "union":
             return " | ".join(self.names)
-        return self.name or self.tag
+        return f"bytes of {self.name}" if self.nested else self.name or self.tag
 
     def references(self) -> tuple[str, ...]:
         """Names of the types this kind needs."""
@@ -191,6 +196,8 @@ class Schema:
 
     root: str
     types: dict[str, TypeDef] = field(hash=False)
+    notes: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What others work out of a schema once and look up again."""
 
     @property
     def table(self) -> TypeDef:
@@ -260,7 +267,7 @@ class _Parser:
         return schema
 
     def check_references(self, kind: Kind, owner: TypeDef, types: dict[str, TypeDef]) -> None:
-        want = {"union": "table"}.get(kind.tag, kind.tag)
+        want = {"union": "table", "bytes": "table"}.get(kind.tag, kind.tag)
         if kind.tag == "array" and owner.what != "struct":
             raise self.fail(f"{owner.name} holds an array of fixed length and is no struct")
         if kind.item is not None:
@@ -348,4 +355,6 @@ class _Parser:
                     return Kind("union", names=tuple(names))
             case {"enum": str(name)} | {"struct": str(name)} | {"table": str(name)} if len(body) == 1:
                 return Kind(next(iter(body)), name=name)
+            case {"bytes": str(name)} if len(body) == 1 and not inside_vector:
+                return Kind("bytes", name=name)
         raise self.fail(f"type of {where}")

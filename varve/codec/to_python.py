@@ -29,6 +29,7 @@ IMPORTS: Final = {
     "IntFlag": "enum",
     "KW_ONLY": "dataclasses",
     "Length": "varve.schema",
+    "Nested": "varve.schema",
     "UUID": "uuid",
     "datetime": "datetime",
     "field": "dataclasses",
@@ -229,6 +230,9 @@ class _Writer:
                 return f"{self.use('Annotated')}[{base}, {self.use('Length')}({kind.length})]"
             case "union":
                 return " | ".join(self.names[name] for name in kind.names)
+        if kind.nested:
+            held = self.names[kind.nested]
+            return f"{self.use('Annotated')}[{self.built_in('bytes')}, {self.use('Nested')}({held})]"
         if kind.name:
             return self.names[kind.name]
         if kind.tag in PLAIN_HINTS:

@@ -16,7 +16,8 @@ from varve.codec import event, event_type, struct
 from varve.codec.declare import stored_as
 from varve.codec.fbs import to_fbs
 from varve.errors import EventEncodingError, MalformedEvent
-from varve.types import Length, f32, i16, u8, u16, u32, u64
+from varve.schema import from_bytes, to_bytes
+from varve.types import Length, Nested, f32, i16, u8, u16, u32, u64
 
 
 class Side(IntEnum):
@@ -308,3 +309,33 @@ def test_comments_reach_the_text(flatc: Flatc) -> None:
         in text
     )
     assert flatc.refuses(text) == ""
+
+
+@event(name="mail.paper.Label")
+class Label:
+    text: str
+    at: Vec
+    sizes: list[u16]
+
+
+@event(name="mail.Parcel")
+class Parcel:
+    number: u8
+    label: Annotated[bytes, Nested(Label)]
+    again: Annotated[bytes, Nested(Parcel)] | None = None
+
+
+def test_flatc_looks_into_nested_buffers(flatc: Flatc) -> None:
+    """It prints what is in them, and what it nests itself Varve takes and reads."""
+    label = Label("to whom", Vec(1.0, 2.0, 3.0), [1, 2, 3])
+    inner = Parcel(1, to_bytes(label))
+    data = to_bytes(Parcel(2, to_bytes(label), to_bytes(inner)))
+    text = to_fbs(Parcel)
+    printed = as_json(event_type(Label).declaration, label)
+    want = {"number": 2, "label": printed, "again": {"number": 1, "label": printed}}
+    [found] = flatc.to_json(text, [data])
+    assert found == want
+    [theirs] = flatc.to_binary(text, [want])
+    view = from_bytes(Parcel, theirs)
+    assert from_bytes(Label, view.label) == label
+    assert from_bytes(Label, from_bytes(Parcel, view.again or b"").label) == label

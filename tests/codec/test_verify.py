@@ -262,6 +262,10 @@ def test_honest_buffers_are_far_from_the_bound() -> None:
     [
         (0, 2**32 - 1, "outside the buffer"),
         (0, 18, "not aligned"),
+        (0, 0, "the offset of the root points outside"),
+        (4, 0x001C0002, "impossible size"),
+        (4, 0x001C000D, "impossible size"),
+        (8, 0x00020008, "product lies outside its table"),
         (16, 2**31 - 1, "outside the buffer"),
         (20, 2**32 - 1, "outside the buffer"),
         (44, 2**32 - 1, "outside the buffer"),

@@ -265,7 +265,11 @@ def test_honest_buffers_are_far_from_the_bound() -> None:
         (0, 0, "the offset of the root points outside"),
         (4, 0x001C0002, "impossible size"),
         (4, 0x001C000D, "impossible size"),
+        (4, 0x001CFFFE, "the vtable of OrderPlaced reaches outside"),
         (8, 0x00020008, "product lies outside its table"),
+        (8, 0x0004000C, "order_id is not aligned to 8 bytes"),
+        (12, 0x00140018, "amount is not aligned to 8 bytes"),
+        (12, 0x00100016, "quantity is not aligned to 4 bytes"),
         (16, 2**31 - 1, "outside the buffer"),
         (20, 2**32 - 1, "outside the buffer"),
         (44, 2**32 - 1, "outside the buffer"),
@@ -282,3 +286,17 @@ def test_the_reason_is_told(at: int, value: int, reason: str) -> None:
     with pytest.raises(MalformedEvent, match=reason) as caught:
         event_type(OrderPlaced).verify(bytes(data))
     assert caught.value.offset is not None
+
+
+def test_items_that_are_not_aligned_are_refused() -> None:
+    """Eight bytes each, at a multiple of four."""
+    with pytest.raises(MalformedEvent, match=r"V\.f0 is not aligned to 8 bytes at byte 28"):
+        event_type(table_of("V", list[int], 1)).verify(bytes(vector_of(1, 64)))
+
+
+def test_a_decimal_that_is_no_number_is_refused() -> None:
+    """As it is when it is written."""
+    compiled = event_type(table_of("D", Decimal, 1))
+    data = compiled.pack(compiled.cls(Decimal("1.5")))
+    with pytest.raises(MalformedEvent, match=r"D\.f0 is not finite"):
+        compiled.verify(data.replace(b"1.5", b"NaN"))

@@ -9,9 +9,10 @@ from typing import Any
 
 import fuzz
 import pytest
-from codec_models import Everything, OrderPlaced, Tree, everything, ledger
+from codec_models import Cash, Everything, OrderPlaced, Tree, everything, ledger
 from fuzz import SAMPLES, accepted, mutation
 
+from varve import limits
 from varve.codec import event, event_type, verify
 from varve.codec.declare import declare
 from varve.errors import MalformedEvent
@@ -300,3 +301,23 @@ def test_a_decimal_that_is_no_number_is_refused() -> None:
     data = compiled.pack(compiled.cls(Decimal("1.5")))
     with pytest.raises(MalformedEvent, match=r"D\.f0 is not finite"):
         compiled.verify(data.replace(b"1.5", b"NaN"))
+
+
+@event
+class Row:
+    items: list[Cash] | None
+    link: Row | None
+
+
+def test_a_vector_shared_with_a_deeper_table_counts_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was checked where it is shallow first."""
+    compiled = event_type(Row)
+    data = bytearray(compiled.pack(Row((Cash(),), Row((Cash(), Cash()), None))))
+    second = max(at for at in range(0, len(data) - 4, 4) if data.startswith(b"\2\0\0\0", at))
+    first = min(at for at in range(0, len(data) - 4, 4) if data.startswith(b"\1\0\0\0", at))
+    [outer] = [at for at in range(0, first, 4) if at + struct.unpack_from("<I", data, at)[0] == first]
+    struct.pack_into("<I", data, outer, second - outer)
+    compiled.verify(bytes(data))
+    monkeypatch.setattr(limits, "NESTING_DEPTH_MAX", 2)
+    with pytest.raises(MalformedEvent, match="nested deeper than 2"):
+        compiled.verify(bytes(data))

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from varve import limits
 from varve.codec import event, event_type, event_type_from_schema, from_json, incompatibilities, to_json, verify
 from varve.codec.declare import declare
+from varve.codec.schema import Schema
 from varve.errors import EventEncodingError, MalformedEvent, SchemaError
 from varve.schema import from_bytes, load, to_bytes, to_fbs, to_python
 from varve.types import Nested, u8
@@ -68,9 +69,13 @@ def test_nested_buffers_begin_at_multiples_of_eight(tags: tuple[int, ...]) -> No
     """Wherever the event that holds them stands, so that readers in other languages may look into them there."""
 
     @event
+    class Held:
+        text: str
+
+    @event
     class Part:
         name: str
-        order: Annotated[bytes, Nested(OrderPlaced)]
+        order: Annotated[bytes, Nested(Held)]
 
     @event
     class Whole:
@@ -78,7 +83,7 @@ def test_nested_buffers_begin_at_multiples_of_eight(tags: tuple[int, ...]) -> No
         parts: list[Part]
         last: Part
 
-    order = to_bytes(ORDER)
+    order = to_bytes(Held("nothing in it takes 8 bytes"))
     data = to_bytes(Whole("l" * tags[0], [Part("n" * n, order) for n in tags], Part("", order)))
     event_type(Whole).verify(data)
     found = [at for at in range(len(data)) if data.startswith(order, at)]
@@ -239,6 +244,9 @@ def test_a_schema_with_an_impossible_nested_buffer_is_malformed() -> None:
         assert old in good
         with pytest.raises(MalformedEvent):
             event_type_from_schema(good.replace(old, new, 1))
+        if new.startswith(b"{"):
+            with pytest.raises(MalformedEvent):
+                Schema.from_bytes(good.replace(old, new, 1))
 
 
 def test_what_bytes_hold_never_changes() -> None:

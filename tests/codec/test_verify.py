@@ -9,9 +9,10 @@ from typing import Any
 
 import fuzz
 import pytest
-from codec_models import Everything, OrderPlaced, Tree, everything, ledger
+from codec_models import Cash, Everything, OrderPlaced, Tree, everything, ledger
 from fuzz import SAMPLES, accepted, mutation
 
+from varve import limits
 from varve.codec import event, event_type, verify
 from varve.codec.declare import declare
 from varve.errors import MalformedEvent
@@ -299,6 +300,14 @@ def test_honest_buffers_are_far_from_the_bound() -> None:
     [
         (0, 2**32 - 1, "outside the buffer"),
         (0, 18, "not aligned"),
+        (0, 0, "the offset of the root points outside"),
+        (4, 0x001C0002, "impossible size"),
+        (4, 0x001C000D, "impossible size"),
+        (4, 0x001CFFFE, "the vtable of OrderPlaced reaches outside"),
+        (8, 0x00020008, "product lies outside its table"),
+        (8, 0x0004000C, "order_id is not aligned to 8 bytes"),
+        (12, 0x00140018, "amount is not aligned to 8 bytes"),
+        (12, 0x00100016, "quantity is not aligned to 4 bytes"),
         (16, 2**31 - 1, "outside the buffer"),
         (20, 2**32 - 1, "outside the buffer"),
         (44, 2**32 - 1, "outside the buffer"),
@@ -315,3 +324,37 @@ def test_the_reason_is_told(at: int, value: int, reason: str) -> None:
     with pytest.raises(MalformedEvent, match=reason) as caught:
         event_type(OrderPlaced).verify(bytes(data))
     assert caught.value.offset is not None
+
+
+def test_items_that_are_not_aligned_are_refused() -> None:
+    """Eight bytes each, at a multiple of four."""
+    with pytest.raises(MalformedEvent, match=r"V\.f0 is not aligned to 8 bytes at byte 28"):
+        event_type(table_of("V", list[int], 1)).verify(bytes(vector_of(1, 64)))
+
+
+def test_a_decimal_that_is_no_number_is_refused() -> None:
+    """As it is when it is written."""
+    compiled = event_type(table_of("D", Decimal, 1))
+    data = compiled.pack(compiled.cls(Decimal("1.5")))
+    with pytest.raises(MalformedEvent, match=r"D\.f0 is not finite"):
+        compiled.verify(data.replace(b"1.5", b"NaN"))
+
+
+@event
+class Row:
+    items: list[Cash] | None
+    link: Row | None
+
+
+def test_a_vector_shared_with_a_deeper_table_counts_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was checked where it is shallow first."""
+    compiled = event_type(Row)
+    data = bytearray(compiled.pack(Row((Cash(),), Row((Cash(), Cash()), None))))
+    second = max(at for at in range(0, len(data) - 4, 4) if data.startswith(b"\2\0\0\0", at))
+    first = min(at for at in range(0, len(data) - 4, 4) if data.startswith(b"\1\0\0\0", at))
+    [outer] = [at for at in range(0, first, 4) if at + struct.unpack_from("<I", data, at)[0] == first]
+    struct.pack_into("<I", data, outer, second - outer)
+    compiled.verify(bytes(data))
+    monkeypatch.setattr(limits, "NESTING_DEPTH_MAX", 2)
+    with pytest.raises(MalformedEvent, match="nested deeper than 2"):
+        compiled.verify(bytes(data))

@@ -123,7 +123,7 @@ def _rules(schema: Schema, name: str) -> _Rules:
             label = str(f.kind.item) if f.kind.tag == "vector" else str(f.kind)
             found.append(_Rule(f.kind, f"{name}.{f.name}", f.required, entry, size, align, label))
             entry += 4 if f.kind.paired else 2
-        needed = max((rule.entry + 2 * rule.kind.paired for rule in found if rule.required), default=0)
+        needed = max((rule.entry for rule in found if rule.required), default=0)
         known = schema.notes[name] = _Rules(tuple(found), needed)
     return known
 

@@ -108,7 +108,8 @@ def _iterable(given: Iterable[Any], what: str) -> Iterable[Any]:
     try:
         return iter(given)
     except TypeError:
-        raise InvalidInput(f"{what} in an iterable, not {_spelled(given)}") from None
+        name = given.__name__ if isinstance(given, type) else type(given).__name__
+        raise InvalidInput(f"{what} in an iterable such as a list, not {name}") from None
 
 
 def _too_large(name: str, size: int) -> EventTooLarge:

@@ -230,6 +230,9 @@ class GlobalReader:
         self._unknown = check_unknown(unknown, UnknownAnywhere)
         self._view = partial(bindings.view_class, unknown=self._unknown)
 
+    def __repr__(self) -> str:
+        return f"<GlobalReader, unknown={self._unknown!r}>"
+
     def get(self, global_sequence: int) -> Recorded[Any] | None:
         """The event at a global sequence; None past the end. It holds no snapshot (see ``StreamReader.get``)."""
         start, _ = bounds(global_sequence, None)

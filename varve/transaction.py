@@ -57,6 +57,9 @@ class Transaction:
         self._positions: list[Position | Span] | None = None
         self._replayed = False
 
+    def __repr__(self) -> str:
+        return f"<Transaction of {self._engine.path} ({'open' if self._open else 'closed'})>"
+
     def append(
         self,
         stream: Stream[E],

@@ -174,8 +174,10 @@ def test_an_event_over_the_size_limit(db: varve.Varve, way: str, monkeypatch: py
 def test_batches_that_are_no_iterables(db: varve.Varve, orders: Any, given: Any) -> None:
     """A single event where a batch is due is the likely slip."""
     for call in (lambda: orders.append_batch(1, given), lambda: orders.append_many(given)):
-        with refused(db, varve.InvalidInput):
+        with refused(db, varve.InvalidInput) as caught:
             call()
+        assert "in an iterable such as a list, not " in str(caught.value)
+        assert "declare" not in str(caught.value)  # the event's class is not what is wrong
 
 
 @pytest.mark.parametrize(

@@ -291,4 +291,8 @@ def test_readers_say_what_they_read(db: varve.Varve, mixed: varve.Stream[OrderPl
     assert repr(mixed.reader()) == "<StreamReader 'orders' of OrderPlaced | OrderShipped>"
     assert "orders" in repr(mixed)
     assert db.path in repr(db)
+    assert repr(db.global_reader(unknown="error")) == "<GlobalReader, unknown='error'>"
     assert mixed.reader().name == mixed.name == "orders"
+    with db.transaction() as tx:
+        assert repr(tx) == f"<Transaction of {db.path} (open)>"
+    assert repr(tx) == f"<Transaction of {db.path} (closed)>"

@@ -52,6 +52,32 @@ def test_a_consumer_continues_behind_what_it_has_committed(db: varve.Varve) -> N
         assert there(again) == [4, 5, 6, 7, 8, 9]
 
 
+def test_two_tasks_that_use_one_consumer_get_each_event_once(db: varve.Varve) -> None:
+    """They should not; one that finds nothing left after a pause waits instead of failing."""
+    fill(db, 3)
+
+    async def run() -> None:
+        got: list[int] = []
+        async with db.consumer("billing") as consumer:
+
+            async def taking() -> None:
+                async for recorded in consumer:
+                    got.append(recorded.global_sequence)  # noqa: PERF401 - it never ends: a list would not be filled
+
+            tasks = [asyncio.create_task(taking()) for _ in range(2)]
+            for _ in range(1000):  # turns of the loop: far more than three events take
+                if len(got) == 3 or any(task.done() for task in tasks):
+                    break
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [type(end) for end in ends] == [asyncio.CancelledError] * 2
+        assert sorted(got) == [0, 1, 2]
+
+    asyncio.run(run())
+
+
 def test_a_position_is_stored_when_the_loop_comes_back_and_not_before(db: varve.Varve) -> None:
     """What it was given may not be done yet."""
     fill(db, 3)

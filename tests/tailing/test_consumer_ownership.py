@@ -194,7 +194,7 @@ def test_force_on_force(db: varve.Varve) -> None:
             owner.commit_blocking()
         owner.close()
     assert owners[3].commit_blocking() == 3
-    with pytest.raises(varve.ConsumerBusy):
+    with pytest.raises(varve.ConsumerBusy, match="by this process already: close the other one first"):
         db.consumer("billing")
     assert [member.token for member in db.consumers()[0].members] == [4]
 

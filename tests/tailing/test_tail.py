@@ -268,6 +268,35 @@ def test_leaving_the_loop_loses_nothing(db: varve.Varve, orders: Orders) -> None
     asyncio.run(main())
 
 
+def test_two_tasks_that_use_one_tail_lose_nothing(db: varve.Varve, orders: Orders) -> None:
+    """They should not, but what one of them found is not dropped because the other one woke as well."""
+
+    async def run() -> None:
+        tail = db.tail()
+        got: list[int] = []
+
+        async def taking() -> None:
+            async for recorded in tail:
+                got.append(recorded.global_sequence)
+                await asyncio.sleep(0)
+
+        tasks = [asyncio.create_task(taking()) for _ in range(2)]
+        for _ in range(3):  # both wait, and one commit wakes both
+            reached = len(got) + 5
+            await asyncio.sleep(0)
+            orders.append_batch(1, [Placed(n, "") for n in range(5)])
+            for _ in range(1000):  # turns of the loop: far more than five events take
+                if len(got) == reached:
+                    break
+                await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert sorted(got) == list(range(15))
+
+    asyncio.run(run())
+
+
 def test_a_closed_tail_ends(db: varve.Varve, orders: Orders) -> None:
     async def main() -> None:
         orders.append(1, Placed(0))

@@ -199,7 +199,7 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
                 await self._wait()
             elif move is _AGAIN or time.monotonic() >= self._turn_until_s:
                 await self._pause()
-            if move is _GIVE:
+            if move is _GIVE and self._left:  # another task, which should not be there, may have taken it in a pause
                 return
 
     def _blocked(self, events_max: int, timeout_s: float | None) -> bool:

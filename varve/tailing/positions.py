@@ -91,9 +91,12 @@ class Claim:
         pid = pids.pop() if len(pids) == 1 else None
         member = f" (member {self.member} of {self.members})" if self.members > 1 else ""
         layout = "" if record is None or record.members == self.members else f", which has {record.members} members now"
+        who = "somebody" if pid is None else f"process {pid}"
+        what_now = "wait until that ends, or pass force=True if it hangs"
+        if pid == os.getpid():
+            who, what_now = "this process already", "close the other one first, or pass force=True to take over from it"
         return ConsumerBusy(
-            f"consumer {self.name!r}{member} of {self.engine.path}{layout} is run by {f'process {pid}' if pid else 'somebody'}: "
-            "wait until that ends, or pass force=True if it hangs",
+            f"consumer {self.name!r}{member} of {self.engine.path}{layout} is run by {who}: {what_now}",
             name=self.name,
             pid=pid,
         )

@@ -72,8 +72,10 @@ class Tail(AsyncIterator[Recorded[E]], Generic[E]):
             if scan.caught_up and scan.hub.watermark.value <= scan.position:
                 await scan.hub.watermark.wait(scan.position + 1)
                 turn.begin()
-            elif turn.is_due():
+                continue  # another task that uses this tail, although it should not, may have left events
+            if turn.is_due():
                 await turn.pause()
+                continue
             self._pending = iter(scan.step())
         raise StopAsyncIteration
 

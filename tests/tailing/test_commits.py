@@ -689,3 +689,17 @@ def test_an_error_that_is_kept_keeps_no_future(db: varve.Varve, notes: varve.Str
             frames.clear()
 
     run(main())
+
+
+def test_a_write_comes_behind_what_was_handed_in(db: varve.Varve) -> None:
+    """``db.write`` once overtook appends that the same caller had handed in before it."""
+    notes = db.stream("notes", Note)
+
+    async def main() -> list[int]:
+        first = asyncio.create_task(notes.append_async(1, Note(1)))
+        await asyncio.sleep(0)
+        db.write(lambda tx: tx.append(notes, 1, Note(2)))
+        await first
+        return [recorded.event.number for recorded in notes.reader().iter_stream(1)]
+
+    assert asyncio.run(main()) == [1, 2]

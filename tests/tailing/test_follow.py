@@ -80,3 +80,22 @@ def test_what_a_stream_does_not_declare_comes_as_an_error_behind_what_it_does(db
         with pytest.raises(varve.UnexpectedEventType):
             next(follow)
     assert follow.position == 1
+
+
+def test_commits_that_never_match_do_not_keep_it_beyond_its_time(
+    db: varve.Varve, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where one comes between each look and the wait for more."""
+    follow = db.follow(types=[Shipped], timeout_s=0)
+    step, looks = follow._scan.step, []
+
+    def look(events_max: int) -> object:
+        found = step(events_max)
+        looks.append(orders.append(1, Placed(len(looks))))
+        assert len(looks) < 10
+        return found
+
+    monkeypatch.setattr(follow._scan, "step", look)
+    assert list(follow) == []
+    orders.append(1, Shipped(7))
+    assert next(follow).event == Shipped(7)

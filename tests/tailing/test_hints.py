@@ -214,6 +214,19 @@ def test_the_child_of_a_fork_lets_the_socket_go(tmp_path: Path) -> None:
     waiting.join()
 
 
+def test_the_child_of_a_fork_hints_its_parent(tmp_path: Path) -> None:
+    """The parent's sockets are another process's there."""
+    watcher = HintSocket.bind(str(tmp_path))
+    assert watcher is not None
+    pid = os.fork()
+    if not pid:
+        HintSender(str(tmp_path)).send()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert unread(watcher) == 1
+    watcher.close()
+
+
 def test_a_store_that_nobody_watches_has_no_folder_for_it(tmp_path: Path) -> None:
     """Appending and reading make none: only waiting does."""
     with store_of(tmp_path / "store") as db:

@@ -133,7 +133,7 @@ def test_a_look_compares_with_the_instant_that_was_read(db: varve.Varve, orders:
 def test_a_failed_look_tells_who_waits(db: varve.Varve, orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the handle refuses everything from then on; a passing failure is tried again."""
     hub = hub_of(db._engine)
-    failures: list[varve.VarveError] = [varve.TooManyReaders("full", path=db.path, limit=1)]
+    failures: list[Exception] = [MemoryError(), varve.TooManyReaders("full", path=db.path, limit=1)]
     original = db._engine.look
 
     def look(seen: int) -> tuple[int, int] | None:
@@ -142,6 +142,7 @@ def test_a_failed_look_tells_who_waits(db: varve.Varve, orders: Orders, monkeypa
         return original(seen)
 
     monkeypatch.setattr(db._engine, "look", look)
+    assert hub._look(-1) == -1
     assert hub._look(-1) == -1
     orders.append(1, Placed(0))
     assert hub._look(-1) == db._engine.look(-1)[0]  # type: ignore[index]

@@ -167,7 +167,9 @@ class Engine:
         self._group.submit(ticket)
 
     def session(self) -> contextlib.AbstractContextManager[Session]:
-        """The write transaction itself, for ``db.write``."""
+        """The write transaction itself, for ``db.write``, behind everything that was handed in before."""
+        if self._group.busy:
+            self._group.drain()
         return self._writer.session()
 
     def notify(self, next_sequence: int) -> None:

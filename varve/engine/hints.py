@@ -171,6 +171,7 @@ _senders: weakref.WeakSet[HintSender] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
+    _own.clear()  # they are the parent's, which is another process from here on
     for sender in list(_senders):
         sender.close()
 

@@ -18,7 +18,7 @@ from varve.replay import first_at
 from varve.tailing.commits import commit_async
 from varve.tailing.partitions import Share
 from varve.tailing.positions import Advance, Claim, Move
-from varve.tailing.scan import Scan
+from varve.tailing.scan import Batch, Scan
 from varve.tailing.start import check_start
 from varve.tailing.tail import check_batch
 from varve.tailing.watcher import check_timeout
@@ -85,8 +85,9 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
         position = min(run.position for run in runs)
         self._share = Share(runs)
         self._scan: Scan[E] = Scan(self._engine, self._selection, position)
+        self._batch: Batch[E] = Batch()
         self._pending: Iterator[Recorded[E]] = iter(())
-        self._left = 0  # events that are pending
+        self._left = 0  # events of the batch that are pending
         self._given = position  # behind what was given or passed over
         self._done = position  # behind what the loop has come back from
         self._owed = False  # events were given since the last commit
@@ -174,20 +175,34 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
         return self._left > 0 and time.monotonic() < self._turn_until_s and not self._claim.is_fenced
 
     def _take_one(self) -> Recorded[E]:
-        recorded = next(self._pending)
-        self._done = self._given  # whoever comes back is done with what he had
-        self._left -= 1
-        # The sequence as it stands in the record: a property would cost as much as the rest.
-        self._given = recorded._sequence + 1 if self._left else self._scan.position  # noqa: SLF001
-        self._owed = True
+        try:
+            recorded = next(self._pending)
+            self._done = self._given  # whoever comes back is done with what he had
+            self._left -= 1
+            # The sequence as it stands in the record: a property would cost as much as the rest.
+            self._given = recorded._sequence + 1 if self._left else self._scan.position  # noqa: SLF001
+            self._owed = True
+        except BaseException:
+            self._begin_anew()
+            raise
         return recorded
 
     def _take_many(self, events_max: int) -> list[Recorded[E]]:
-        events = list(islice(self._pending, events_max))
-        self._left -= len(events)
-        self._given = events[-1].global_sequence + 1 if self._left else self._scan.position
-        self._owed = True
+        try:
+            events = list(islice(self._pending, events_max))
+            self._left -= len(events)
+            self._given = events[-1].global_sequence + 1 if self._left else self._scan.position
+            self._owed = True
+        except BaseException:
+            self._begin_anew()
+            raise
         return events
+
+    def _begin_anew(self) -> None:
+        """An interrupt ended the generator that makes the events: what was not given yet comes out of another one."""
+        rest = self._batch.behind(self._given)
+        self._pending = iter(rest)
+        self._left = rest.count
 
     async def _until_there(self, events_max: int) -> None:
         """Until an event is pending."""
@@ -248,9 +263,15 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
         if now_s >= self._checked_s + limits.CONSUMER_CHECK_INTERVAL_S:  # perhaps it hung for hours
             self._claim.check()
             self._checked_s = now_s
-        batch = self._share.of(scan.step(events_max), scan.position)
-        self._left = batch.count
-        self._pending = iter(batch)
+        batch = scan.step(events_max)
+        try:
+            self._batch = batch = self._share.of(batch, scan.position)
+            self._pending = iter(batch)
+            self._left = batch.count
+        except BaseException:  # an interrupt: else the next move would pass over what nobody was given
+            self._left = 0
+            scan.undo()
+            raise
         return _GIVE if batch.count else _AGAIN
 
     async def _wait(self) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import TYPE_CHECKING, Generic
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from varve import limits
 from varve.record import Recorded
-from varve.tailing.scan import Scan
+from varve.tailing.reading import Reading
 from varve.tailing.tail import check_batch
 from varve.tailing.watcher import check_timeout
 from varve.typing_support import E
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from varve.tailing.start import TailStart
 
 
-class Follow(Iterator[Recorded[E]], Generic[E]):
+class Follow(Reading[E], Iterator[Recorded[E]]):
     """What a ``Tail`` gives, as a plain iterator that blocks its thread while there is nothing. Made by ``db.follow()``.
 
     With ``timeout_s`` it ends once nothing came for so many seconds; another ``for`` goes on where it stopped. Otherwise
@@ -29,27 +28,18 @@ class Follow(Iterator[Recorded[E]], Generic[E]):
 
     def __init__(self, engine: Engine, selection: Selection, start: TailStart, timeout_s: float | None) -> None:
         self._timeout_s = check_timeout(timeout_s)
-        self._scan: Scan[E] = Scan(engine, selection, start)
-        self._path = engine.path
-        self._pending: Iterator[Recorded[E]] = iter(())  # what the last step found and nobody was given yet
-        self._last: Recorded[E] | None = None  # None where nothing is pending
-
-    @property
-    def position(self) -> int:
-        """The next global sequence: everything before it was given, or passed over as not asked for."""
-        return self._scan.position if self._last is None else self._last.global_sequence + 1
+        super().__init__(engine, selection, start)
 
     def __iter__(self) -> Follow[E]:
         return self
 
     def __next__(self) -> Recorded[E]:
-        recorded = next(self._pending, None)
-        if recorded is None:
-            self._last = None
-            self._pending = iter(self._found(limits.TAIL_EVENTS_MAX))
-            recorded = next(self._pending)
-        self._last = recorded
-        return recorded
+        while True:
+            for recorded in self._pending:
+                self._last = recorded
+                return recorded
+            if not self._is_there(limits.TAIL_EVENTS_MAX):
+                raise StopIteration
 
     def batches(self, events_max: int = limits.TAIL_EVENTS_MAX) -> Iterator[list[Recorded[E]]]:
         """The same events in lists of 1 to ``events_max``: as many as are there, without waiting for more."""
@@ -57,28 +47,27 @@ class Follow(Iterator[Recorded[E]], Generic[E]):
 
     def _lists(self, events_max: int) -> Iterator[list[Recorded[E]]]:
         while True:
-            events = list(islice(self._pending, events_max))
+            events = self._take(events_max)
             if events:
-                self._last = events[-1]
-            else:
-                self._last = None
-                events = list(self._found(events_max))
-            if not events:
+                yield events
+            elif not self._is_there(events_max):
                 return
-            yield events
 
-    def _found(self, events_max: int) -> Iterable[Recorded[E]]:
-        """The next events; none where nothing came in time."""
+    def _is_there(self, events_max: int) -> bool:
+        """Block until something is pending; False where nothing came in time."""
+        if self._is_left():
+            return True
         scan = self._scan
         until_s = None if self._timeout_s is None else time.monotonic() + self._timeout_s
-        while True:
-            batch = scan.step(events_max)
-            if batch.count:
-                return batch
+        while not scan.step(events_max).count:
             if scan.caught_up:
-                left_s = None if until_s is None else max(0.0, until_s - time.monotonic())
+                left_s = None if until_s is None else until_s - time.monotonic()
+                # Nothing is left to look at and no time: also where others commit what is not asked for all the while.
+                if left_s is not None and left_s <= 0:
+                    return False
                 if not scan.hub.watermark.wait_blocking(scan.position + 1, left_s):
-                    return ()
+                    return False
+        return self._is_left()
 
     def __repr__(self) -> str:
         return f"<Follow of {self._path} at {self.position}>"

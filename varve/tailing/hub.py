@@ -7,7 +7,6 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from varve.errors import VarveError
 from varve.tailing.poller import Poller
 from varve.tailing.watermark import Watermark
 
@@ -81,7 +80,7 @@ class Hub:
             return None
         try:
             found = engine.look(seen)
-        except VarveError:
+        except Exception:  # noqa: BLE001 - no memory, say: who waits depends on this thread, which goes on
             refusal = engine.environment.refusal
             if refusal is None:
                 return seen  # no reader slot just now: the next look may have one

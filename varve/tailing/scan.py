@@ -77,6 +77,20 @@ class Batch(Generic[E]):
                 kept.add((copied, view, identity, shift, max(low, lowest), high))
         return kept
 
+    def behind(self, position: int) -> Batch[E]:
+        """Those events that stand at a global sequence or behind it."""
+        return self.above(lambda _: position)
+
+    @property
+    def first(self) -> int:
+        """Global sequence of the first event. There has to be one."""
+        return self._pieces[0][4]
+
+    @property
+    def end(self) -> int:
+        """Global sequence behind the last event. There has to be one."""
+        return self._pieces[-1][5]
+
     def __len__(self) -> int:
         return self.count
 
@@ -156,7 +170,7 @@ class Scan(Generic[E]):
     """A position in the log that moves on in steps.
 
     Attributes: ``position``, the next global sequence to look at: everything before was found or passed over;
-    ``caught_up``, whether the last step came to the end of the log. Not thread-safe.
+    ``caught_up``, whether the last step came to the end of the log; ``found``, what it found. Not thread-safe.
     """
 
     def __init__(self, engine: Engine, selection: Selection, start: TailStart) -> None:
@@ -172,8 +186,10 @@ class Scan(Generic[E]):
         self._current: CopiedBlock | None = None
         self._runs_left = 0
         self._events_left = 0
-        self._batch: Batch[E] = Batch()
+        self.found: Batch[E] = Batch()
         self._begin(start)
+        # Where the last step began.
+        self._before: tuple[int, int, int | None, bool] = self.position, self._stream_at, self._from_ns, self.caught_up
 
     def _begin(self, start: TailStart) -> None:
         if isinstance(start, int):
@@ -220,7 +236,8 @@ class Scan(Generic[E]):
         if self._generation != self._selection.generation():
             self._generation = self._selection.generation()
             self._views = {}
-        batch = self._batch = Batch()
+        batch = self.found = Batch()
+        self._before = self.position, self._stream_at, self._from_ns, self.caught_up
         self._events_left = events_max
         self._runs_left = limits.TAIL_RUNS_MAX
         try:
@@ -238,7 +255,15 @@ class Scan(Generic[E]):
             if not batch.count:
                 raise
             self.caught_up = False  # the next step meets it again
+        except BaseException:  # an interrupt, no memory: whoever goes on all the same shall miss nothing
+            self.undo()
+            raise
         return batch
+
+    def undo(self) -> None:
+        """Stand where the last step began: what it found was given to nobody."""
+        self.found = Batch()
+        self.position, self._stream_at, self._from_ns, self.caught_up = self._before
 
     def _last_block(self) -> CopiedBlock | None:
         """The end of the log, which is all that most commits bring to a tail that is up to date."""
@@ -295,7 +320,7 @@ class Scan(Generic[E]):
 
     def _take(self, copied: CopiedBlock, low: int, high: int) -> None:
         """Add what is wanted of ``low .. high``, up to the limits; ``position`` moves behind what was looked at."""
-        selection, views, batch = self._selection, self._views, self._batch
+        selection, views, batch = self._selection, self._views, self.found
         streams, types, firsts, run_starts = copied.streams, copied.types, copied.firsts, copied.run_starts
         identities = self.engine.catalog.streams
         everything = selection.names is None and selection.identity is None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic
 from varve import limits
 from varve.errors import InvalidInput
 from varve.record import Recorded
-from varve.tailing.scan import Scan
+from varve.tailing.reading import Reading
 from varve.typing_support import E
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SLICE_EVENTS = 32
 
 
-class Tail(AsyncIterator[Recorded[E]], Generic[E]):
+class Tail(Reading[E], AsyncIterator[Recorded[E]]):
     """Recorded events from a start on, and then those that are committed, for ever. Made by ``db.tail()`` and
     ``stream.tail()``.
 
@@ -35,18 +35,10 @@ class Tail(AsyncIterator[Recorded[E]], Generic[E]):
     """
 
     def __init__(self, engine: Engine, selection: Selection, start: TailStart) -> None:
-        self._scan: Scan[E] = Scan(engine, selection, start)
-        self._path = engine.path
-        self._pending: Iterator[Recorded[E]] = iter(())  # what the last step found and nobody was given yet
-        self._slice: Iterator[Recorded[E]] = iter(())  # the next few of them: in between, the clock is looked at
-        self._last: Recorded[E] | None = None  # None where nothing is pending
+        super().__init__(engine, selection, start)
+        self._slice: Iterator[Recorded[E]] = iter(())  # the next few: in between, the clock is looked at
         self._turn = _Turn()
         self._ended = False
-
-    @property
-    def position(self) -> int:
-        """The next global sequence: everything before it was given, or passed over as not asked for."""
-        return self._scan.position if self._last is None else self._last.global_sequence + 1
 
     def __aiter__(self) -> Tail[E]:
         return self
@@ -60,7 +52,7 @@ class Tail(AsyncIterator[Recorded[E]], Generic[E]):
         return await self._next()
 
     async def _next(self) -> Recorded[E]:
-        scan, turn = self._scan, self._turn
+        turn = self._turn
         if turn.is_due():
             await turn.pause()
         while not self._ended:
@@ -68,16 +60,20 @@ class Tail(AsyncIterator[Recorded[E]], Generic[E]):
             for recorded in self._slice:
                 self._last = recorded
                 return recorded
-            self._last = None
-            if scan.caught_up and scan.hub.watermark.value <= scan.position:
-                await scan.hub.watermark.wait(scan.position + 1)
-                turn.begin()
-                continue  # another task that uses this tail, although it should not, may have left events
-            if turn.is_due():
-                await turn.pause()
-                continue
-            self._pending = iter(scan.step())
+            if not self._is_left():
+                await self._step(limits.TAIL_EVENTS_MAX)
         raise StopAsyncIteration
+
+    async def _step(self, events_max: int) -> None:
+        """Look further, as soon as there is something to look at."""
+        scan, turn = self._scan, self._turn
+        if scan.caught_up and scan.hub.watermark.value <= scan.position:
+            await scan.hub.watermark.wait(scan.position + 1)
+            turn.begin()
+        elif turn.is_due():
+            await turn.pause()
+        if not self._is_left():  # another task that uses this tail, although it should not, may have found some meanwhile
+            scan.step(events_max)
 
     def batches(self, events_max: int = limits.TAIL_EVENTS_MAX) -> Batches[E]:
         """The same events in lists of 1 to ``events_max``: as many as are there, without waiting for more."""
@@ -85,21 +81,14 @@ class Tail(AsyncIterator[Recorded[E]], Generic[E]):
 
     async def next_batch(self, events_max: int) -> list[Recorded[E]]:
         """The next list of ``batches``."""
-        scan, turn = self._scan, self._turn
+        if self._turn.is_due():
+            await self._turn.pause()
         while not self._ended:
-            if turn.is_due():
-                await turn.pause()
-            events = list(islice(self._pending, events_max))
-            if events:
-                self._last = events[-1]
-                return events
-            self._last = None
-            if scan.caught_up and scan.hub.watermark.value <= scan.position:
-                await scan.hub.watermark.wait(scan.position + 1)
-                turn.begin()
-            events = list(scan.step(events_max))
+            events = self._take(events_max)
             if events:
                 return events
+            if not self._is_left():
+                await self._step(events_max)
         raise StopAsyncIteration
 
     async def aclose(self) -> None:

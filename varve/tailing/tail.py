@@ -72,7 +72,9 @@ class Tail(Reading[E], AsyncIterator[Recorded[E]]):
             turn.begin()
         elif turn.is_due():
             await turn.pause()
-        if not self._is_left():  # another task that uses this tail, although it should not, may have found some meanwhile
+        if (
+            not self._is_left()
+        ):  # another task that uses this tail, although it should not, may have found some meanwhile
             scan.step(events_max)
 
     def batches(self, events_max: int = limits.TAIL_EVENTS_MAX) -> Batches[E]:

@@ -115,9 +115,9 @@ class Flatc:
         """Classes that flatc generates, importable; gives their package: the text must have no namespace."""
         package = package or f"generated{next(packages)}"
         folder = self.fresh(f"namespace {package};\n{text}")
-        # Without -o, some versions write into the root folder.
-        self.run(folder, "--python", "-o", ".", *flags, self.compiled(folder, text))
-        sys.path.insert(0, str(folder))
+        # Without a folder to write to, or with ".", some versions put an __init__.py into the root folder.
+        self.run(folder, "--python", "-o", "out", *flags, self.compiled(folder, text))
+        sys.path.insert(0, str(folder / "out"))
         importlib.invalidate_caches()
         return package
 

@@ -117,6 +117,7 @@ class Flatc:
         folder = self.fresh(f"namespace {package};\n{text}")
         # Without a folder to write to, or with ".", some versions put an __init__.py into the root folder.
         self.run(folder, "--python", "-o", "out", *flags, self.compiled(folder, text))
+        shutil.copy(folder / "schema.fbs", folder / "out")
         sys.path.insert(0, str(folder / "out"))
         importlib.invalidate_caches()
         return package

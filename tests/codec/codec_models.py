@@ -9,12 +9,28 @@ from enum import IntEnum, IntFlag
 from typing import Annotated, Any
 from uuid import UUID
 
+from flatbuffers import number_types
 from hypothesis import strategies as st
 
 from varve.codec import event, event_type, struct
 from varve.codec.declare import declaration
 from varve.codec.schema import INT_RANGES, Kind
 from varve.types import Nested, f32, i8, i16, i32, i64, u8, u16, u32, u64
+
+FLAGS = {
+    "bool": number_types.BoolFlags,
+    "u8": number_types.Uint8Flags,
+    "u16": number_types.Uint16Flags,
+    "u32": number_types.Uint32Flags,
+    "u64": number_types.Uint64Flags,
+    "i8": number_types.Int8Flags,
+    "i16": number_types.Int16Flags,
+    "i32": number_types.Int32Flags,
+    "i64": number_types.Int64Flags,
+    "f32": number_types.Float32Flags,
+    "f64": number_types.Float64Flags,
+}
+"""What the official runtime reads and the official Builder writes numbers with."""
 
 
 @event

@@ -7,7 +7,7 @@ from typing import Any
 import flatbuffers
 import flatbuffers.number_types as numbers
 import pytest
-from codec_models import Cash, Everything, Line, Numbers, OrderPlaced, Tree, everything, plain
+from codec_models import FLAGS, Cash, Everything, Line, Numbers, OrderPlaced, Tree, everything, plain
 from flatbuffers.table import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,20 +15,6 @@ from hypothesis import strategies as st
 from varve.codec import event, event_type
 from varve.errors import MalformedEvent
 from varve.types import u8, u32, u64
-
-FLAGS = {
-    "bool": numbers.BoolFlags,
-    "u8": numbers.Uint8Flags,
-    "u16": numbers.Uint16Flags,
-    "u32": numbers.Uint32Flags,
-    "u64": numbers.Uint64Flags,
-    "i8": numbers.Int8Flags,
-    "i16": numbers.Int16Flags,
-    "i32": numbers.Int32Flags,
-    "i64": numbers.Int64Flags,
-    "f32": numbers.Float32Flags,
-    "f64": numbers.Float64Flags,
-}
 
 
 def root(data: bytes) -> Table:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import subprocess
-import sys
-from collections.abc import AsyncIterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from tailing_models import process, take, told
 
 import varve
 
-T = TypeVar("T")
+__all__ = ["Billed", "Placed", "consuming", "fill", "open_db", "settle", "take", "there", "told"]
 
 
 @varve.event
@@ -42,44 +42,12 @@ def there(consumer: varve.Consumer[Any]) -> list[int]:
     return [recorded.global_sequence for recorded in consumer.follow(0)]
 
 
-async def take(events: AsyncIterable[T], count: int) -> list[T]:
-    """The first so many; the iterator stays usable."""
-    taken: list[T] = []
-    if count:
-        async for event in events:
-            taken.append(event)
-            if len(taken) == count:
-                break
-    return taken
-
-
 async def settle(turns: int = 20) -> None:
     """Let other tasks run until they wait."""
     for _ in range(turns):
         await asyncio.sleep(0)
 
 
-@contextlib.contextmanager
-def consuming(body: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+def consuming(body: str, *arguments: object) -> AbstractContextManager[subprocess.Popen[str]]:
     """Python code in a process of its own, with this module's names; killed at the end."""
-    prelude = (
-        f"import asyncio, os, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from consumer_models import *\n"
-        "import varve\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-X", "dev", "-c", prelude + body, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as running:
-        try:
-            yield running
-        finally:
-            running.kill()
-
-
-def told(running: subprocess.Popen[str]) -> str:
-    """The next line that a process prints."""
-    assert running.stdout is not None
-    return running.stdout.readline().strip()
+    return process("import asyncio\nfrom consumer_models import *\nimport varve\n" + body, *arguments)

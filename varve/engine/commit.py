@@ -198,7 +198,7 @@ class Session:
                 return self._replay(request, known)
         if pending is None:
             pending = self._pending = Pending(self.state.record, self.state.last_time_ns)
-        if request.token is None and len(request.appends) == 1 and not request.effects:
+        if request.is_plain:
             try:
                 single = plan_single(self, pending, request)
             except lmdb.Error as exc:
@@ -228,7 +228,7 @@ class Session:
 
     def apply_alone(self, request: CommitRequest) -> Committed:
         """``apply`` for a request that will have no company, the short way where there is one."""
-        if request.token is None and len(request.appends) == 1 and not request.effects:
+        if request.is_plain:
             try:
                 committed = apply_single(self, request)
             except lmdb.Error as exc:

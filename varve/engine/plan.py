@@ -224,11 +224,6 @@ class Pending:
         self._singles: Singles | None = None
 
     @property
-    def next_sequence(self) -> int:
-        """The next commit's first global sequence."""
-        return self._before.next_sequence + self.events
-
-    @property
     def record(self) -> StoreRecord:
         """The store's record as it will be."""
         return self._before.grown(self.events, len(self.streams), len(self.names), len(self.types))

@@ -76,6 +76,11 @@ class CommitRequest:
     effects: Sequence[Effect] = ()
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it is one append call and nothing besides."""
+        return self.token is None and len(self.appends) == 1 and not self.effects
+
+    @property
     def payload_bytes(self) -> int:
         """Length of all events together."""
         appends = self.appends

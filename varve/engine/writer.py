@@ -55,26 +55,20 @@ class Writer:
         self._session: Session | None = None
         self._user_runs = False
 
-    @holds_lock
     def commit_here(self, request: CommitRequest) -> Committed:
         """Make one commit durable on this thread. Raises what was refused; then nothing of it is written."""
-        try:
-            self._acquire()
-            try:
-                session, committed = self._commit(request)
-            finally:
-                self._lock.release()
-        except BaseException:
-            self._let_go()
-            raise
-        self._tell()
-        return session.located(committed, request) if committed.replayed else committed
+        committed = self._commit_once(request, self._acquire)
+        assert committed is not None
+        return committed
 
-    @holds_lock
     def commit_if_free(self, request: CommitRequest) -> Committed | None:
         """``commit_here``, or None where somebody else is writing, or waiting for that."""
+        return self._commit_once(request, self._acquire_if_free)
+
+    @holds_lock
+    def _commit_once(self, request: CommitRequest, acquire: Callable[[], bool]) -> Committed | None:
         try:
-            if self._turnstile.locked() or not self._lock.acquire(blocking=False):
+            if not acquire():
                 return None
             try:
                 session, committed = self._commit(request)
@@ -84,13 +78,16 @@ class Writer:
             self._let_go()
             raise
         self._tell()
-        return session.located(committed, request) if committed.replayed else committed
+        return session.located(committed, request)
 
-    def _acquire(self) -> None:
+    def _acquire(self) -> bool:
         """Wait for the lock. One waits at a time, the others behind the turnstile: a thread that takes the lock again as
         soon as it has let it go comes behind whoever waited meanwhile."""
         with self._turnstile:
-            self._lock.acquire()
+            return bool(self._lock.acquire())
+
+    def _acquire_if_free(self) -> bool:
+        return not self._turnstile.locked() and self._lock.acquire(blocking=False)
 
     def _commit(self, request: CommitRequest) -> tuple[Session, Committed]:
         if request.effects:

@@ -16,6 +16,7 @@ from varve.layout.consumers import PARTITIONS
 from varve.record import Recorded, to_time_ns
 from varve.replay import first_at
 from varve.tailing.commits import commit_async
+from varve.tailing.loops import others
 from varve.tailing.partitions import Share
 from varve.tailing.positions import Advance, Claim, Move
 from varve.tailing.scan import Batch, Scan
@@ -291,9 +292,7 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
 
     async def _pause(self) -> None:
         """Let other tasks of the loop run."""
-        import asyncio
-
-        await asyncio.sleep(0)
+        await others()
         self._turn_until_s = time.monotonic() + limits.TAIL_TURN_S_MAX
 
     # -- the position ------------------------------------------------------------------------------

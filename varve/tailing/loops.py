@@ -1,12 +1,13 @@
-"""The event loop that is running, found without importing asyncio before somebody uses it."""
+"""What is needed of the event loop that is running, without importing asyncio before somebody uses it."""
 
 from __future__ import annotations
 
+import types
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 _found: Callable[[], AbstractEventLoop] | None = None
 
@@ -19,3 +20,9 @@ def running_loop() -> AbstractEventLoop:
 
         _found = get_running_loop
     return _found()
+
+
+@types.coroutine
+def others() -> Generator[None, None, None]:
+    """Let the other tasks of the loop run: what ``asyncio.sleep(0)`` does."""
+    yield

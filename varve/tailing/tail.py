@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import types
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from time import monotonic as _monotonic
 from typing import TYPE_CHECKING, Generic
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Generic
 from varve import limits
 from varve.errors import InvalidInput
 from varve.record import Recorded
+from varve.tailing.loops import others
 from varve.tailing.reading import Reading
 from varve.typing_support import E
 
@@ -140,14 +140,8 @@ class _Turn:
 
     async def pause(self) -> None:
         """Let others run."""
-        await _others()
+        await others()
         self.begin()
-
-
-@types.coroutine
-def _others() -> Generator[None, None, None]:
-    """What ``asyncio.sleep(0)`` does."""
-    yield
 
 
 def check_batch(events_max: int) -> int:

@@ -21,6 +21,8 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from varve.tailing.loops import running_loop
+
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
@@ -165,7 +167,7 @@ class Watermark:
     async def wait(self, target: int) -> int:
         """The mark, as soon as it is ``target`` at least."""
         if self.value < target or self.refusal is not None:
-            loop = _running_loop()
+            loop = running_loop()
             waiters = self._loops.get(loop) or self._join(loop)
             future: Future[None] = loop.create_future()
             waiters.add(target, future)
@@ -236,15 +238,6 @@ class _Latch:
     def release(self) -> None:
         """Let it go."""
         self._lock.release()
-
-
-def _running_loop() -> AbstractEventLoop:
-    """The first call finds asyncio, and puts its function in this one's place."""
-    global _running_loop  # noqa: PLW0603
-    from asyncio import get_running_loop
-
-    _running_loop = get_running_loop
-    return get_running_loop()
 
 
 def _is_done(future: Future[None]) -> bool:

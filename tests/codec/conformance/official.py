@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import flatbuffers
-import flatbuffers.number_types as numbers
 import pytest
+from codec_models import FLAGS
 
 from varve.codec import event_type
 from varve.codec.check import nanoseconds
@@ -345,20 +345,6 @@ class Accessors:
 
 
 # -- the official Builder --------------------------------------------------------------------------------------------
-
-FLAGS = {
-    "bool": numbers.BoolFlags,
-    "u8": numbers.Uint8Flags,
-    "u16": numbers.Uint16Flags,
-    "u32": numbers.Uint32Flags,
-    "u64": numbers.Uint64Flags,
-    "i8": numbers.Int8Flags,
-    "i16": numbers.Int16Flags,
-    "i32": numbers.Int32Flags,
-    "i64": numbers.Int64Flags,
-    "f32": numbers.Float32Flags,
-    "f64": numbers.Float64Flags,
-}
 
 
 class Building:

@@ -7,6 +7,7 @@
 # For those who change the source:
 #
 #   make soak      writers and tails in ten processes, killed at random, for SECONDS=300; then every output is compared
+#   make torture   the torture rack: power cuts, kills, failing disks, rot ... for hours (ARGS="rot --count 1000 --seed 7")
 #   make lint      ruff, mypy --strict, pyright
 #   make format    ruff's formatter and its safe fixes
 #   make bench     speed against bare py-lmdb, small sizes; `make bench-full` takes the real ones (ARGS="--only get")
@@ -30,7 +31,7 @@ PYTHON ?= $(shell for python in $(CANDIDATES); do \
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo live test soak lint format bench bench-full fuzz test-all clean
+.PHONY: help demo live test soak torture lint format bench bench-full fuzz test-all clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two installers must not share an environment
 
@@ -48,6 +49,9 @@ test: $(VENV)/.installed-test
 
 soak: $(VENV)/.installed-test
 	VARVE_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -p no:xdist -o faulthandler_timeout=0 tests/tailing/test_soak.py $(ARGS)
+
+torture: $(VENV)/.installed-test
+	$(BIN)/python -m torture $(ARGS)
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint
 	$(BIN)/ruff check

@@ -42,6 +42,7 @@ SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _READER_BYTES = 64
 _HEAD = struct.Struct("<II16xI")  # of a meta page, behind its page header: magic, version, page size
+_OTHER_PAGE_BYTES = {1 << power for power in range(8, 17)} - {limits.PAGE_BYTES}
 _NETWORK_FILE_SYSTEMS = frozenset(
     (
         "nfs",
@@ -224,10 +225,10 @@ def newest_meta(fd: int, path: str) -> Meta:
             return max(sane)
     head = os.pread(fd, _HEAD.size, MAGIC_AT)
     data = os.path.join(path, DATA)
-    if len(head) < _HEAD.size or _HEAD.unpack(head)[0] != MAGIC:
+    if not sane and (len(head) < _HEAD.size or _HEAD.unpack(head)[0] != MAGIC):
         raise NotAVarveStore(f"{data} is not an LMDB file; choose another path", path=path)
-    version, page_bytes = _HEAD.unpack(head)[1:]
-    if not sane and (version != DATA_VERSION or page_bytes != limits.PAGE_BYTES):
+    _, version, page_bytes = _HEAD.unpack(head)
+    if not sane and (version != DATA_VERSION or page_bytes in _OTHER_PAGE_BYTES):
         raise NotAVarveStore(
             f"{path} holds an LMDB file of data version {version} with pages of {page_bytes} bytes; "
             f"Varve uses version {DATA_VERSION} and {limits.PAGE_BYTES}",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from varve import limits
@@ -97,6 +97,12 @@ def parse_meta(page: bytes, number: int) -> Meta:
     return Meta(transaction, last_page, free, main)
 
 
+def no_meta(size: int) -> Meta:
+    """What is known of a file without meta pages: how many pages it has. Its trees cannot be read."""
+    lost = Tree(1, 1, 0)
+    return Meta(0, size // _PAGE_BYTES - 1, lost, lost)
+
+
 class PageFile:
     """The pages of one instant: as they are reached from one meta page.
 
@@ -127,7 +133,7 @@ class PageFile:
 
     def readable_tables(self, on_damage: Callable[[DamagedPage], None]) -> Iterator[tuple[bytes, Tree]]:
         """The sub-databases that can be found."""
-        for page, name, flags, value in self._nodes(self.meta.main, on_damage, Reached(0)):
+        for page, name, flags, value, _ in self._nodes(self.meta.main, on_damage, Reached(0)):
             if flags & _SUB_DATABASE and len(value) == _TREE.size:
                 _, _, depth, _, _, _, entries, root = _TREE.unpack(value)
                 yield name, Tree(depth, entries, root)
@@ -138,7 +144,7 @@ class PageFile:
         """Every pair of a tree in key order. Raises ``DamagedPage`` at the first thing that is wrong."""
         last = b""
         count = 0
-        for page, key, _, value in self._nodes(tree, _raise, Reached(0)):
+        for page, key, _, value, _ in self._nodes(tree, _raise, Reached(0)):
             if key <= last and count:
                 raise DamagedPage(page, "its keys are not in order")
             last = key
@@ -147,17 +153,24 @@ class PageFile:
         if count != tree.entries:
             raise DamagedPage(tree.root, f"the tree holds {count} pairs and says {tree.entries}")
 
-    def readable(
-        self, tree: Tree, on_damage: Callable[[DamagedPage], None], reached: Reached | None = None
-    ) -> Iterator[Item]:
+    def readable(self, tree: Tree, on_damage: Callable[[DamagedPage], None]) -> Iterator[Item]:
         """Every pair of a tree that can be read, as it stands; what cannot is told. Keys and values may be anything."""
-        for _, key, _, value in self._nodes(tree, on_damage, reached or Reached(0)):
+        for _, key, _, value, _ in self._nodes(tree, on_damage, Reached(0)):
             yield key, value
+
+    def places(self, tree: Tree, on_damage: Callable[[DamagedPage], None]) -> Iterator[tuple[bytes, bytes, int]]:
+        """As ``readable``, with the offset in the file of each value, all of whose bytes stand together: see ``at``."""
+        for _, key, _, value, at in self._nodes(tree, on_damage, Reached(0)):
+            yield key, value, at
+
+    def at(self, offset: int, length: int) -> bytes:
+        """Bytes of the file."""
+        return os.pread(self._fd, length, offset)
 
     def _nodes(
         self, tree: Tree, on_damage: Callable[[DamagedPage], None], reached: Reached
-    ) -> Iterator[tuple[int, bytes, int, bytes]]:
-        """Page number, key, flags and value of every leaf node, in order."""
+    ) -> Iterator[tuple[int, bytes, int, bytes, int]]:
+        """Page number, key, flags, value and the value's offset in the file of every leaf node, in order."""
         todo = [(tree.root, 1)] if tree.root != NO_PAGE else []
         while todo:
             number, depth = todo.pop()
@@ -185,7 +198,7 @@ class PageFile:
                     children.append((low | high << 16 | flags << 32, depth + 1))
                 todo += reversed(children)
 
-    def _leaf_node(self, page: bytes, number: int, at: int, reached: Reached) -> tuple[bytes, int, bytes]:
+    def _leaf_node(self, page: bytes, number: int, at: int, reached: Reached) -> tuple[bytes, int, bytes, int]:
         low, high, flags, key_bytes = _NODE.unpack_from(page, at)
         value_at = at + _NODE.size + key_bytes
         length = low | high << 16
@@ -194,8 +207,9 @@ class PageFile:
             raise DamagedPage(number, f"its node at {at} does not fit")
         key = page[at + _NODE.size : value_at]
         if not flags & _LARGE_VALUE:
-            return key, flags, page[value_at:end]
-        return key, flags, self._large(_U64.unpack_from(page, value_at)[0], length, reached)
+            return key, flags, page[value_at:end], number * _PAGE_BYTES + value_at
+        first = _U64.unpack_from(page, value_at)[0]
+        return key, flags, self._large(first, length, reached), first * _PAGE_BYTES + _PAGE.size
 
     def _large(self, number: int, length: int, reached: Reached) -> bytes:
         """A value that has pages of its own."""
@@ -239,22 +253,33 @@ class PageFile:
                     free.add(number)
         return free
 
-    def unaccounted_values(self) -> Iterator[bytes]:
-        """What may be values in pages that no tree reaches and that are not free: they belong to trees whose upper pages are
-        damaged. Raises ``DamagedPage`` where the free pages cannot be told."""
+    def unaccounted_values(self) -> Iterator[tuple[bytes, int]]:
+        """What may be values, with their offsets, in pages that no tree reaches and that are not free: they belong to trees whose
+        upper pages are damaged. A value with pages of its own comes with all that they hold.
+
+        Raises ``DamagedPage`` where the free pages cannot be told.
+        """
         free = self.free_pages()
         reached = self.reached(_ignore)
-        for number in range(2, self._last_page + 1):
-            if number in free or number in reached:
-                continue
+        return self._values(
+            number for number in range(2, self._last_page + 1) if number not in free and number not in reached
+        )
+
+    def all_values(self) -> Iterator[tuple[bytes, int]]:
+        """What may be values in any page at all, current or of older states."""
+        return self._values(range(2, self._last_page + 1))
+
+    def _values(self, numbers: Iterable[int]) -> Iterator[tuple[bytes, int]]:
+        for number in numbers:
             page = self.page(number)
             found, _, flags, count = _OVERFLOW.unpack_from(page)
             if flags == _OVERFLOWS and found == number and 0 < count <= self._last_page - number + 1:
-                yield os.pread(self._fd, count * _PAGE_BYTES - _PAGE.size, number * _PAGE_BYTES + _PAGE.size)
+                at = number * _PAGE_BYTES + _PAGE.size
+                yield self.at(at, count * _PAGE_BYTES - _PAGE.size), at
             elif flags & _LEAF:
-                for at in _offsets(page, number, _LEAF, _ignore):
+                for node in _offsets(page, number, _LEAF, _ignore):
                     try:
-                        yield self._leaf_node(page, number, at, Reached(0))[2]
+                        yield self._leaf_node(page, number, node, Reached(0))[2:]
                     except DamagedPage:
                         continue
 

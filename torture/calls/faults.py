@@ -30,7 +30,7 @@ _ERRORS: Final[dict[str, tuple[int, ...]]] = {
     "connect": (errno.EIO, errno.EINTR),
     "send": (errno.EIO, errno.ENOBUFS, errno.EINTR),
 }
-_SHORT: Final = ("read", "write")
+_SHORT: Final = ("write",)
 _LATE: Final = ("write", "sync", "truncate", "rename")
 _INTERRUPTED_TIMES: Final = 100
 """LMDB calls again for as long as a call says EINTR: what says so without end is no kernel."""

@@ -131,6 +131,10 @@ class Lane:
         """Global sequence of the first event of the last one that returned."""
         return self._page.get(self._at + 16)
 
+    def sibling(self, number: int) -> Lane:
+        """Another lane of the page."""
+        return Lane(self._page, number)
+
     def attempt(self) -> int:
         """Begin a commit; its number."""
         number = self.acked

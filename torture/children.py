@@ -118,9 +118,7 @@ def stream(module: str, orders: list[dict[str, object]]) -> Iterator[dict[str, A
     Raises ``RuntimeError`` where one ends badly.
     """
     workers = [
-        subprocess.Popen(
-            [sys.executable, "-m", module, json.dumps(order)], env=environment(), stdout=subprocess.PIPE
-        )
+        subprocess.Popen([sys.executable, "-m", module, json.dumps(order)], env=environment(), stdout=subprocess.PIPE)
         for order in orders
     ]
     try:

@@ -38,7 +38,7 @@ _UNORDERED: Final = ("threads", "group")
 _UNSYNCED: Final = ("bulk", "bulk_with")
 _FOREIGN: Final = ("rebuild",)
 """What may raise the operating system's own errors: it works on a store that is not open, and promises no handle."""
-_HANG_S: Final = 60.0
+HANG_S: Final = 60.0
 
 Plant = Callable[[], None]
 """What a control does to the child before its workload begins."""
@@ -83,7 +83,13 @@ def make_template(folder: Path) -> None:
 
 
 def run_unit(
-    fault: Fault | None, workload: str, template: Path, folder: Path, seed: int, plant: Plant | None = None
+    fault: Fault | None,
+    workload: str,
+    template: Path,
+    folder: Path,
+    seed: int,
+    plant: Plant | None = None,
+    patience_s: float = HANG_S,
 ) -> Result:
     """Do it, in a folder that is made and removed again. Without a fault the calls are counted only."""
     result = Result()
@@ -92,13 +98,13 @@ def run_unit(
         if workload not in FROM_NOTHING:
             shutil.copytree(template / STORE, folder / STORE, ignore=shutil.ignore_patterns("lock.mdb"))
         with _neighbour(folder / STORE) if workload == "watch" else contextlib.nullcontext():
-            ended = ask(lambda: _work(fault, workload, folder, seed, plant), _HANG_S)
+            ended = ask(lambda: _work(fault, workload, folder, seed, plant), patience_s)
         if ended.error:
             result.problems.append(f"the process that works {'hangs' if ended.hung else 'fails'}: {ended.error}")
             return result
         result.told = ended.value
         result.problems += judge_told(result.told, fault)
-        judged = ask(lambda: _judge(folder, result.told, workload), _HANG_S)
+        judged = ask(lambda: _judge(folder, result.told, workload), HANG_S)
         result.problems += judged.value or []
         if judged.error:
             result.problems.append(f"opened again, the store cannot be judged: {judged.error}")
@@ -193,7 +199,10 @@ def _fitting(fault: Fault) -> set[str]:
     if fault.error == errno.ENOSPC and fault.how is Action.ERROR:
         fitting.add("disk_full")
     if fault.workload in FROM_NOTHING or fault.workload == "reopen":
-        fitting |= {"store_not_found", "disk_full"}  # a readonly open after a creation that failed; LMDB: a short meta page
+        fitting |= {
+            "store_not_found",
+            "disk_full",
+        }  # a readonly open after a creation that failed; LMDB: a short meta page
     return fitting
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from torture.calls.disks import CannotMount, disk, full_disk
 from torture.calls.faults import Fault, faults
 from torture.calls.unit import make_template, run_unit
 from torture.calls.workloads import WORKLOADS
@@ -34,9 +35,16 @@ def plan(folder: Path, template: Path, names: list[str], seed: int) -> list[Faul
 def main() -> None:
     """Do what the order says."""
     order: dict[str, Any] = json.loads(sys.argv[1])
-    gc.disable()
+    gc.freeze()
     folder = Path(order["folder"])
     folder.mkdir()
+    if order["do"] == "disk":
+        try:
+            with disk(order["kind"], folder) as on:
+                tell(problems=full_disk(on))
+        except CannotMount as exc:
+            tell(skipped=f"SKIPPED, cannot be mounted here: {exc}")
+        return
     template = folder / "template"
     template.mkdir()
     make_template(template)

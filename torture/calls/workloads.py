@@ -164,7 +164,9 @@ class Work:
         if stream is not None and not db.readonly:
             after = stream
             self.commit("append after", lambda number: after.append(0, Mark(number, 0, 1, "after")))
-            self._expect(self.told.attempts[-1].outcome == ACKNOWLEDGED, "a handle that was not refused cannot append", "")
+            self._expect(
+                self.told.attempts[-1].outcome == ACKNOWLEDGED, "a handle that was not refused cannot append", ""
+            )
         for name, use in uses.items():
             try:
                 use()
@@ -417,7 +419,7 @@ def watch(work: Work) -> None:
 
     def wait() -> None:
         with contextlib.suppress(varve.VarveError):  # the handle failed, or was closed
-            watcher.wait(end + 1, 60.0)
+            watcher.wait(end, 60.0)
 
     waiter = threading.Thread(target=wait)
     waiter.start()

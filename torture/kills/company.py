@@ -257,4 +257,3 @@ def judge_all(store: Path, lanes: list[Lane], patience_s: float) -> list[str]:
         return [f"{store.name} cannot be judged: {ended.error}"]
     found: list[str] = ended.value
     return found
-

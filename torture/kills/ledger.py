@@ -104,7 +104,9 @@ class Ledger:
         name = f"commit {row.number} of lane {row.lane}"
         if row.part == 0:
             if lane.parts:
-                self.problems.append(f"commit {lane.whole} of lane {row.lane} is there in part: {lane.parts} of {lane.of}")
+                self.problems.append(
+                    f"commit {lane.whole} of lane {row.lane} is there in part: {lane.parts} of {lane.of}"
+                )
             if row.number != lane.whole:
                 self.problems.append(f"{name} follows {lane.whole - 1}")
                 lane.whole = row.number
@@ -112,7 +114,7 @@ class Ledger:
         elif row.number != lane.whole or row.part != lane.parts:
             self.problems.append(f"{name}: part {row.part} where {lane.parts} of {lane.whole} belongs")
         if one.commit_sequence != lane.sequence:
-            self.problems.append(f"{name} is there in part: its events are of two commits")
+            self.problems.append(f"{name} is torn: its events are of two commits of the log")
         lane.parts = row.part + 1
         if lane.parts == row.of:
             lane.whole, lane.parts = row.number + 1, 0
@@ -124,7 +126,9 @@ class Ledger:
         is_alive = acked is not None
         acked = lane.acked if acked is None else acked
         if seen.parts:
-            self.problems.append(f"commit {seen.whole} of lane {lane.number} is there in part: {seen.parts} of {seen.of}")
+            self.problems.append(
+                f"commit {seen.whole} of lane {lane.number} is there in part: {seen.parts} of {seen.of}"
+            )
         if seen.whole < acked:
             self.problems.append(f"lane {lane.number}: {acked} commits acknowledged, {seen.whole} there: lost")
         if seen.whole > attempted:

@@ -8,6 +8,7 @@ carried out.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import signal
 import sys
@@ -97,6 +98,7 @@ class NoSuchPoint(RuntimeError):
     """The source has changed: look for the line that the point means now."""
 
 
+@functools.cache
 def line_of(name: str) -> tuple[CodeType, int]:
     """The code and the line of a point. Raises ``NoSuchPoint``."""
     module, function, text = _SOURCES[name]

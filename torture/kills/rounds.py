@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,18 +16,17 @@ from typing import Any, Final
 
 import varve
 from torture.children import ask, fork, how_ended, is_killed
+from torture.kills import KILLS
 from torture.kills.company import Keeper, Question, Sentinel, Stuck, companion, judge_all, wait_until
 from torture.kills.ledger import Row
 from torture.kills.page import Cell, Lane, Note, Page
 from torture.kills.points import CALLS, POINTS, Death
 from torture.kills.victims import LANES, OF_A_ROUND, WRITERS, Part, Stand
 
-KILLS: Final = 30
-"""Of a round."""
-_AT_ONCE_MAX: Final = 3
+_AT_ONCE_MAX: Final = 4
 _LIFE_S: Final = 0.025
 """The longest until the instant of a victim that is killed at an instant."""
-_REACH_S: Final = 0.4
+_REACH_S: Final = 0.2
 """How long a victim may take to come to its point."""
 _GROWN_PAGES_MAX: Final = 60
 """By how much a hundred single commits may make a file grow that nobody reads."""
@@ -93,9 +91,7 @@ class Round:
         self._store = folder / "store"
         self._setting = setting
         self._page = Page()
-        self._stands = [
-            Stand(name, self._page.cell(), self._page.cell()) for name in ("billing", "shipping")
-        ]
+        self._stands = [Stand(name, self._page.cell(), self._page.cell()) for name in ("billing", "shipping")]
         self._rides = [Stand(name, self._page.cell(), self._page.cell()) for name in ("ledger",)]
         self._dead: list[int] = []
         self._all_lanes: list[Lane] = []
@@ -173,9 +169,7 @@ class Round:
         result.commits += sum(lane.acked for victim in victims for lane in victim.part.lanes)
         self._judge_creations(victims)
 
-    def _look(
-        self, victims: list[_Victim], keeper: Keeper, sentinel: Sentinel, sequence: int, before: int
-    ) -> None:
+    def _look(self, victims: list[_Victim], keeper: Keeper, sentinel: Sentinel, sequence: int, before: int) -> None:
         setting, problems = self._setting, self.result.problems
         for victim in victims:
             if victim.part.note.text:
@@ -196,7 +190,6 @@ class Round:
         victims = []
         stands, rides = list(self._stands), list(self._rides)
         page = self._page
-        at_once = page.cell()  # creators of one strike may make one store together
         for _ in range(count):
             death = self._choose.choice(self._setting.deaths) if self._setting.deaths else self._death()
             role = self._role(death)
@@ -211,7 +204,7 @@ class Round:
                 store,
                 f"{self._seed}/{self._strikes}/{len(victims)}",
                 [page.lane() for _ in range(LANES)],
-                at_once if role == "nobody" else page.cell(),
+                page.cell(),
                 page.note(),
                 stand,
             )
@@ -346,11 +339,6 @@ def judge_growth(folder: Path, page: Page, patience_s: float) -> list[str]:
     if ended.value > _GROWN_PAGES_MAX:
         return [f"the file grows by {ended.value} pages in 100 commits for a snapshot whose holder is dead"]
     return []
-
-
-def running_threads() -> int:
-    """How many threads this process has: it must be one, or it could not fork."""
-    return threading.active_count()
 
 
 def play(seed: int, number: int, folder: Path, setting: Setting, kills: int = KILLS) -> Result:

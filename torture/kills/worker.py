@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from torture.children import tell
+from torture.kills.points import POINTS, line_of
 from torture.kills.rounds import Setting, play, summary
 
 
 def main() -> None:
     """Do what the order says."""
     order: dict[str, Any] = json.loads(sys.argv[1])
+    for name in POINTS:
+        line_of(name)  # before anything is planted in its place
     gc.freeze()
     folder = Path(order["folder"])
     folder.mkdir()

@@ -251,6 +251,6 @@ def _rebuilding(on: Disk) -> list[str]:
     else:
         expect.problems.append("a rebuild succeeds on a full disk")
     expect.that(not target.exists(), "a rebuild that failed has left its target")
-    expect.problems += [f"unsound after a rebuild that failed: {line}" for line in unsound(path)]
     on.make_room()
+    expect.problems += [f"unsound after a rebuild that failed: {line}" for line in unsound(path)]
     return expect.problems

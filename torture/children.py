@@ -87,7 +87,7 @@ def ask(work: Callable[[], object], patience_s: float = PATIENCE_S) -> Ended:
 def _read(descriptor: int, patience_s: float) -> tuple[bytes, bool]:
     """Everything up to the end of a pipe, and whether that did not come."""
     until_s = time.monotonic() + patience_s
-    pieces = []
+    pieces: list[bytes] = []
     while True:
         if not select.select([descriptor], [], [], max(0.0, until_s - time.monotonic()))[0]:
             return b"", True

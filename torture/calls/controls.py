@@ -76,7 +76,7 @@ def _never_sync() -> None:
     def careless(*arguments: Any, **how: Any) -> Any:
         return opens(*arguments, **{**how, "sync": False})
 
-    lmdb.open = careless
+    _set(lmdb, "open", careless)
 
 
 def _let_out() -> None:

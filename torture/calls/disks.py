@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -105,14 +106,16 @@ class _Expect:
             self.problems.append(f"{what} succeeds on a full disk")
 
 
-def full_disk(on: Disk) -> list[str]:
-    """Appends, readers, consumers, opening, creating and rebuilding on a full disk, and with room again; what was wrong."""
+def full_disk(on: Disk, every: int = 1) -> list[str]:
+    """Appends, readers, consumers, opening, creating and rebuilding on a full disk, and with room again; what was wrong.
+    ``every``: creation is tried with every so many blocks left only."""
     problems: list[str] = []
-    for scenario in (_appends, _opening, _creating, _rebuilding):
+    scenarios = (_appends, _opening, functools.partial(_creating, every=every), _rebuilding)
+    for scenario in scenarios:
         ended = ask(lambda: scenario(on))  # noqa: B023 - called at once
         problems += [f"{on.kind}: {problem}" for problem in ended.value or []]
         if ended.error:
-            problems.append(f"{on.kind}, {scenario.__name__.strip('_')}: {ended.error}")
+            problems.append(f"{on.kind}: {ended.error}")
         on.make_room()
     return problems
 
@@ -190,7 +193,7 @@ def _opening(on: Disk) -> list[str]:
                         list(db.global_reader().iter_from(max(0, held - 3)))
                     return db.next_global_sequence
 
-            ended = ask(lambda: _or_full(look))  # noqa: B023 - called at once
+            ended = ask(lambda: _or_full(look))
             expect.that(not ended.error, f"opening on a full disk, readonly={readonly}: {ended.error}")
             expect.that(ended.value in {held, "full"}, f"opening on a full disk: {ended.value}")
     on.make_room()
@@ -211,12 +214,12 @@ def _or_full(work: Callable[[], Any]) -> Any:
         return "full" if "No space" in str(exc) else repr(exc)
 
 
-def _creating(on: Disk) -> list[str]:
+def _creating(on: Disk, every: int) -> list[str]:
     """Creating a store where there are none, one, two ... blocks left: it is made, or it can be made later."""
     expect = _Expect()
     path = on.folder / "new"
     made = 0
-    for blocks in range(40):
+    for blocks in range(0, 40, every):
         on.fill()
         spare = on.folder / "ballast"
         os.truncate(spare, max(0, spare.stat().st_size // 4_096 - blocks) * 4_096)
@@ -226,7 +229,7 @@ def _creating(on: Disk) -> list[str]:
                 db.stream("marks", Mark).append(1, Mark(1, 0, 1, "first"))
                 return db.next_global_sequence
 
-        ended = ask(lambda: _or_full(create))  # noqa: B023 - called at once
+        ended = ask(lambda: _or_full(create))
         expect.that(not ended.error, f"creating with {blocks} blocks left: {ended.error}")
         expect.that(ended.value in {1, "full"}, f"creating with {blocks} blocks left: {ended.value}")
         on.make_room()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import shutil
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,7 +28,7 @@ from torture.calls.workloads import (
     Told,
     Work,
 )
-from torture.children import ask
+from torture.children import ask, fork
 from torture.judge import unsound
 from torture.preload.fail import Action, Spoiler
 
@@ -34,7 +36,9 @@ OLD: Final = 1_000_000
 """Commits from here on stand in the store before a workload begins."""
 _OLD_COMMITS: Final = 6
 _OLD_EVENTS: Final = 40
-_UNORDERED: Final = ("threads", "group")
+_BESIDE: Final = 900_000
+"""Commits of another process."""
+_UNORDERED: Final = ("threads", "group", "beside")
 _UNSYNCED: Final = ("bulk", "bulk_with")
 _FOREIGN: Final = ("rebuild",)
 """What may raise the operating system's own errors: it works on a store that is not open, and promises no handle."""
@@ -97,12 +101,14 @@ def run_unit(
     try:
         if workload not in FROM_NOTHING:
             shutil.copytree(template / STORE, folder / STORE, ignore=shutil.ignore_patterns("lock.mdb"))
-        with _neighbour(folder / STORE) if workload == "watch" else contextlib.nullcontext():
+        others: list[Attempt] = []
+        with _company(workload, folder / STORE, others):
             ended = ask(lambda: _work(fault, workload, folder, seed, plant), patience_s)
         if ended.error:
             result.problems.append(f"the process that works {'hangs' if ended.hung else 'fails'}: {ended.error}")
             return result
         result.told = ended.value
+        result.told.attempts += others
         result.problems += judge_told(result.told, fault)
         judged = ask(lambda: _judge(folder, result.told, workload), HANG_S)
         result.problems += judged.value or []
@@ -125,6 +131,58 @@ def _neighbour(store: Path) -> Iterator[None]:
         finally:
             os.close(here)
         yield
+
+
+@contextlib.contextmanager
+def _beside(store: Path, attempts: list[Attempt]) -> Iterator[None]:
+    """Another process that has the store open all the while: it appends before, and goes on afterwards."""
+    go, wait = os.pipe(), os.pipe()
+
+    def live() -> None:
+        os.close(go[1])
+        with varve.open(store) as db:
+            marks = db.stream("marks", Mark)
+            marks.append(4, Mark(_BESIDE, 0, 1, "beside"))
+            os.write(wait[1], b"1")
+            os.read(go[0], 1)
+            for number in (_BESIDE + 1, _BESIDE + 2):
+                marks.append_batch(4, [Mark(number, part, 30, "beside") for part in range(30)])
+                os.write(wait[1], b"1")
+
+    pid = fork(live)
+    os.close(go[0])
+    os.close(wait[1])
+    try:
+        _take(wait[0], 1)
+        yield
+    finally:
+        os.write(go[1], b"1")
+        acked = 1 + _take(wait[0], 2)
+        if acked < 3:
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(go[1])
+        os.close(wait[0])
+    attempts += [Attempt(_BESIDE + number, "append beside", ACKNOWLEDGED) for number in range(acked)]
+    if acked < 3:
+        attempts.append(Attempt(-1, "go on beside a process that failed", "stuck", "it cannot append", is_ours=False))
+
+
+def _take(pipe: int, count: int) -> int:
+    """So many bytes of a pipe, or fewer where they do not come."""
+    taken = 0
+    while taken < count and select.select([pipe], [], [], HANG_S)[0]:
+        piece = os.read(pipe, count - taken)
+        if not piece:
+            break
+        taken += len(piece)
+    return taken
+
+
+def _company(workload: str, store: Path, attempts: list[Attempt]) -> contextlib.AbstractContextManager[None]:
+    if workload == "watch":
+        return _neighbour(store)
+    return _beside(store, attempts) if workload == "beside" else contextlib.nullcontext()
 
 
 def _work(fault: Fault | None, workload: str, folder: Path, seed: int, plant: Plant | None) -> Told:
@@ -185,7 +243,7 @@ def judge_told(told: Told, fault: Fault | None) -> list[str]:
 
 
 def _must_sync(attempt: Attempt, fault: Fault | None) -> bool:
-    group = attempt.what in {"append of a thread", "append_async", "append before", "append after"}
+    group = attempt.what in {"append of a thread", "append_async", "append before", "append after", "append beside"}
     return not group and (fault is None or fault.workload not in _UNSYNCED) and not attempt.what.startswith("bulk")
 
 
@@ -268,9 +326,8 @@ def compare(attempts: list[Attempt], seen: list[Seen], *, ordered: bool, old: bo
         problems.append(f"commits {missing} of an earlier process are lost")
     last = -1
     known = {attempt.number: attempt for attempt in attempts if attempt.number >= 0}
-    for commit in by_commit.keys() - known.keys():
-        if commit < OLD:
-            problems.append(f"commit {commit} is there and nobody wrote it")
+    strange = sorted(commit for commit in by_commit.keys() - known.keys() if commit < OLD)
+    problems += [f"commit {commit} is there and nobody wrote it" for commit in strange]
     for number, attempt in sorted(known.items()):
         there = number in by_commit
         if attempt.outcome == ACKNOWLEDGED and not there:

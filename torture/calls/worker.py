@@ -41,7 +41,7 @@ def main() -> None:
     if order["do"] == "disk":
         try:
             with disk(order["kind"], folder) as on:
-                tell(problems=full_disk(on))
+                tell(problems=full_disk(on, order["every"]))
         except CannotMount as exc:
             tell(skipped=f"SKIPPED, cannot be mounted here: {exc}")
         return

@@ -205,6 +205,15 @@ def single(work: Work, durability: Literal["full", "relaxed"] = "full") -> None:
     work.finish(db)
 
 
+def beside(work: Work) -> None:
+    """Appends beside another process that has the store open, which goes on when this one has failed."""
+    db, marks = _opened(work)
+    work.arm()
+    work.commit("append", lambda number: marks.append(0, work.marks(number, 1)[0]))
+    work.commit("batch", lambda number: marks.append_batch(1, work.marks(number, 40, 300)))
+    work.finish(db)
+
+
 def relaxed(work: Work) -> None:
     """The same without a sync of the meta page."""
     single(work, "relaxed")
@@ -255,7 +264,12 @@ def transaction(work: Work) -> None:
 
     def write(number: int) -> None:
         one, two = work.marks(number, 2)
-        db.write(lambda tx: [tx.append(marks, 0, one), tx.append(others, "new", two)])
+
+        def decide(tx: varve.WriteTransaction) -> None:
+            tx.append(marks, 0, one)
+            tx.append(others, "new", two)
+
+        db.write(decide)
 
     work.commit("write", write)
     work.commit("transaction", commit)
@@ -439,6 +453,7 @@ WORKLOADS: Final[dict[str, Callable[[Work], None]]] = {
     work.__name__: work
     for work in (
         single,
+        beside,
         relaxed,
         first,
         batch,

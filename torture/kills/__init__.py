@@ -18,6 +18,8 @@ from torture.part import Budget, Control, Outcome, Progress, Violation
 
 KILLS = 50
 """Of a round."""
+_ALL_POINTS = 5_000
+"""So many kills come to every named point."""
 _MODULE = "torture.kills.worker"
 
 
@@ -27,7 +29,7 @@ class Kills:
     name = "kills"
     unit = "kills"
     goal = 10_000
-    small = 60
+    small = 40
 
     def run(self, budget: Budget, progress: Progress) -> Outcome:
         """Rounds, each a process of its own and all that it forks. A unit's number is its kill's; a round is done from its
@@ -53,6 +55,10 @@ class Kills:
                 again = f"python -m torture kills --seed {budget.seed} --first {done['round'] * KILLS} --count {KILLS}"
                 outcome.violations += [Violation(problem, again) for problem in done["problems"]]
                 progress(outcome.count)
+        never = [name for name in _points() if name not in reached]
+        if never and budget.count >= _ALL_POINTS:
+            again = f"python -m torture kills --seed {budget.seed}"
+            outcome.violations.append(Violation(f"no victim ever came to {', '.join(never)}", again))
         outcome.figures = {
             "commits acknowledged to those who were killed": commits,
             "waiters told of a commit after a strike": waits,

@@ -19,22 +19,10 @@ from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any, Final, Literal
 
-import varve.engine.commit as commit
-import varve.engine.core as core
-import varve.engine.environment as environment
-import varve.engine.files as files
-import varve.engine.group as group
-import varve.engine.hints as hints
-import varve.engine.put as put
-import varve.engine.side as side
-import varve.engine.single as single
-import varve.engine.writer as writer
-import varve.tailing.consumer as consumer
-import varve.tailing.ownership as ownership
-import varve.tailing.poller as poller
-import varve.tailing.positions as positions
 from torture.kills.page import Cell
 from torture.preload.fail import Action, Spoiler
+from varve.engine import commit, core, environment, files, group, hints, put, side, single, writer
+from varve.tailing import consumer, ownership, poller, positions
 
 _SOURCES: Final[dict[str, tuple[ModuleType, str, str]]] = {
     # name: module, function, the text that its line begins with

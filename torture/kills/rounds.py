@@ -19,7 +19,7 @@ from torture.children import ask, fork, how_ended, is_killed
 from torture.kills import KILLS
 from torture.kills.company import Keeper, Question, Sentinel, Stuck, companion, judge_all, wait_until
 from torture.kills.ledger import Row
-from torture.kills.page import Cell, Lane, Note, Page
+from torture.kills.page import Cell, Lane, Page
 from torture.kills.points import CALLS, POINTS, Death
 from torture.kills.victims import LANES, OF_A_ROUND, WRITERS, Part, Stand
 
@@ -187,13 +187,13 @@ class Round:
             problems.append("a surviving writer does not go on")
 
     def _cast(self, count: int) -> list[_Victim]:
-        victims = []
+        victims: list[_Victim] = []
         stands, rides = list(self._stands), list(self._rides)
         page = self._page
         for _ in range(count):
             death = self._choose.choice(self._setting.deaths) if self._setting.deaths else self._death()
             role = self._role(death)
-            if role == "consumer" and not stands or role == "rider" and not rides:
+            if (role == "consumer" and not stands) or (role == "rider" and not rides):
                 role = "single"
             stand = rides.pop() if role == "rider" else stands.pop() if role == "consumer" else self._stands[0]
             store = self._store

@@ -101,7 +101,13 @@ def transaction(part: Part) -> None:
         with db.transaction(idempotency_key=key) as tx:
             tx.append(rows, 2, one)
             tx.append_batch(others, f"{lane.number}-{number % 5}", two)
-        lane.ack(tx.positions[0].global_sequence)
+        lane.ack(_first(tx))
+
+
+def _first(tx: varve.Transaction) -> int:
+    """Where the first event of a transaction stands."""
+    position = tx.positions[0]
+    return (position if isinstance(position, varve.Position) else position[0]).global_sequence
 
 
 def write(part: Part) -> None:
@@ -176,7 +182,7 @@ def group(part: Part) -> None:
                 async with db.transaction() as tx:
                     tx.append(rows, 5, one)
                     tx.append(others, lane.number, two)
-                lane.ack(tx.positions[0].global_sequence)
+                lane.ack(_first(tx))
             else:
                 lane.ack((await rows.append_async(lane.number % 3, part.rows(lane, number, 1)[0])).global_sequence)
 
@@ -252,8 +258,8 @@ def reader(part: Part) -> None:
     reading = db.stream("rows", Row).reader()
     kept: list[object] = []
     while True:
-        for recorded in db.global_reader().iter_from(max(0, db.next_global_sequence - 50)):
-            kept.append(recorded.raw)
+        newest = max(0, db.next_global_sequence - 50)
+        kept.extend(recorded.raw for recorded in db.global_reader().iter_from(newest))
         reading.length(1)
         kept.append(reading.get_bytes(0, 0))
         del kept[:-20]

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import varve
 from torture.children import ask, fork, how_ended, is_killed
@@ -197,8 +197,12 @@ class Round:
                 role = "single"
             stand = rides.pop() if role == "rider" else stands.pop() if role == "consumer" else self._stands[0]
             store = self._store
+            durability: Literal["full", "relaxed", "bulk"] = "full"
             if role == "creator":
-                store = self._folder / f"new {self._strikes}" / "deep" / "store"
+                durability = self._choose.choice(("full", "full", "relaxed", "bulk"))
+                # Creators of one strike race for one store, except whoever needs it alone.
+                alone = f", {len(victims)}" if durability == "bulk" else ""
+                store = self._folder / f"new {self._strikes}{alone}" / "deep" / "store"
             part = Part(
                 role,
                 store,
@@ -207,6 +211,7 @@ class Round:
                 page.cell(),
                 page.note(),
                 stand,
+                durability,
             )
             victims.append(_Victim(part, death, page.cell()))
         return victims

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import varve
 from torture.kills.ledger import Row, Step
@@ -43,6 +43,7 @@ class Part:
     note: Note
     """What it found that must not be."""
     stand: Stand
+    durability: Literal["full", "relaxed", "bulk"] = "full"
     choose: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -50,7 +51,7 @@ class Part:
 
     def open(self, *, readonly: bool = False) -> varve.Varve:
         """The store, until the process dies."""
-        db = varve.open(self.store, readonly=readonly)
+        db = varve.open(self.store, readonly=readonly, durability="full" if readonly else self.durability)
         self.opened.value = 1
         return db
 
@@ -69,6 +70,8 @@ class Part:
 
 def single(part: Part) -> None:
     """Single appends, some of them large."""
+    if part.durability == "full" and part.choose.random() < 0.3:
+        part.durability = "relaxed"
     rows, lane = part.open().stream("rows", Row), part.lanes[0]
     while True:
         number = lane.attempt()
@@ -311,7 +314,7 @@ def opener(part: Part) -> None:
 
 
 def creator(part: Part) -> None:
-    """A new store, and its first events."""
+    """A new store, and its first events, at any level of durability: a kill takes nothing back at any of them."""
     single(part) if part.choose.random() < 0.5 else transaction(part)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import faulthandler
 import os
+import signal
 import struct
 import threading
 import time
@@ -33,6 +36,25 @@ def wait_until(is_so: Any, patience_s: float) -> bool:
             return False
         time.sleep(_PAUSE_S / 2)
     return True
+
+
+def where(pid: int) -> str:
+    """Where a process is: its Python stack, if it is one of the survivors (to stderr), and the system call that it is in."""
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGUSR1)
+    time.sleep(0.2)
+    said = []
+    for task in sorted(Path(f"/proc/{pid}/task").glob("*")):
+        try:
+            said.append(f"{task.name} {(task / 'wchan').read_text()} {(task / 'syscall').read_text().split()[:3]}")
+        except OSError as exc:
+            said.append(str(exc))
+    return ", ".join(said) or "is gone"
+
+
+def _show_where_asked() -> None:
+    """Let ``where`` see this process's stack."""
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 
 # -- the keeper --------------------------------------------------------------------------------------------------------------
@@ -86,6 +108,7 @@ class Keeper:
 
     def _serve(self, reading: int) -> None:
         os.close(self._writing)
+        _show_where_asked()
         ledger = Ledger()
         with varve.open(self._store, durability="full") as db:
             db.stream("steps", Step)
@@ -163,6 +186,7 @@ class Sentinel:
         return self._note.text
 
     def _wait(self) -> None:
+        _show_where_asked()
         if self._deaf:
             _go_deaf()
         db = varve.open(self._store, readonly=True)
@@ -211,6 +235,7 @@ def companion(store: Path, lane: Lane, stop: Cell, note: Note) -> int:
     """A writer that goes on through the whole round, in the victims' way; its process id."""
 
     def write() -> None:
+        _show_where_asked()
         try:
             with varve.open(store) as db:
                 rows = db.stream("rows", Row)

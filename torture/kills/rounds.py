@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import varve
 from torture.children import ask, fork, how_ended, is_killed
 from torture.kills import KILLS
-from torture.kills.company import Keeper, Question, Sentinel, Stuck, companion, judge_all, wait_until
+from torture.kills.company import Keeper, Question, Sentinel, Stuck, companion, judge_all, wait_until, where
 from torture.kills.ledger import Row
 from torture.kills.page import Cell, Lane, Page
 from torture.kills.points import CALLS, POINTS, Death
@@ -26,7 +26,7 @@ from torture.kills.victims import LANES, OF_A_ROUND, WRITERS, Part, Stand
 _AT_ONCE_MAX: Final = 4
 _LIFE_S: Final = 0.025
 """The longest until the instant of a victim that is killed at an instant."""
-_REACH_S: Final = 0.2
+_REACH_S: Final = 0.3
 """How long a victim may take to come to its point."""
 _GROWN_PAGES_MAX: Final = 60
 """By how much a hundred single commits may make a file grow that nobody reads."""
@@ -104,7 +104,7 @@ class Round:
         try:
             self._play(kills)
         except Stuck as exc:
-            self.result.problems.append(str(exc))
+            self.result.problems.append(f"{exc} (strike {self._strikes})")
         finally:
             self._page.close()
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -123,9 +123,12 @@ class Round:
         sentinel = Sentinel(self._store, [page.cell() for _ in range(3)], sentinel_note, deaf=setting.deaf)
         living = companion(self._store, lane, stop, note)
         self._all_lanes += [lane, keeper_lane]
+        survivors = {"keeper": keeper.pid, "companion": living, "sentinel": sentinel.pid}
         try:
             while self.result.kills < kills and not self.result.problems:
                 self._strike(keeper, sentinel, kills - self.result.kills)
+        except Stuck as exc:
+            raise Stuck(f"{exc}: {'; '.join(f'{name} {where(pid)}' for name, pid in survivors.items())}") from exc
         finally:
             stop.value = 1
             if self.result.problems or sys.exc_info()[0] is not None:
@@ -220,19 +223,22 @@ class Round:
         choose = self._choose
         how = choose.choice(("point", "point", "line", "call", "instant"))
         if how == "point":
-            return Death("point", choose.choice(POINTS), choose.choice((1, 1, 2, 3, 7)))
+            name = choose.choice(POINTS)
+            is_rare = any(word in name for word in _RARE)
+            return Death("point", name, 1 if is_rare else choose.choice((1, 1, 2, 3, 7)))
         if how == "line":
             return Death("line", nth=int(10 ** choose.uniform(1, 4)))
         if how == "call":
             kind, when = choose.choice(CALLS)
-            return Death("call", f"{kind} {when}", choose.choice((1, 2, 3, 4, 5, 6, 10, 30)))
+            is_rare = kind not in {"write", "sync"}
+            return Death("call", f"{kind} {when}", choose.choice((1, 1, 2) if is_rare else (1, 2, 3, 4, 5, 6, 10, 30)))
         return Death("instant")
 
     def _role(self, death: Death) -> str:
         """One that comes past the point, where that is told easily."""
         roles = self._setting.roles
         wanted: tuple[str, ...] = roles
-        if death.how == "point":
+        if death.how in {"point", "call"}:
             wanted = next((found for words, found in _WHO if any(word in death.name for word in words)), WRITERS)
         wanted = tuple(role for role in wanted if role in roles) or roles
         return self._choose.choice(wanted)
@@ -284,19 +290,37 @@ class Round:
             shutil.rmtree(store.parents[1], ignore_errors=True)
 
 
+_RARE: Final = (
+    "folder",
+    "databases",
+    "record made",
+    "making the record",
+    "locking",
+    "opening",
+    "side table",
+    "claim",
+    "helper",
+    "watcher",
+)
+"""Words in the names of points that a process comes to once or twice."""
+
 _WHO: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
     # words in a point's name, roles that come past it
     (("single",), ("single", "threads", "opener")),
     (("folder", "databases", "record made", "making the record"), ("creator",)),
     (("locking the handle", "opening LMDB"), ("creator", "opener")),
-    (("side table", "consumer"), ("side", "consumer", "rider", "creator")),
+    (("mkdir", "truncate", "map"), ("creator", "creator", "opener")),
+    (("flock", "fcntl", "open "), ("creator", "opener", "side", "consumer")),
+    (("bind",), ("waiter", "tail", "side")),
+    (("side table",), ("creator",)),
+    (("consumer",), ("side", "consumer", "rider")),
     (("position",), ("consumer", "rider", "side")),
     (("handing", "ringing", "helper", "group"), ("threads", "group")),
     (("idempotency",), ("transaction",)),
     (("declarations",), ("transaction", "creator")),
     (("blocks",), ("batch", "creator")),
     (("extending",), ("transaction", "group", "batch")),
-    (("socket", "polling"), ("waiter", "tail", "side")),
+    (("socket", "polling"), ("waiter", "tail")),
 )
 
 

@@ -315,7 +315,7 @@ def opener(part: Part) -> None:
 
 def creator(part: Part) -> None:
     """A new store, and its first events, at any level of durability: a kill takes nothing back at any of them."""
-    single(part) if part.choose.random() < 0.5 else transaction(part)
+    part.choose.choice((single, transaction, side))(part)
 
 
 def greedy(part: Part) -> None:

@@ -88,11 +88,11 @@ class Keeper:
 
     def ask(self, question: Question, patience_s: float) -> int:
         """Let it judge and append; the sequence behind its event. Raises ``Stuck``."""
+        before = self._lane.acked  # before it can answer
         numbers = [lane.number for lane in question.lanes]
         living = [lane.number for lane in question.living]
         for group in (numbers, living, question.dead):
             os.write(self._writing, _ORDER.pack(len(group)) + b"".join(map(_ORDER.pack, group)))
-        before = self._lane.acked
         if not wait_until(lambda: self._lane.acked > before or self._note.text, patience_s):
             raise Stuck("a surviving writer cannot append any more")
         return self._lane.position + 1

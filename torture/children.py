@@ -6,6 +6,7 @@ A child ends by ``os._exit``: nothing of its parent's runs at its end. What it h
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import pickle
@@ -21,6 +22,8 @@ from typing import Any
 
 from torture.preload.fail import environment
 
+_C = ctypes.CDLL(None)
+_DIE_WITH_PARENT = 1
 PATIENCE_S = 60.0
 """After this long a child hangs: a hundred times what the slowest takes."""
 
@@ -46,6 +49,7 @@ def fork(work: Callable[[], object]) -> int:
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _C.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         work()
         code = 0
     except BaseException:  # noqa: BLE001 - nothing above this may see it

@@ -51,7 +51,7 @@ def test_a_violation_says_how_to_see_it_again(tmp_path: Path, monkeypatch: pytes
         if orders[0]["do"] == "plan":
             return [{"plan": [fault.as_dict()]}]
         if orders[0]["do"] == "disk":
-            return [{"skipped": "SKIPPED"}]
+            return [{"kind": order["kind"], "skipped": "SKIPPED"} for order in orders]
         units.extend(order["units"] for order in orders)
         return [{"unit": 41, "fault": str(fault), "reached": True, "outcomes": [], "problems": ["lost"]}]
 

@@ -18,6 +18,7 @@ from torture.children import stream
 from torture.part import Budget, Control, Outcome, Progress, Violation
 
 _MODULE = "torture.calls.worker"
+_DISKS = ("tmpfs", "ext4")
 _LONG = 1_000
 """From so many units on disks are filled with great care, too."""
 
@@ -29,7 +30,7 @@ class Calls:
     unit = "failing calls"
     goal = 3_800
     """All of them, and some twice."""
-    small = 24
+    small = 20
 
     def run(self, budget: Budget, progress: Progress) -> Outcome:
         """The calls are counted first. Their order is the seed's, so that a small run is a sample; behind the last one the
@@ -68,18 +69,18 @@ class Calls:
             "units by what they came to": ", ".join(f"{name} {count}" for name, count in sorted(outcomes.items())),
         }
         again = f"python -m torture calls --seed {budget.seed} --count 1"
-        for kind in ("tmpfs", "ext4"):
-            found = self._full_disk(kind, 1 if budget.count >= _LONG else 6)
-            outcome.figures[f"a full disk, {kind}"] = str(found.get("skipped") or "filled, and freed again")
+        for found in self._full_disks(1 if budget.count >= _LONG else 13):
+            outcome.figures[f"a full disk, {found['kind']}"] = found.get("skipped", "filled, and freed again")
             outcome.violations += [Violation(problem, again) for problem in found.get("problems", ())]
         return outcome
 
     @staticmethod
-    def _full_disk(kind: str, every: int) -> dict[str, Any]:
-        with tempfile.TemporaryDirectory(prefix="varve-disk-") as folder:
-            order: dict[str, object] = {"do": "disk", "kind": kind, "folder": f"{folder}/0", "seed": 0, "every": every}
-            [said] = stream(_MODULE, [order])
-            return said
+    def _full_disks(every: int) -> Iterator[dict[str, Any]]:
+        with tempfile.TemporaryDirectory(prefix="varve-disk-", dir=_memory()) as folder:
+            orders: list[dict[str, object]] = [
+                {"do": "disk", "kind": kind, "folder": f"{folder}/{kind}", "seed": 0, "every": every} for kind in _DISKS
+            ]
+            yield from stream(_MODULE, orders)
 
     def controls(self, budget: Budget) -> Iterator[Control]:
         """In a process of their own, which forks."""

@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import lmdb
+
+from torture.calls.disks import CannotMount, appends_only, disk
 from torture.calls.faults import Fault
 from torture.calls.unit import HANG_S, OLD, Seen, compare, judge_told, run_unit
 from torture.calls.workloads import ACKNOWLEDGED, Attempt, Told
 from torture.part import Control
+from varve.engine import failures
 
 _WRITE: Final = Fault("single", "write", 1, "data.mdb", "ERROR", errno.EIO, "once")
 _SHORT_S: Final = 3.0
@@ -33,8 +37,41 @@ def controls(folder: Path, template: Path, seed: int) -> Iterator[Control]:
         found = run_unit(fault, "single", template, folder / "control", seed, plant, patience_s).problems
         hits = [problem for problem in found if word in problem]
         yield Control(name, bool(hits), (hits or found or ["nothing"])[0][:200])
+    yield from _disk(folder)
     sound = run_unit(None, "single", template, folder / "control", seed).problems
     yield Control("nothing planted, nothing said", not sound, "; ".join(sound) or "nothing")
+
+
+def _disk(folder: Path) -> Iterator[Control]:
+    """An engine that takes a full disk for a broken one; left out where nothing can be mounted."""
+    from varve.engine import files
+
+    name = "an engine that takes a full disk for a broken one"
+    errors, free = files.SPACE_ERRORS, files.free_bytes
+    try:
+        with disk("tmpfs", folder) as on:
+            _set(files, "SPACE_ERRORS", ())
+            _set(files, "free_bytes", lambda _: 1 << 40)
+            _set(failures, "lmdb", _NoDiskError())
+            problems = appends_only(on)
+    except CannotMount:
+        return
+    finally:
+        _set(files, "SPACE_ERRORS", errors)
+        _set(files, "free_bytes", free)
+        _set(failures, "lmdb", lmdb)
+    hits = [problem for problem in problems if "StoreFailed" in problem]
+    yield Control(name, bool(hits), (hits or problems or ["nothing"])[0][:200])
+
+
+class _NoDiskError:
+    """py-lmdb without its own word for a full disk."""
+
+    class DiskError(Exception):
+        """Raised by nobody."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(lmdb, name)
 
 
 # -- engines that are known to lie -------------------------------------------------------------------------------------------
@@ -69,8 +106,6 @@ def _go_on() -> None:
 
 
 def _never_sync() -> None:
-    import lmdb
-
     opens = lmdb.open
 
     def careless(*arguments: Any, **how: Any) -> Any:

@@ -106,6 +106,12 @@ class _Expect:
             self.problems.append(f"{what} succeeds on a full disk")
 
 
+def appends_only(on: Disk) -> list[str]:
+    """Only what appends meet on a full disk: for a control."""
+    ended = ask(lambda: _appends(on))
+    return list(ended.value or []) + ([ended.error] if ended.error else [])
+
+
 def full_disk(on: Disk, every: int = 1) -> list[str]:
     """Appends, readers, consumers, opening, creating and rebuilding on a full disk, and with room again; what was wrong.
     ``every``: creation is tried with every so many blocks left only."""

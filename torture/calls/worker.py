@@ -41,9 +41,9 @@ def main() -> None:
     if order["do"] == "disk":
         try:
             with disk(order["kind"], folder) as on:
-                tell(problems=full_disk(on, order["every"]))
+                tell(kind=order["kind"], problems=full_disk(on, order["every"]))
         except CannotMount as exc:
-            tell(skipped=f"SKIPPED, cannot be mounted here: {exc}")
+            tell(kind=order["kind"], skipped=f"SKIPPED, cannot be mounted here: {exc}")
         return
     template = folder / "template"
     template.mkdir()

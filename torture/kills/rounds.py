@@ -128,6 +128,8 @@ class Round:
             while self.result.kills < kills and not self.result.problems:
                 self._strike(keeper, sentinel, kills - self.result.kills)
         except Stuck as exc:
+            if setting.greedy:  # it is known where they are
+                raise
             raise Stuck(f"{exc}: {'; '.join(f'{name} {where(pid)}' for name, pid in survivors.items())}") from exc
         finally:
             stop.value = 1

@@ -39,17 +39,19 @@ def controls(folder: Path, seed: int) -> Iterator[Control]:
         roles=("holder", "reader", "opener"), deaths=(Death("instant"),), plant_all=_reap_nothing, full=False
     )
     yield _round("the reaper of reader slots switched off", folder, seed, unreaped, "reader slots of dead processes")
+    growing = Setting(roles=("single",), deaths=(Death("instant"),), plant_all=_reap_nothing)
+    yield _round("a writer beside a dead snapshot holder, reaper off", folder, seed, growing, "the file grows", kills=1)
     deaf = Setting(roles=("single",), patience_s=_SHORT_S, deaf=True, full=False)
     yield _round("waiters whom nobody tells and who do not look", folder, seed, deaf, "a waiter was not told")
     greedy = Setting(roles=("greedy",), deaths=(Death("instant"),), patience_s=_SHORT_S, greedy=True, full=False)
     yield _round("a writer's lock that is never given back", folder, seed, greedy, "cannot append any more")
 
 
-def _round(name: str, folder: Path, seed: int, setting: Setting, word: str) -> Control:
+def _round(name: str, folder: Path, seed: int, setting: Setting, word: str, kills: int = 20) -> Control:
     found: list[str] = []
     for number in range(_ROUNDS_MAX):
         with _restored():
-            found = play(seed, number, folder / "control", setting, 20).problems
+            found = play(seed, number, folder / "control", setting, kills).problems
         if any(word in problem for problem in found):
             return Control(name, True, next(problem for problem in found if word in problem)[:200])
     return Control(name, False, f"nothing said {word!r}: {found}"[:200])

@@ -85,6 +85,13 @@ MAP_BYTES_MAX: Final = 2**46
 
 READERS_MAX: Final = 1_024
 
+COMMIT_BYTES: Final = 16 * PAGE_BYTES
+"""What a small commit costs in new pages while a snapshot keeps the old ones: 13 pages were measured."""
+
+REAP_BYTES: Final = 16 * 2**20
+"""After a handle has written so much it looks for readers that died: the pages that they held are used again from there
+on, so a killed reader costs about this much of the file."""
+
 DATABASES_MAX: Final = 16
 
 PINNED_SNAPSHOTS_MAX: Final = 32

@@ -497,6 +497,7 @@ class Session:
             writer.risen = written.record.next_sequence
         writer.state = self.state
         writer.last_id = identity
+        writer.unreaped_bytes += payload_bytes + limits.COMMIT_BYTES
 
     def _remember(self, written: _Written) -> None:
         """What the writer knows of the store from here on."""

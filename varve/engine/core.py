@@ -11,16 +11,18 @@ from typing import Any, Protocol, TypeVar
 
 import lmdb
 
+from varve import limits
 from varve.engine.catalog import Catalog
 from varve.engine.commit import Session
 from varve.engine.environment import Durability, Environment
+from varve.engine.failures import failed
 from varve.engine.group import Group, Ticket
 from varve.engine.hints import HintSender
 from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.snapshot import CheckedBlocks, Snapshot, parse
 from varve.engine.writer import Writer, holds_lock
-from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, StoreFailed, UnsupportedFormat, ViewsStillAlive
+from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, UnsupportedFormat, ViewsStillAlive
 from varve.layout import keys, records
 from varve.layout.block import Block
 from varve.layout.records import StoreRecord, unpack_store_record
@@ -138,7 +140,7 @@ class Engine:
                 transaction.put(keys.STORE_RECORD_KEY, record, db=environment.meta)
                 return record
         except lmdb.Error as exc:
-            raise StoreFailed(f"{self.path}: cannot create the store: {exc}", path=self.path, reason=str(exc)) from exc
+            raise failed(environment, exc, limits.PAGE_BYTES) from exc
 
     # -- reading and writing -----------------------------------------------------------------------
 
@@ -270,9 +272,12 @@ class Engine:
         if self._ended():
             return
         self._group.drain()
-        with self._writer.wait_idle():
-            self._close_idle()
-        self._group.end()
+        try:
+            with self._writer.wait_idle():
+                self._close_idle()
+        finally:
+            if self.environment.is_closed:
+                self._group.end()
 
     @holds_lock
     def _close_idle(self) -> None:
@@ -286,7 +291,9 @@ class Engine:
             if listener is not None:
                 listener.open_after_all()
             raise
-        self._tell_closed()
+        finally:
+            if self.environment.is_closed:  # also where the last sync failed
+                self._tell_closed()
 
     def release(self) -> None:
         """Let go without waiting for views: unmapped with the last one. Waits for the commit that is running."""
@@ -314,9 +321,11 @@ class Engine:
             self._end_iterators()
             if not in_use:
                 self._end_snapshots()
-            self.environment.release(in_use=in_use)
-            self._tell_closed()
-            self._group.end()
+            try:
+                self.environment.release(in_use=in_use)
+            finally:
+                self._tell_closed()
+                self._group.end()
 
     def _tell_closing(self) -> Listener | None:
         listener = self.listener

@@ -21,6 +21,7 @@ import lmdb
 from varve import limits
 from varve.engine import files
 from varve.engine.pins import Pins
+from varve.engine.unfinished import clear_unfinished
 from varve.errors import (
     CorruptedStore,
     DiskFull,
@@ -101,6 +102,7 @@ class Environment:
         self.refusal: Callable[[], VarveError] | None = None
         self.active: set[int] = set()
         self.held: weakref.WeakSet[Snapshot] = weakref.WeakSet()
+        clear_unfinished(path, readonly=readonly)
         self.is_new = files.prepare(path, readonly=readonly, allow_network=allow_network)
         self.is_forked = False
         self.is_closed = False
@@ -128,7 +130,7 @@ class Environment:
                 raise
         _environments.add(self)
         try:
-            self.env.reader_check()
+            self.reap()
             self.log, self.index, self.meta = self._databases()
         except BaseException:
             self.release()
@@ -191,8 +193,16 @@ class Environment:
                 raise files.unavailable(self.path, exc) from exc
             else:
                 if self.is_new:
-                    files.sync_folder(self.path)
+                    self._sync_name(env)
                 return env
+
+    def _sync_name(self, env: lmdb.Environment) -> None:
+        """A new file's name on disk."""
+        try:
+            files.sync_folder(self.path)
+        except OSError as exc:
+            env.close()
+            raise files.unavailable(self.path, exc) from exc
 
     def _open_error(self, exc: lmdb.Error) -> VarveError:
         if "already open" in str(exc):
@@ -269,7 +279,7 @@ class Environment:
         try:
             return self.env.begin(buffers=True)
         except lmdb.ReadersFullError:
-            self.env.reader_check()  # slots of processes that died since
+            self.reap()
             with contextlib.suppress(lmdb.ReadersFullError):
                 return self.env.begin(buffers=True)
             raise TooManyReaders(
@@ -285,10 +295,16 @@ class Environment:
         except lmdb.Error as exc:
             raise self.read_error(exc) from exc
 
+    def reap(self) -> None:
+        """Free the reader slots of processes that died: pages that they could still read are not used again."""
+        with contextlib.suppress(lmdb.Error):  # nobody's commit or read hangs on it
+            self.env.reader_check()
+
     # -- letting go --------------------------------------------------------------------------------
 
     def close(self, end: Callable[[], None]) -> None:
-        """Unmap now, calling ``end`` when it is certain. Raises ``ViewsStillAlive`` and stays open where views hold the map."""
+        """Unmap now, calling ``end`` when it is certain. Raises ``ViewsStillAlive`` and stays open where views hold the map;
+        ``StoreFailed``, closed all the same, where bulk loading cannot be forced to disk."""
         usable = self.refusal
         self._check_views()
         self._refuse()
@@ -333,6 +349,13 @@ class Environment:
         try:
             if self.durability == "bulk" and self._was_usable:
                 env.sync(True)
+        except lmdb.Error as exc:
+            raise StoreFailed(
+                f"{self.path}: closed, but what bulk loading wrote since the last db.sync() could not be forced to disk ({exc}). "
+                "Look at the disk, then load it again",
+                path=self.path,
+                reason=str(exc),
+            ) from exc
         finally:
             with _registry_lock:
                 if in_use or self.pins.count or self.active:

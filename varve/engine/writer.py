@@ -49,6 +49,7 @@ class Writer:
         self.on_committed: Callable[[], Callable[[int], None] | None] = lambda: None
         self.last_frame: bytes | None = None
         self.risen = 0
+        self.unreaped_bytes = 0
         self._told = 0
         self._lock: Any = threading.RLock()  # one that knows its owner: see _end_left_over
         self._turnstile = threading.Lock()  # where one waits for it: see _acquire
@@ -221,6 +222,9 @@ class Writer:
     def _enter(self) -> Session:
         """Begin a write transaction, with the lock held."""
         self.environment.check_usable()
+        if self.unreaped_bytes >= limits.REAP_BYTES:
+            self.unreaped_bytes = 0
+            self.environment.reap()
         self._session = session = Session(self)
         return session
 

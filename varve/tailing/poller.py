@@ -65,7 +65,8 @@ class Poller:
 
     def join(self, timeout_s: float) -> None:
         """Wait for the end of a stopped one."""
-        thread = self._thread
+        with self._lock:  # whoever starts it holds this until it runs
+            thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout_s)
 

@@ -217,9 +217,9 @@ static int open_any(int at, const char *path, int flags, mode_t mode)
     return fd;
 }
 
-#define OPEN(name, ...) \
+#define TAKE_MODE \
     mode_t mode = 0; \
-    if (flags & (O_CREAT | O_TMPFILE)) { \
+    if (flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE) { \
         va_list rest; \
         va_start(rest, flags); \
         mode = va_arg(rest, mode_t); \
@@ -228,25 +228,25 @@ static int open_any(int at, const char *path, int flags, mode_t mode)
 
 int open(const char *path, int flags, ...)
 {
-    OPEN(open)
+    TAKE_MODE
     return open_any(AT_FDCWD, path, flags, mode);
 }
 
 int open64(const char *path, int flags, ...)
 {
-    OPEN(open64)
+    TAKE_MODE
     return open_any(AT_FDCWD, path, flags, mode);
 }
 
 int openat(int at, const char *path, int flags, ...)
 {
-    OPEN(openat)
+    TAKE_MODE
     return open_any(at, path, flags, mode);
 }
 
 int openat64(int at, const char *path, int flags, ...)
 {
-    OPEN(openat64)
+    TAKE_MODE
     return open_any(at, path, flags, mode);
 }
 

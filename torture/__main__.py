@@ -14,7 +14,11 @@ from pathlib import Path
 
 from torture.part import Budget, Outcome, Part
 
-PARTS: tuple[str, ...] = ("kills", "calls")
+PARTS: tuple[str, ...] = (
+    "powercut",
+    "kills",
+    "calls",
+)
 """Modules ``torture.NAME`` with an object ``PART``."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import pytest
 from store_models import OrderPlaced, OrderShipped, placed, refused, shipped
 
@@ -213,3 +214,60 @@ def test_two_versions_of_a_type_in_one_transaction_digest_by_their_own_class(db:
     assert go(5)
     with pytest.raises(varve.IdempotencyConflict):
         go(6)
+
+
+# -- power cuts ----------------------------------------------------------------------------------------------------------
+
+
+class Counting:
+    """LMDB's environment, its syncs counted."""
+
+    def __init__(self, env: Any, error: lmdb.Error | None = None) -> None:
+        self.env = env
+        self.error = error
+        self.syncs = 0
+
+    def sync(self, force: bool) -> None:
+        self.syncs += 1
+        if self.error is not None:
+            raise self.error
+        self.env.sync(force)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)
+
+
+@pytest.mark.parametrize(("durability", "syncs"), [("full", 1), ("relaxed", 0)])
+def test_a_retry_is_as_durable_as_what_it_repeats(varve_path: Path, durability: Any, syncs: int) -> None:
+    """Who committed first may have been killed while the disk was at it, and the page cache shows the commit all the same: the
+    retry found it, said that it was done, and a power cut took it back."""
+    with varve.open(varve_path, durability=durability) as db:
+        orders = db.stream("orders", OrderPlaced)
+        env = db._engine.environment.env = Counting(db._engine.environment.env)
+        first = orders.append(1, placed(1), idempotency_key="k")
+        assert env.syncs == 0
+        assert orders.append(1, placed(1), idempotency_key="k") == first
+        assert env.syncs == syncs
+        with db.transaction(idempotency_key="t") as tx:
+            tx.append(orders, 2, placed(2))
+        with db.transaction(idempotency_key="t") as tx:
+            tx.append(orders, 2, placed(2))
+        assert tx.replayed
+        assert env.syncs == 2 * syncs
+        db._engine.environment.env = env.env
+
+
+def test_a_retry_that_cannot_be_made_durable_fails(varve_path: Path) -> None:
+    """And the handle refuses everything, as after any fsync that failed."""
+    with varve.open(varve_path) as db:
+        orders = db.stream("orders", OrderPlaced)
+        orders.append(1, placed(1), idempotency_key="k")
+        real = db._engine.environment.env
+        db._engine.environment.env = Counting(real, lmdb.Error("Input/output error"))
+        with pytest.raises(varve.StoreFailed):
+            orders.append(1, placed(1), idempotency_key="k")
+        db._engine.environment.env = real
+        with pytest.raises(varve.StoreFailed):
+            orders.append(1, placed(2))
+    with varve.open(varve_path) as db:
+        assert db.stream("orders", OrderPlaced).append(1, placed(1), idempotency_key="k").replayed

@@ -87,6 +87,7 @@ class Session:
         self._written: _Written | None = None
         self._pending: Pending | None = None
         self._effects: Overlay = {}
+        self._found_token = False
         self._index_cursor: lmdb.Cursor[memoryview] | None = None
         try:
             self.state = self._load()
@@ -194,6 +195,7 @@ class Session:
             if known is None:
                 found = self.find_meta(keys.idempotency_key(request.token))
                 known = None if found is None else records.decode_idempotency(found)
+                self._found_token |= known is not None
             if known is not None:
                 return self._replay(request, known)
         if pending is None:
@@ -480,6 +482,8 @@ class Session:
             raise self._failed(exc, payload_bytes) from exc
         written = self._written
         if written is None and not self._effects:
+            if self._found_token:
+                self._settle()
             return  # nothing to write: leave no empty commit behind
         transaction = self.open
         writer = self.writer
@@ -498,6 +502,16 @@ class Session:
         writer.state = self.state
         writer.last_id = identity
         writer.unreaped_bytes += payload_bytes + limits.COMMIT_BYTES
+
+    def _settle(self) -> None:
+        """Make durable what a replayed request found: whoever committed it may have been killed while the disk was at it, or
+        had promised less. Whoever retries takes its positions for as safe as those of any other append."""
+        environment = self.environment
+        if environment.durability == "full":
+            try:
+                environment.env.sync(True)
+            except lmdb.Error as exc:
+                raise environment.fail(f"cannot force a commit to disk that is retried ({exc})", str(exc)) from exc
 
     def _remember(self, written: _Written) -> None:
         """What the writer knows of the store from here on."""

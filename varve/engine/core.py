@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 import lmdb
 
 from varve import limits
+from varve.engine import files
 from varve.engine.catalog import Catalog
 from varve.engine.commit import Session
 from varve.engine.environment import Durability, Environment
@@ -123,10 +124,24 @@ class Engine:
                 found=record,
                 supported=records.FORMAT_VERSION,
             )
+        if not record.next_sequence and not environment.readonly:
+            self._settle()
         return record
+
+    def _settle(self) -> None:
+        """Make an empty store durable that was found: whoever has created it may have been killed in the middle of it, and what
+        a power cut takes back then is seen until it comes."""
+        if self.environment.durability == "full":
+            self.sync()
 
     def _create(self, clock: Callable[[], int]) -> bytes:
         environment = self.environment
+        try:
+            # Before the record, so that a store with a record has its name for good: whoever made the file may have been
+            # killed before he did this.
+            files.sync_folder(self.path)
+        except OSError as exc:
+            raise files.unavailable(self.path, exc) from exc
         try:
             with environment.env.begin(write=True) as transaction:
                 stored = transaction.get(keys.STORE_RECORD_KEY, db=environment.meta)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import lmdb
 
 from varve import limits
-from varve.engine import files
+from varve.engine import creation, files
 from varve.engine.pins import Pins
 from varve.engine.unfinished import clear_unfinished
 from varve.errors import (
@@ -163,6 +163,8 @@ class Environment:
     def _open(self, map_bytes: int) -> lmdb.Environment:
         """LMDB's environment, with as much address space reserved as the machine grants."""
         files.check_room_for_readers(self.path, limits.READERS_MAX)
+        if self.is_new:
+            self._make_file()
         while True:
             try:
                 env = lmdb.open(
@@ -202,6 +204,16 @@ class Environment:
             files.sync_folder(self.path)
         except OSError as exc:
             env.close()
+            raise files.unavailable(self.path, exc) from exc
+
+    def _make_file(self) -> None:
+        try:
+            creation.make_data_file(self.path)
+        except lmdb.Error as exc:
+            raise self._open_error(exc) from exc
+        except OSError as exc:
+            if exc.errno in files.SPACE_ERRORS:
+                raise DiskFull(f"{self.path}: no room on the file system to create it ({exc})", path=self.path) from exc
             raise files.unavailable(self.path, exc) from exc
 
     def _open_error(self, exc: lmdb.Error) -> VarveError:

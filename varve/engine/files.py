@@ -9,6 +9,7 @@ A store is a folder (0700)::
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -117,6 +118,10 @@ def _create_folder(path: str) -> None:
     while not os.path.isdir(at):
         missing.append(at)
         at = os.path.dirname(at)
+    # Whoever made the last one that is there may have been killed before he synced its name. Where it is older than the
+    # store, this is none of our business: it may lie in a folder that we cannot open.
+    with contextlib.suppress(OSError):
+        sync_folder(os.path.dirname(at))
     for folder in reversed(missing):
         try:
             os.mkdir(folder, 0o700)

@@ -1,0 +1,67 @@
+"""The first bytes of a store: LMDB's file, made so that a power cut never leaves half of it under its name.
+
+LMDB begins a file by writing both meta pages into it, unsynced, under the name that counts. A power cut may leave that name
+with zeros, or with one page of two behind it: what no one can tell from a damaged store. So the two pages are made
+under another name, forced to disk, and linked to ``data.mdb`` then: that name appears with everything or not at all, and
+of several processes that create a store at once, one wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+
+import lmdb
+
+from varve import limits
+from varve.engine import files
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
+"""What file systems without hard links say (FAT, some shares): there LMDB makes the file itself, as it always did."""
+
+_SUFFIX = ".new"
+
+
+def make_data_file(path: str) -> None:
+    """Put LMDB's file into the folder of a new store, unless another process does. Raises ``lmdb.Error``, ``OSError``."""
+    data = os.path.join(path, files.DATA)
+    unfinished = f"{data}.{secrets.token_hex(8)}{_SUFFIX}"
+    try:
+        # Address space is reserved by whoever opens it; LMDB notes the larger size with its next commit.
+        lmdb.Environment(
+            unfinished, subdir=False, lock=False, map_size=limits.MAP_BYTES_MIN, mode=0o600, lib_version=0
+        ).close()
+        _sync_file(unfinished)
+        os.link(unfinished, data)
+    except FileExistsError:
+        pass  # another process was faster; or an empty file stands there, which LMDB fills
+    except (FileNotFoundError, lmdb.Error):
+        if not os.path.exists(data):  # else another process was faster, and has tidied up under our hands
+            raise
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
+        _remove_older(path)
+
+
+def _sync_file(path: str) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _remove_older(path: str) -> None:
+    """Remove what others who were cut off have left. One who is at it just now finds ``data.mdb``, which is all he wanted."""
+    if not os.path.exists(os.path.join(path, files.DATA)):
+        return
+    for name in os.listdir(path):
+        if name.startswith(f"{files.DATA}.") and name.endswith(_SUFFIX):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(path, name))

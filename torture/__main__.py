@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torture.part import Budget, Outcome, Part
 
-PARTS: tuple[str, ...] = ()
+PARTS: tuple[str, ...] = ("model",)
 """Modules ``torture.NAME`` with an object ``PART``."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import sys
 import traceback
 
 import varve
@@ -27,15 +26,29 @@ def reopen(machine: Machine, choose: random.Random) -> None:
     if choose.random() < 0.3:
         machine.version = 1 - machine.version
     size = (machine.path / "data.mdb").stat().st_size
-    machine.map_bytes = SMALL_MAP_BYTES if choose.random() < 0.15 and size < SMALL_MAP_BYTES // 2 else MAP_BYTES
+    if not machine.is_small and choose.random() < 0.15 and size < SMALL_MAP_BYTES // 2:
+        machine.map_bytes = SMALL_MAP_BYTES
     machine.open()
-    if machine.map_bytes == SMALL_MAP_BYTES:
-        machine.count("opened with a small map")
+
+
+def grow(machine: Machine) -> None:
+    """The map has been full for long enough: open it with a larger one."""
+    machine.look_at_all()
+    machine.drop_held()
+    machine.db.close()
+    machine.map_bytes = MAP_BYTES
+    machine.refused = 0
+    machine.open()
+    machine.look_at_all()
 
 
 def _refuses_closed(machine: Machine) -> None:
     stream = machine.caller.streams["orders"]
-    for use in (lambda: machine.db.next_global_sequence, lambda: stream.append(1, Fact(1, 1, "x").event(1)), machine.db.stats):
+    for use in (
+        lambda: machine.db.next_global_sequence,
+        lambda: stream.append(1, Fact(1, 1, "x").event(1)),
+        machine.db.stats,
+    ):
         try:
             use()
         except varve.StoreClosed:
@@ -130,7 +143,7 @@ def fork(machine: Machine, choose: random.Random) -> None:
     """A child refuses its parent's handle, opens the store itself, reads and perhaps writes; the parent goes on."""
     machine.run_async(_nothing())  # its loop is the parent's
     fact, one = machine.facts.one(choose, 10), plans.stream_id(choose)
-    writes = choose.random() < 0.7 and machine.durability != "bulk"
+    writes = choose.random() < 0.7 and machine.durability != "bulk" and not machine.is_small
     made = Plan((Append("one", "payments", ((one, fact),), one, len(machine.world.stream("payments", one))),))
     told, tells = os.pipe()
     pid = os.fork()
@@ -161,7 +174,6 @@ async def _nothing() -> None:
 
 
 def _in_child(machine: Machine, made: Plan | None) -> None:
-    sys.stdin = None  # type: ignore[assignment]
     for use in (lambda: machine.db.next_global_sequence, lambda: machine.db.write(lambda _: None), machine.db.stats):
         try:
             use()
@@ -193,6 +205,7 @@ def rebuild(machine: Machine, _: random.Random) -> None:
     report = ops.rebuild(old, machine.path)
     same(report.events, len(machine.world.log), "events of a rebuilt store")
     shutil.rmtree(old)
+    machine.map_bytes = MAP_BYTES
     machine.open()
     kept = {info.name: info.position for info in machine.db.consumers()}
     for name in list(machine.positions):

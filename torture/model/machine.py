@@ -17,7 +17,7 @@ from varve import schema
 from varve.testing import ManualClock
 
 MAP_BYTES = 2**30
-SMALL_MAP_BYTES = 3 * 2**20 // 2
+SMALL_MAP_BYTES = 2**20
 HELD_MAX = 6
 """Of each kind of thing that is held over many steps: snapshots, views, iterators, tails."""
 EVENTS_MAX = 40_000
@@ -37,7 +37,9 @@ def must(holds: bool, what: str, *facts: object) -> None:
 def same(found: object, wanted: object, what: str, *facts: object) -> None:
     """Raise ``Wrongness`` where two things differ."""
     if found != wanted:
-        raise Wrongness(f"{what}: found {found!r:.300}, should be {wanted!r:.300} {repr(facts)[:1000] if facts else ''}")
+        raise Wrongness(
+            f"{what}: found {found!r:.300}, should be {wanted!r:.300} {repr(facts)[:1000] if facts else ''}"
+        )
 
 
 class Held:
@@ -79,7 +81,7 @@ class Reader:
 class Machine:
     """The store, the model, and what is held across steps."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, small: bool = False) -> None:
         self.folder = folder
         self.generation = 0
         self.clock = ManualClock()
@@ -88,7 +90,8 @@ class Machine:
         self.version = 0
         self.durability = "relaxed"
         self.readonly = False
-        self.map_bytes = MAP_BYTES
+        self.map_bytes = SMALL_MAP_BYTES if small else MAP_BYTES
+        self.refused = 0
         self.snapshots: list[Held] = []
         self.runs: list[Run] = []
         self.views: list[tuple[memoryview, bytes]] = []
@@ -202,12 +205,22 @@ class Machine:
         try:
             found = attempt(lambda: self.caller.run(form, made))
         except varve.StoreFull:
-            must(self.map_bytes == SMALL_MAP_BYTES, "StoreFull with room")
-            self.count("commits refused for want of room")
+            self.full()
             return
         same(found, judged, form, made)
         if isinstance(judged, Written):
             self.world.write(made, judged, self.clock.now_ns)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the map is so small that any commit may find it full."""
+        return self.map_bytes == SMALL_MAP_BYTES
+
+    def full(self) -> None:
+        """A commit was refused for want of room."""
+        must(self.is_small, "StoreFull with room")
+        self.count("commits refused for want of room")
+        self.refused += 1
 
     def count(self, what: str, by: int = 1) -> None:
         """Note that something was covered."""
@@ -235,7 +248,9 @@ class Machine:
                 )
             )
         ):
-            raise Wrongness(f"global sequence {sequence}: {recorded!r:.300} with {recorded.metadata!r}, should be {entry!r:.300}")
+            raise Wrongness(
+                f"global sequence {sequence}: {recorded!r:.300} with {recorded.metadata!r}, should be {entry!r:.300}"
+            )
 
     def check_all(self, found: Iterable[Any], wanted: list[int]) -> None:
         """An iterator gives exactly these, in this order."""

@@ -9,12 +9,32 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import varve
-from torture.model.world import CLASSES, Append, Fact, Key, Metadata, Outcome, Plan, StreamId, Used, World, Written, Wrong
+from torture.model.world import (
+    CLASSES,
+    Append,
+    Fact,
+    Key,
+    Metadata,
+    Outcome,
+    Plan,
+    StreamId,
+    Used,
+    World,
+    Written,
+    Wrong,
+)
 
 NAMES = ("orders", "payments", "Bücher")
 IDS: tuple[StreamId, ...] = (0, 1, 2**64 - 1, "1", "a", "ä" * 127, uuid.UUID(int=1), uuid.UUID(int=2**128 - 1))
 KEYS: tuple[Key, ...] = (b"k", "k", "k2", "ä" * 127, uuid.UUID(int=7))
-METADATA: tuple[Metadata | None, ...] = (None, None, None, {"user": "eve"}, {"deep": {"list": [1, None, {"x": 2.5}]}}, {})
+METADATA: tuple[Metadata | None, ...] = (
+    None,
+    None,
+    None,
+    {"user": "eve"},
+    {"deep": {"list": [1, None, {"x": 2.5}]}},
+    {},
+)
 SIZES = (0, 3, 5, 20, 40, 40, 40, 200, 600)
 COUNTS = (1, 2, 2, 3, 3, 5, 8, 9, 20)
 FORMS = ("call", "transaction", "commit", "write")
@@ -72,7 +92,9 @@ def append_call(
     form = "one" if lot < 0.7 else "batch"
     size = None if choose.random() < 0.97 else choose.choice((2_000, 9_000, 40_000))
     made = [facts.one(choose, size)] if form == "one" else facts.some(choose, batch_size(choose))
-    return Append(form, name, tuple((one, fact) for fact in made), one, expectation(choose, length(name, one)), metadata)
+    return Append(
+        form, name, tuple((one, fact) for fact in made), one, expectation(choose, length(name, one)), metadata
+    )
 
 
 def expectation(choose: random.Random, length: int) -> Any:
@@ -114,7 +136,9 @@ def keyed(choose: random.Random, made: Plan, world: World, version: int, keys: t
     # A program that does not know a field cannot say it again: it makes other content of it.
     appends = tuple(
         append._replace(
-            items=tuple((one, fact if version or fact.kind else fact._replace(extra=None)) for one, fact in append.items),
+            items=tuple(
+                (one, fact if version or fact.kind else fact._replace(extra=None)) for one, fact in append.items
+            ),
             expected=choose.choice((varve.ANY, 2**40)) if append.form != "many" else varve.ANY,
         )
         for append in first.appends
@@ -127,7 +151,7 @@ def keyed(choose: random.Random, made: Plan, world: World, version: int, keys: t
 # -- carrying out --------------------------------------------------------------------------------------------------
 
 
-class Undone(Exception):  # noqa: N818 - no error: how a block is left on purpose
+class Undone(Exception):
     """Raised inside a transaction, which then writes nothing."""
 
 
@@ -176,7 +200,7 @@ class Caller:
             try:
                 with self.db.transaction(idempotency_key=made.key) as tx:
                     self._fill(tx, made)
-                    raise Undone
+                    raise Undone  # noqa: TRY301 - out of the block, and no further
             except Undone:
                 return
 
@@ -189,9 +213,7 @@ class Caller:
         if append.form == "batch":
             span = stream.append_batch(append.stream_id, iter(events), expected=append.expected, **options)
         else:
-            span = stream.append_many(
-                zip((one for one, _ in append.items), events, strict=True), **options
-            )
+            span = stream.append_many(zip((one for one, _ in append.items), events, strict=True), **options)
         return written([span], made, replayed=span.replayed)
 
     def awaited(self, made: Plan) -> Awaitable[Written]:

@@ -78,7 +78,8 @@ def chosen(seed: int, run: int, step: int) -> tuple[Step, random.Random]:
 
 def play(folder: Path, seed: int, run: int, steps: Iterable[int]) -> Ran:
     """These steps of a run, on a new store."""
-    machine = Machine(Path(tempfile.mkdtemp(dir=folder)))
+    small = random.Random(f"{seed}/{run}").random() < 0.2
+    machine = Machine(Path(tempfile.mkdtemp(dir=folder)), small=small)
     at = -1
     try:
         for at in steps:
@@ -86,6 +87,8 @@ def play(folder: Path, seed: int, run: int, steps: Iterable[int]) -> Ran:
             step(machine, choose)
             machine.look()
             machine.count(step.__name__)
+            if machine.refused > 20:
+                living.grow(machine)
             if len(machine.world.log) > EVENTS_MAX:
                 living.begin_anew(machine)
         at = -2

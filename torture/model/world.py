@@ -7,7 +7,8 @@ of the places of its events.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import varve
@@ -150,7 +151,7 @@ class Written(NamedTuple):
 class Wrong(NamedTuple):
     """An expectation that does not hold."""
 
-    expected: Expectation
+    expected: object
     actual: int
 
 
@@ -161,6 +162,11 @@ class Used(NamedTuple):
 
 
 Outcome: TypeAlias = Written | Wrong | Used
+
+
+def first_place(written: Written) -> int:
+    """The global sequence of the first event of a commit that has written some."""
+    return next(place[1] for places in written.places for place in places)
 
 
 def stream_key(name: str, stream_id: StreamId) -> StreamKey:
@@ -179,37 +185,45 @@ class World:
 
     def stream(self, name: str, stream_id: StreamId, at: int | None = None) -> list[int]:
         """Global sequences of a stream, of all of it or of those before ``at``."""
-        return before(self.streams.get(stream_key(name, stream_id), []), at)
+        return _before(self.streams.get(stream_key(name, stream_id), []), at)
 
     def name(self, name: str, at: int | None = None) -> list[int]:
         """Global sequences of all streams of a name."""
-        return before(self.names.get(name, []), at)
+        return _before(self.names.get(name, []), at)
 
     def ids(self, name: str, at: int | None = None) -> list[StreamId]:
         """The ids of a name in their order: ints, strs, UUIDs."""
         end = len(self.log) if at is None else at
         found = [
-            (kind, one)
-            for (of, kind, one), places in self.streams.items()
-            if of == name and places and places[0] < end
+            (kind, one) for (of, kind, one), places in self.streams.items() if of == name and places and places[0] < end
         ]
         order = {int: 0, str: 1, uuid.UUID: 2}
         return [one for _, one in sorted(found, key=lambda pair: (order[pair[0]], _in_order(pair[1])))]
 
-    def judge(self, plan: Plan) -> Outcome:
-        """What a commit of this plan has to come to now. Changes nothing."""
+    def length(self, name: str, stream_id: StreamId, at: int | None = None) -> int:
+        """How long a stream is, or was before ``at``."""
+        return self._length(stream_key(name, stream_id), at)
+
+    def _length(self, one: StreamKey, at: int | None) -> int:
+        places = self.streams.get(one, ())
+        return len(places) if at is None else bisect_left(places, at)
+
+    def judge(self, plan: Plan, at: int | None = None) -> Outcome:
+        """What a commit of this plan has to come to now, or where the log ended before ``at``. Changes nothing."""
         if plan.key is not None:
             known = self.keys.get((type(plan.key), plan.key))
+            if known is not None and at is not None and first_place(known[1]) >= at:
+                known = None
             # Calls that neither write nor expect anything never reach the store.
             if known is not None and any(one.items or one.expected is not varve.ANY for one in plan.appends):
                 return self._retried(plan, *known)
         lengths: dict[StreamKey, int] = {}
         places: list[Places] = []
-        sequence = len(self.log)
+        sequence = len(self.log) if at is None else at
         for append in plan.appends:
             if append.form != "many" and append.expected is not varve.ANY:
                 one = stream_key(append.name, append.stream_id)
-                actual = lengths.get(one, len(self.streams.get(one, ())))
+                actual = lengths[one] if one in lengths else self._length(one, at)
                 if not is_met(append.expected, actual):
                     return Wrong(append.expected, actual)
             where: list[tuple[int, int]] = []
@@ -217,7 +231,7 @@ class World:
                 one = stream_key(append.name, stream_id)
                 length = lengths.get(one)
                 if length is None:
-                    length = len(self.streams.get(one, ()))
+                    length = self._length(one, at)
                 where.append((length, sequence))
                 lengths[one] = length + 1
                 sequence += 1
@@ -226,7 +240,7 @@ class World:
 
     def _retried(self, plan: Plan, first: Plan, written: Written) -> Outcome:
         if flat(plan) != flat(first):
-            return Used(next(place[1] for places in written.places for place in places))
+            return Used(first_place(written))
         every = iter([place for places in written.places for place in places])
         return Written(tuple(tuple(next(every) for _ in append.items) for append in plan.appends), replayed=True)
 
@@ -250,11 +264,8 @@ def _in_order(stream_id: StreamId) -> Any:
     return stream_id.encode() if isinstance(stream_id, str) else stream_id
 
 
-def before(places: Sequence[int], at: int | None) -> list[int]:
-    """Those below ``at`` of ascending places."""
-    if at is None or not places or places[-1] < at:
-        return list(places)
-    return [place for place in places if place < at]
+def _before(places: list[int], at: int | None) -> list[int]:
+    return places[:] if at is None else places[: bisect_left(places, at)]
 
 
 def is_met(expected: Expectation, length: int) -> bool:

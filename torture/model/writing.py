@@ -10,7 +10,7 @@ from typing import Any
 
 import varve
 from torture.model import plans
-from torture.model.machine import SMALL_MAP_BYTES, Machine, must, same
+from torture.model.machine import Machine, must, same
 from torture.model.world import Append, Fact, Plan, Stranger, Written
 
 
@@ -44,7 +44,11 @@ def under_key(machine: Machine, choose: random.Random) -> None:
     """A key's first use, a retry or a conflict."""
     made = plans.plan(choose, machine.facts, _length(machine), calls=choose.choice((1, 1, 1, 2, 3)))
     made = plans.keyed(choose, made, machine.world, machine.version)
-    form = choose.choice(plans.FORMS) if len(made.appends) == 1 and made.metadata is None else choose.choice(plans.FORMS[1:])
+    form = (
+        choose.choice(plans.FORMS)
+        if len(made.appends) == 1 and made.metadata is None
+        else choose.choice(plans.FORMS[1:])
+    )
     machine.commit(form, made)
 
 
@@ -75,7 +79,7 @@ def decided(machine: Machine, choose: random.Random) -> None:
     try:
         machine.db.write(decide)
     except varve.StoreFull:
-        must(machine.map_bytes == SMALL_MAP_BYTES, "StoreFull with room")
+        machine.full()
         return
     judged = machine.world.judge(made)
     assert isinstance(judged, Written)
@@ -90,11 +94,15 @@ def awaited_together(machine: Machine, choose: random.Random) -> None:
         if choose.random() < 0.15:
             one = plans.keyed(choose, one, machine.world, machine.version)
         # A commit of several coroutine steps may be handed in after a shorter one: only single calls keep their order.
-        made.append(one if len(one.appends) == 1 and one.metadata is None else one._replace(appends=one.appends[:1], metadata=None))
+        made.append(
+            one
+            if len(one.appends) == 1 and one.metadata is None
+            else one._replace(appends=one.appends[:1], metadata=None)
+        )
     found = machine.run_async(_together(machine, made))
     for one, came in zip(made, found, strict=True):
         if isinstance(came, varve.StoreFull):
-            must(machine.map_bytes == SMALL_MAP_BYTES, "StoreFull with room")
+            machine.full()
             continue
         if isinstance(came, BaseException):
             raise came

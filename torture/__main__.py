@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torture.part import Budget, Outcome, Part
 
-PARTS: tuple[str, ...] = ("model",)
+PARTS: tuple[str, ...] = ("locks", "model")
 """Modules ``torture.NAME`` with an object ``PART``."""
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import varve
+from torture.forked import Died, alone, each
 from torture.model import BLOCK, PART, faults, steps, threads
-from torture.model.forked import Died, alone, each
 from torture.model.histories import Noted, Operation, Read, check
 from torture.model.machine import Machine, Wrongness
 from torture.model.world import Append, Fact, Plan, Used, World, Written, Wrong

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from torture.forked import Died, alone, each
 from torture.model import faults, processes, steps, threads
-from torture.model.forked import Died, alone, each
 from torture.model.machine import Wrongness
 from torture.part import Budget, Control, Outcome, Progress, Violation
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torture.part import Budget, Outcome, Part
 
-PARTS: tuple[str, ...] = ("locks", "model")
+PARTS: tuple[str, ...] = ("locks", "model", "soak")
 """Modules ``torture.NAME`` with an object ``PART``."""
 
 

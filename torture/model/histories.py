@@ -18,7 +18,7 @@ import varve
 from torture.model import plans
 from torture.model.machine import Wrongness, must, same
 from torture.model.plans import NAMES, Caller, Facts
-from torture.model.world import BLOB, PLACED, TYPE_NAMES, Fact, Outcome, Plan, StreamId, World, Written, first_place
+from torture.model.world import Outcome, Plan, StreamId, World, Written, first_place
 
 
 class Read(NamedTuple):
@@ -65,7 +65,6 @@ class Actor:
         self.clock = clock
         self.facts = Facts(1, who << 32)
         self.history: list[Operation] = []
-        self.keys: dict[Any, Plan] = {}
 
     def step(self) -> None:
         """Do something, and note it."""
@@ -233,6 +232,3 @@ def _shows(world: World, read: Read, at: int) -> bool:
         return bool(read.answer == [(type(i).__name__, i) for i in world.ids(read.name, at)])
     last = [entry.fact.number for entry in world.log[max(0, at - 20) : at]]
     return bool(read.answer == (at, len(places), numbers, last))
-
-
-_ = (BLOB, PLACED, TYPE_NAMES, Fact)

@@ -6,7 +6,7 @@
 #
 # For those who change the source:
 #
-#   make soak      writers and tails in ten processes, killed at random, for SECONDS=300; then every output is compared
+#   make soak      writers, tails and readers in 14 processes, killed at random, for SECONDS=300; then every output is compared
 #   make torture   the torture rack: power cuts, kills, failing disks, rot ... for hours (ARGS="rot --count 1000 --seed 7")
 #   make lint      ruff, mypy --strict, pyright
 #   make format    ruff's formatter and its safe fixes
@@ -48,7 +48,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 soak: $(VENV)/.installed-test
-	VARVE_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -p no:xdist -o faulthandler_timeout=0 tests/tailing/test_soak.py $(ARGS)
+	$(BIN)/python -m torture soak --count $(SECONDS) $(ARGS)
 
 torture: $(VENV)/.installed-test
 	$(BIN)/python -m torture $(ARGS)

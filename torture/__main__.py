@@ -16,8 +16,11 @@ from torture.part import Budget, Outcome, Part
 
 PARTS: tuple[str, ...] = (
     "powercut",
+    "locks",
     "kills",
     "calls",
+    "model",
+    "soak",
 )
 """Modules ``torture.NAME`` with an object ``PART``."""
 

@@ -36,6 +36,37 @@ def test_batches_and_single_events_share_one_position(db: varve.Varve, orders: O
     assert [one.stream_sequence for one in follow] == [10]
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_it_does_not_end_before_the_log_does(db: varve.Varve, orders: Orders, elsewhere: bool) -> None:
+    """A block that another tail had copied held nothing for this one, and it took the end of that copy for the end of the
+    log: what was committed long since was not given. (Found by the rack's model.)"""
+    _leave_a_copy(db, orders)
+    shipped = db.follow(3, types=[Shipped], timeout_s=0)
+    _go_beyond_it(db, orders, elsewhere=elsewhere)
+    assert [one.event for one in shipped] == [Shipped(7)]
+
+
+def test_a_consumer_does_not_end_before_the_log_does(db: varve.Varve, orders: Orders) -> None:
+    """The same of a consumer, where another process had committed and this one did not know yet."""
+    with db.consumer("shipped", types=[Shipped]) as consumer:
+        _leave_a_copy(db, orders)
+        _go_beyond_it(db, orders, elsewhere=True)
+        assert [one.event for one in consumer.follow(timeout_s=0)] == [Shipped(7)]
+
+
+def _leave_a_copy(db: varve.Varve, orders: Orders) -> None:
+    orders.append_batch(1, [Placed(n) for n in range(6)])
+    assert len(list(db.follow(timeout_s=0))) == 6  # which leaves its copy to everybody
+    assert hub_of(db._engine).newest is not None
+
+
+def _go_beyond_it(db: varve.Varve, orders: Orders, *, elsewhere: bool) -> None:
+    if elsewhere:  # nobody tells this handle
+        db._engine.listener = None
+    orders.append_many([(2, Placed(n, "x" * 200)) for n in range(80)])
+    orders.append(3, Shipped(7))
+
+
 def test_filters_and_starts_are_those_of_a_tail(db: varve.Varve, orders: Orders) -> None:
     orders.append_batch(1, [Placed(0), Shipped(1), Placed(2)])
     end = db.follow(varve.END, timeout_s=0)

@@ -238,6 +238,9 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
         scan = self._scan
         due_s = self._until_due_s()
         if until_s is not None:
+            if not scan.looked:  # it came to the end of a copied block, and the log may have more
+                scan.caught_up = False
+                return True
             left_s = until_s - time.monotonic()
             if left_s <= 0:
                 return False  # without waking anybody who would look out for commits

@@ -60,7 +60,7 @@ class Follow(Reading[E], Iterator[Recorded[E]]):
         scan = self._scan
         until_s = None if self._timeout_s is None else time.monotonic() + self._timeout_s
         while not scan.step(events_max).count:
-            if scan.caught_up:
+            if scan.caught_up and scan.looked:  # a copied block may end before the log does
                 left_s = None if until_s is None else until_s - time.monotonic()
                 # Nothing is left to look at and no time: also where others commit what is not asked for all the while.
                 if left_s is not None and left_s <= 0:

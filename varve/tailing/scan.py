@@ -170,7 +170,9 @@ class Scan(Generic[E]):
     """A position in the log that moves on in steps.
 
     Attributes: ``position``, the next global sequence to look at: everything before was found or passed over;
-    ``caught_up``, whether the last step came to the end of the log; ``found``, what it found. Not thread-safe.
+    ``caught_up``, whether the last step came to the end of the log as far as it is known; ``looked``, whether it looked at
+    the log itself for that, and not only at a copy of a block that is there already; ``found``, what it found. Not
+    thread-safe.
     """
 
     def __init__(self, engine: Engine, selection: Selection, start: TailStart) -> None:
@@ -178,6 +180,7 @@ class Scan(Generic[E]):
         self.hub: Hub = hub_of(engine)
         self.position = 0
         self.caught_up = False
+        self.looked = False
         self._selection = selection
         self._stream_at = 0
         self._from_ns: int | None = None
@@ -240,15 +243,18 @@ class Scan(Generic[E]):
         self._before = self.position, self._stream_at, self._from_ns, self.caught_up
         self._events_left = events_max
         self._runs_left = limits.TAIL_RUNS_MAX
+        self.looked = False
         try:
             newest = self.hub.newest
             if self.caught_up and (newest is None or newest.end <= self.position):
                 newest = self._last_block()
+                self.looked = True
             if newest is not None and newest.first <= self.position < newest.end and self._from_ns is None:
                 # A copy that is there already: what it holds is committed, and the log never changes.
                 self._take(newest, self.position, newest.end)
                 self.caught_up = self.position == newest.end
             else:
+                self.looked = True
                 with engine.snapshot() as snapshot:
                     self._read(snapshot)
         except VarveError:

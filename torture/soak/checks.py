@@ -7,7 +7,20 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby, zip_longest
 from operator import attrgetter
 
-from soak_rows import ASYNC, BATCHES, FOLLOWED_ID, LAST, SOLE, STREAMS, TRANSACTIONS, TYPES, Ack, Row, Shipped
+from torture.soak.rows import (
+    ASYNC,
+    BATCHES,
+    FOLLOWED_ID,
+    LAST,
+    SOLE,
+    STEADY,
+    STREAMS,
+    TRANSACTIONS,
+    TYPES,
+    Ack,
+    Row,
+    Shipped,
+)
 
 
 class Difference(AssertionError):
@@ -50,6 +63,24 @@ def check_tail(tail: str, got: Iterable[Row], expected: Iterable[Row]) -> int:
         last = one.sequence
         count += 1
     return count
+
+
+def check_consumer(name: str, got: Iterable[Row], expected: Iterable[Row]) -> int:
+    """Every row at least once, in order: after a kill it goes back to what was stored, and never past what it was not given.
+    How many were given again."""
+    given: list[Row] = []
+    again = 0
+    for row in got:
+        if row.sequence > len(given):
+            raise Difference(f"{name}: {row} was given, and {len(given)} was not")
+        if row.sequence == len(given):
+            given.append(row)
+        elif given[row.sequence] != row:
+            raise Difference(f"{name}: {row} is altered; it was {given[row.sequence]}")
+        else:
+            again += 1
+    check_tail(name, given, expected)
+    return again
 
 
 def check_log(log: Iterable[Row]) -> int:
@@ -107,4 +138,12 @@ def check_writer(writer: int, log: Iterable[Row], acks: Iterable[Ack]) -> int:
     return len(firsts) - len(told)
 
 
-WRITERS = {"single": SOLE, "batches": BATCHES, "async": ASYNC, "transactions": TRANSACTIONS, "last": LAST}
+WRITERS = {
+    "single": SOLE,
+    "batches": BATCHES,
+    "async": ASYNC,
+    "transactions": TRANSACTIONS,
+    "last": LAST,
+    "steady": STEADY,
+}
+"""Who writes what, by the name of the process."""

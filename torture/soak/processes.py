@@ -1,7 +1,8 @@
-"""The soak's processes: ``soak_processes.py NAME STORE FOLDER SEED LIFE WHEN``, a writer or some tails.
+"""The soak's processes: ``main`` with the arguments NAME STORE FOLDER SEED LIFE WHEN.
 
-Each may be killed at any time; its next life goes on from what it noted in FOLDER. Writers end when they are asked to,
-tails at the runner's last events.
+Writers, tails, a consumer and a reader that holds snapshots may be killed at any time; the next life goes on from what the
+last one noted in FOLDER. ``steady`` does a bit of everything and is never killed: what it takes of memory and descriptors
+is measured. Writers and readers end when they are asked to, tails and the consumer at the runner's last events.
 """
 
 from __future__ import annotations
@@ -13,28 +14,30 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from soak_rows import (
+import varve
+from torture.soak.rows import (
     ASYNC,
     BATCHES,
     FOLLOWED_ID,
     LAST,
     SOLE,
+    STEADY,
     TRANSACTIONS,
     TYPES,
     Ack,
     Acks,
     Paid,
     Placed,
+    Row,
     Rows,
     Shipped,
     row_of,
 )
-
-import varve
 
 STOP = "stop"
 """The file whose being there asks writers to end."""
@@ -65,11 +68,15 @@ class Process:
 
 
 def filler(choose: random.Random) -> str:
+    """A text, mostly short."""
     return "x" * (choose.randrange(2_000) if choose.random() < 0.05 else choose.randrange(20))
 
 
 def order(choose: random.Random, *facts: int) -> Placed | Shipped:
-    return choose.choice((Placed, Shipped))(*facts, filler(choose))
+    """An event of one of two types; ``facts`` are its fields but the last, in their order."""
+    writer, life, caller, number, part, of = facts
+    made = choose.choice((Placed, Shipped))
+    return made(writer, life, caller, number, part, of, filler(choose))
 
 
 # -- writers ---------------------------------------------------------------------------------------
@@ -187,7 +194,7 @@ class Noted:
         last_row = self._rows.last_row
         self.is_over = last_row is not None and self._is_last(last_row)
 
-    def _is_last(self, row: Any) -> bool:
+    def _is_last(self, row: Row) -> bool:
         return row.writer == LAST and row.type == self._last_type
 
     def start(self, first: Any) -> Any:
@@ -312,23 +319,131 @@ def follow_in_threads(process: Process) -> None:
             thread.join()
 
 
-WRITERS = {"single": write_singly, "batches": write_batches, "async": write_async, "transactions": write_transactions}
-TAILS = {
+# -- a consumer, and readers ------------------------------------------------------------------------
+
+
+def consume(process: Process) -> None:
+    """Everything, noted before it is stored that it was given: at least once, whoever dies when."""
+    rows = Rows(process.folder / "consumer.rows")
+    last_type = TYPES.index(Paid)
+    with opened(process, durability="relaxed") as db, db.consumer("soak", commit="manual") as consumer:
+        over = False
+        while not over:
+            for events in consumer.follow_batches(process.choose.randrange(1, 200), timeout_s=1):
+                noted = [row_of(recorded) for recorded in events]
+                rows.add(*noted)
+                if process.choose.random() < 0.5:
+                    consumer.commit_blocking()
+                if noted[-1].writer == LAST and noted[-1].type == last_type:
+                    over = True
+                    break
+        consumer.commit_blocking()
+
+
+HOLD_S = 0.5
+"""How long a reader holds a snapshot; some die holding it."""
+
+
+def hold(process: Process) -> None:
+    """Snapshots and views, held for a while, that show the same all the while."""
+    with opened(process, readonly=True) as db:
+        while not process.stopping:
+            with db.snapshot() as snapshot:
+                until_s = time.monotonic() + process.choose.random() * HOLD_S
+                end = snapshot.next_global_sequence
+                reader = snapshot.global_reader()
+                low = max(0, end - 50)
+                views = [(view, bytes(view)) for view in reader.iter_bytes(low)]
+                seen = [row_of(recorded) for recorded in reader.iter_from(low)]
+                while time.monotonic() < until_s:
+                    time.sleep(0.01)
+                if [row_of(recorded) for recorded in reader.iter_from(low)] != seen or len(seen) != end - low:
+                    raise AssertionError(f"a snapshot at {end} has changed")
+                if any(view != plain for view, plain in views):
+                    raise AssertionError(f"a view of a snapshot at {end} has changed")
+
+
+# -- what is measured ------------------------------------------------------------------------------
+
+LEAKS = ("snapshot", "memory", "descriptor")
+
+
+def live_steadily(process: Process, leak: str = "") -> None:
+    """A bit of everything, at a pace, for as long as the soak lasts; ``leak`` plants one."""
+    acks = Acks(process.folder / f"{process.name}.acks")
+    choose = process.choose
+    kept: list[Any] = []
+    caller = LEAKS.index(leak) + 1 if leak else 0
+    with varve.open(process.store, durability="relaxed") as db:
+        orders, payments = db.stream("orders", Placed | Shipped), db.stream("payments", Paid)
+        reader = orders.reader()
+        follow = db.follow(varve.END, timeout_s=0)
+        number = 0
+        with db.consumer(process.name, start=varve.END, interval_s=0.1) as consumer:
+            while not process.stopping:
+                of = choose.randrange(2, 9)
+                parts = [order(choose, STEADY, process.life, caller, number, part, of) for part in range(1, of)]
+                with db.transaction() as tx:
+                    paid = Paid(STEADY, process.life, caller, number, 0, of, filler(choose))
+                    tx.append(payments, choose.randrange(IDS), paid)
+                    tx.append_batch(orders, choose.randrange(IDS), parts)
+                first = tx.positions[0]
+                assert isinstance(first, varve.Position)
+                acks.add(Ack(process.life, caller, number, first.global_sequence))
+                number += 1
+                one = choose.randrange(IDS)
+                length = reader.length(one)
+                if length:
+                    reader.get(one, choose.randrange(length))
+                    reader.get_bytes(one, choose.randrange(length))
+                for _ in follow.batches(500):
+                    pass
+                for _ in consumer.follow(timeout_s=0):
+                    pass
+                with db.snapshot() as snapshot:
+                    end = snapshot.next_global_sequence
+                    for _ in snapshot.global_reader().iter_from(max(0, end - 30)):
+                        pass
+                asyncio.run(_appended(orders, order(choose, STEADY, process.life, caller, number, 0, 1)))
+                number += 1
+                if leak == "snapshot" and not kept:
+                    kept.append(db.snapshot())
+                elif leak == "memory":
+                    kept.append(bytearray(b"x" * 1_000_000))
+                elif leak == "descriptor":
+                    kept += [(process.folder / "leak").open("w") for _ in range(5)]
+                time.sleep(0.01)
+
+
+async def _appended(orders: varve.Stream[Placed | Shipped], event: Placed | Shipped) -> None:
+    await orders.append_async(1, event)
+
+
+WRITERS: dict[str, Callable[[Process], Any]] = {
+    "single": write_singly,
+    "batches": write_batches,
+    "async": write_async,
+    "transactions": write_transactions,
+}
+TAILS: dict[str, Callable[[Process], Any]] = {
     "tail-all": tail_all,
     "tail-end": tail_end,
     "tail-time": tail_time,
     "tail-streams": tail_streams,
     "tail-two": tail_two,
     "tail-threads": follow_in_threads,
+    "consumer": consume,
+}
+READERS: dict[str, Callable[[Process], Any]] = {"holder": hold, "holder-2": hold}
+STEADY_ONES: dict[str, Callable[[Process], Any]] = {
+    "steady": live_steadily,
+    **{f"leak-{leak}": partial(live_steadily, leak=leak) for leak in LEAKS},
 }
 
 
 def main() -> None:
+    """One process's life."""
     process = Process(sys.argv[1:])
-    ran = (WRITERS | TAILS)[process.name](process)
+    ran = (WRITERS | TAILS | READERS | STEADY_ONES)[process.name](process)
     if ran is not None:
         asyncio.run(ran)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import varve
 
-SOLE, BATCHES, ASYNC, TRANSACTIONS, LAST = range(5)
-"""Who wrote an event: four writers, and the runner, whose events are the last."""
+SOLE, BATCHES, ASYNC, TRANSACTIONS, LAST, STEADY = range(6)
+"""Who wrote an event: four writers that are killed, the runner, whose events are the last, and one that nobody kills."""
 
 STREAMS = ("orders", "payments")
 FOLLOWED_ID = 3
@@ -21,6 +21,8 @@ FOLLOWED_ID = 3
 
 @varve.event
 class Placed:
+    """An order."""
+
     writer: varve.u8
     life: varve.u16
     caller: varve.u16
@@ -32,6 +34,8 @@ class Placed:
 
 @varve.event
 class Shipped:
+    """Another type of its stream."""
+
     writer: varve.u8
     life: varve.u16
     caller: varve.u16
@@ -43,6 +47,8 @@ class Shipped:
 
 @varve.event
 class Paid:
+    """The type of another stream."""
+
     writer: varve.u8
     life: varve.u16
     caller: varve.u16

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from torture.part import Budget, Outcome, Part
 
-PARTS: tuple[str, ...] = ()
+PARTS: tuple[str, ...] = (
+    "hostile",
+)
 """Modules ``torture.NAME`` with an object ``PART``."""
 
 

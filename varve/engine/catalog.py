@@ -58,7 +58,7 @@ class Catalog:
     def refresh(self, snapshot: MetaReader, record: StoreRecord) -> None:
         """Learn the names and types that were declared since."""
         for number in range(len(self._names), record.next_name):
-            name = self._names[number] = str(snapshot.meta(keys.name_key(number)), "utf-8")
+            name = self._names[number] = records.decode_name(snapshot.meta(keys.name_key(number)))
             self._name_numbers[name] = number
         for number in range(len(self._types), record.next_type):
             declared = self._types[number] = records.decode_type(snapshot.meta(keys.type_key(number)))

@@ -13,6 +13,7 @@ vtable of u16).
 
 from __future__ import annotations
 
+import json
 import struct
 import sys
 import zlib
@@ -403,20 +404,35 @@ class Block:
         if not self.commit_sequence <= self.first:
             problems.append("its first commit begins behind it")
         try:
-            metadata = _pieces(self.column("metadata_ends"), self.column("metadata"))
-            if not len(metadata) == len(self.column("metadata_firsts")) == len(self.column("metadata_counts")):
-                problems.append("its metadata columns differ in length")
-            if len(self.commit_keys()) * 16 != len(self.column("key_digests")):
-                problems.append("its key digests are not 16 bytes each")
-            _ = (
-                self.declared_names(),
-                self.declared_types(),
-                self.declared_streams(),
-            )  # each raises where its columns disagree
+            problems += self._cold_problems()
         except ValueError as exc:
             problems.append(f"its declarations do not fit together: {exc}")
         if problems:
             raise MalformedBlock("; ".join(problems))
+
+    def _cold_problems(self) -> Iterator[str]:
+        """What is wrong with metadata, keys and declarations. Raises ValueError where columns disagree."""
+        if self.is_plain:
+            return
+        metadata = _pieces(self.column("metadata_ends"), self.column("metadata"))
+        firsts, counts = self.column("metadata_firsts"), self.column("metadata_counts")
+        if not len(metadata) == len(firsts) == len(counts):
+            yield "its metadata columns differ in length"
+        elif any(first + size > until for first, size, until in zip(firsts, counts, [*firsts[1:], self.count])):  # noqa: B905 - each with the next
+            yield "its metadata is of more events than there are, or of some of them twice"
+        elif not all(map(_is_json_object, metadata)):
+            yield "its metadata is no JSON object"
+        commits = [commit for commit, _, _ in self.commit_keys()]
+        if len(commits) * 16 != len(self.column("key_digests")):
+            yield "its key digests are not 16 bytes each"
+        if any(a >= b for a, b in zip(commits, [*commits[1:], len(self.column("commit_counts"))])):  # noqa: B905
+            yield "its keys are of commits that it does not hold, or two are of one"
+        if 0 in commits and self.commit_sequence != self.first:
+            yield "it has a key for a commit that began in an earlier block"
+        store = self.store()
+        if store is not None and len(store[0]) != 16:
+            yield "the store's uuid is not 16 bytes long"
+        _ = self.declared_names(), self.declared_types(), self.declared_streams()  # each raises where its columns disagree
 
 
 def _cast(raw: memoryview, width: int) -> memoryview:
@@ -424,6 +440,13 @@ def _cast(raw: memoryview, width: int) -> memoryview:
     code: Any = _CODES[width]
     typed: memoryview = raw.cast(code)
     return typed
+
+
+def _is_json_object(raw: bytes) -> bool:
+    try:
+        return isinstance(json.loads(raw), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _pieces(ends: memoryview, data: memoryview) -> list[bytes]:

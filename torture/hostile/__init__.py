@@ -12,11 +12,29 @@ from collections import Counter
 from collections.abc import Iterator
 
 from torture import farm
+from torture.hostile.codec import (
+    EvolutionTarget,
+    FbsTarget,
+    JsonTarget,
+    LoadTarget,
+    StoredSchemaTarget,
+    VerifierTarget,
+)
 from torture.hostile.layout import BlockTarget, LogTarget, RecordsTarget
 from torture.hostile.target import Attempt, Target
 from torture.part import Budget, Control, Outcome, Progress, Violation
 
-TARGETS: tuple[Target, ...] = (BlockTarget(), LogTarget(), RecordsTarget())
+TARGETS: tuple[Target, ...] = (
+    BlockTarget(),
+    LogTarget(),
+    RecordsTarget(),
+    VerifierTarget(),
+    FbsTarget(),
+    LoadTarget(),
+    StoredSchemaTarget(),
+    EvolutionTarget(),
+    JsonTarget(),
+)
 
 _CPU_S = 10.0
 _MEMORY_BYTES = 512 * 2**20

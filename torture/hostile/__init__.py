@@ -20,6 +20,7 @@ from torture.hostile.codec import (
     StoredSchemaTarget,
     VerifierTarget,
 )
+from torture.hostile.files import HintsTarget, LocksTarget
 from torture.hostile.layout import BlockTarget, LogTarget, RecordsTarget
 from torture.hostile.target import Attempt, Target
 from torture.part import Budget, Control, Outcome, Progress, Violation
@@ -34,6 +35,8 @@ TARGETS: tuple[Target, ...] = (
     StoredSchemaTarget(),
     EvolutionTarget(),
     JsonTarget(),
+    HintsTarget(),
+    LocksTarget(),
 )
 
 _CPU_S = 10.0
@@ -56,7 +59,7 @@ class Hostile:
     def __init__(self, targets: tuple[Target, ...] = TARGETS) -> None:
         self.targets = targets
 
-    def run(self, budget: Budget, progress: Progress) -> Outcome:
+    def run(self, budget: Budget, progress: Progress, *, wall_s: float = 20.0) -> Outcome:
         """Every input to the target that its number falls to."""
         attempts = {target.name: _prepared(target, budget) for target in self.targets}
         names = [target.name for target in self.targets]
@@ -83,6 +86,7 @@ class Hostile:
             folder=budget.folder,
             progress=progress,
             cpu_s=_CPU_S,
+            wall_s=wall_s,
             memory_bytes=_MEMORY_BYTES,
         )
         violations = [
@@ -99,7 +103,7 @@ class Hostile:
                 folder.mkdir()
                 own = Budget(count=within, seed=budget.seed, folder=folder, jobs=budget.jobs)
                 with patch:
-                    outcome = Hostile((target,)).run(own, lambda _: None)
+                    outcome = Hostile((target,)).run(own, lambda _: None, wall_s=2.0)
                 found = outcome.violations
                 how = found[0].what[:120] if found else f"{outcome.count:,} inputs and nothing found"
                 yield Control(f"{target.name}: {what}", bool(found), how)

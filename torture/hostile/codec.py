@@ -33,7 +33,7 @@ def helper(name: str) -> Any:
     for folder in ("codec", "schema", "codec/conformance"):
         where = str(_TESTS / folder)
         if where not in sys.path:
-            sys.path.append(where)
+            sys.path.insert(0, where)
     return importlib.import_module(name)
 
 

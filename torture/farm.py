@@ -26,7 +26,8 @@ Unit = Callable[[int, Counter[str]], str | None]
 """Does a unit by its number and counts what it did; says what was wrong, or None."""
 
 _SLOT = struct.Struct("<QQ")
-_FINDINGS_MAX = 20
+FINDINGS_MAX = 20
+"""Of one worker: after so many it ends."""
 
 
 class Hang(BaseException):
@@ -54,6 +55,7 @@ def run(
     wall_s: float = 60.0,
     memory_bytes: int | None = None,
     begin: Callable[[int], None] = lambda _: None,
+    findings_max: int = FINDINGS_MAX,
 ) -> Harvest:
     """Do every unit. One may take ``cpu_s`` seconds of its process's time (then ``Hang`` is raised in it) and ``wall_s``
     of everybody's (then it is killed), and its process ``memory_bytes`` more of address space than it began with.
@@ -61,17 +63,17 @@ def run(
     """
     jobs = max(1, min(jobs, len(numbers)))
     with mmap.mmap(-1, _SLOT.size * jobs) as slots:
+        task = _Task(unit, begin, cpu_s, wall_s, memory_bytes, findings_max)
         workers = [
-            _Worker(index, numbers[index::jobs], slots, folder / f"worker-{index}.jsonl") for index in range(jobs)
+            _Worker(task, index, numbers[index::jobs], slots, folder / f"worker-{index}.jsonl") for index in range(jobs)
         ]
-        limits = (cpu_s, memory_bytes)
         try:
             for worker in workers:
-                worker.start(unit, limits, begin)
+                worker.start()
             while any(worker.pid for worker in workers):
                 time.sleep(0.02)
                 for worker in workers:
-                    worker.look(unit, limits, begin, wall_s)
+                    worker.look()
                 progress(sum(worker.done for worker in workers))
         finally:
             for worker in workers:
@@ -83,10 +85,23 @@ def run(
     return harvest
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What ``run`` was given for every worker."""
+
+    unit: Unit
+    begin: Callable[[int], None]
+    cpu_s: float
+    wall_s: float
+    memory_bytes: int | None
+    findings_max: int
+
+
 class _Worker:
     """A process and its share of the units."""
 
-    def __init__(self, index: int, numbers: range, slots: mmap.mmap, log: Path) -> None:
+    def __init__(self, task: _Task, index: int, numbers: range, slots: mmap.mmap, log: Path) -> None:
+        self.task = task
         self.index = index
         self.numbers = numbers
         self.slots = slots
@@ -96,7 +111,7 @@ class _Worker:
         self.deaths: list[tuple[int, str]] = []
         self._since = time.monotonic()
 
-    def start(self, unit: Unit, limits: tuple[float, int | None], begin: Callable[[int], None]) -> None:
+    def start(self) -> None:
         """Go on with the first unit that is not done."""
         at = self.done
         _SLOT.pack_into(self.slots, _SLOT.size * self.index, at, 0)
@@ -104,19 +119,17 @@ class _Worker:
         sys.stdout.flush()
         self.pid = os.fork()
         if not self.pid:
-            self._work(unit, at, limits, begin)
+            self._work(at)
 
-    def _work(
-        self, unit: Unit, at: int, limits: tuple[float, int | None], begin: Callable[[int], None]
-    ) -> NoReturn:
+    def _work(self, at: int) -> NoReturn:
         code = 1
+        task = self.task
         try:
-            cpu_s, memory_bytes = limits
             signal.signal(signal.SIGVTALRM, _hang)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            begin(self.index)
-            if memory_bytes is not None:
-                most = _address_space() + memory_bytes
+            task.begin(self.index)
+            if task.memory_bytes is not None:
+                most = _address_space() + task.memory_bytes
                 resource.setrlimit(resource.RLIMIT_AS, (most, most))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             counts: Counter[str] = Counter()
@@ -125,12 +138,12 @@ class _Worker:
                 for position in range(at, len(self.numbers)):
                     _SLOT.pack_into(self.slots, _SLOT.size * self.index, position, 1)
                     number = self.numbers[position]
-                    wrong = _tried(unit, number, counts, cpu_s)
+                    wrong = _tried(task.unit, number, counts, task.cpu_s)
                     if wrong is not None:
                         log.write(json.dumps({"unit": number, "what": wrong}) + "\n")
                         log.flush()
                         found += 1
-                        if found >= _FINDINGS_MAX:
+                        if found >= task.findings_max:
                             break
                 log.write(json.dumps({"counts": counts}) + "\n")
             _SLOT.pack_into(self.slots, _SLOT.size * self.index, len(self.numbers), 0)
@@ -141,9 +154,7 @@ class _Worker:
             sys.stderr.flush()
             os._exit(code)
 
-    def look(
-        self, unit: Unit, limits: tuple[float, int | None], begin: Callable[[int], None], wall_s: float
-    ) -> None:
+    def look(self) -> None:
         """See what it does; start another where it died."""
         if not self.pid:
             return
@@ -153,11 +164,11 @@ class _Worker:
             self._since = time.monotonic()
         died, status = os.waitpid(self.pid, os.WNOHANG)
         if not died:
-            if time.monotonic() - self._since > wall_s:
+            if time.monotonic() - self._since > self.task.wall_s:
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
-                self._died(f"HANG: no end within {wall_s:.0f} s, killed")
-                self._again(unit, limits, begin)
+                self._died(f"HANG: no end within {self.task.wall_s:.0f} s, killed")
+                self._again()
             return
         self.pid = 0
         self.done, busy = _SLOT.unpack_from(self.slots, _SLOT.size * self.index)
@@ -166,16 +177,16 @@ class _Worker:
             raise RuntimeError(f"the harness itself failed in worker {self.index} (exit {code}); see above")
         if code < 0:
             self._died(f"CRASH: killed by {signal.Signals(-code).name}")
-            self._again(unit, limits, begin)
+            self._again()
 
     def _died(self, how: str) -> None:
         self.deaths.append((self.numbers[self.done], how))
         self.done += 1
 
-    def _again(self, unit: Unit, limits: tuple[float, int | None], begin: Callable[[int], None]) -> None:
+    def _again(self) -> None:
         self.pid = 0
-        if self.done < len(self.numbers) and len(self.deaths) < _FINDINGS_MAX:
-            self.start(unit, limits, begin)
+        if self.done < len(self.numbers) and len(self.deaths) < self.task.findings_max:
+            self.start()
 
     def kill(self) -> None:
         """End it: the run was broken off."""

@@ -54,12 +54,12 @@ class Hostile:
     name = "hostile"
     unit = "inputs"
     goal = 3_000_000
-    small = 6_000
+    small = 3_000
 
     def __init__(self, targets: tuple[Target, ...] = TARGETS) -> None:
         self.targets = targets
 
-    def run(self, budget: Budget, progress: Progress, *, wall_s: float = 20.0) -> Outcome:
+    def run(self, budget: Budget, progress: Progress, *, wall_s: float = 20.0, findings_max: int = 20) -> Outcome:
         """Every input to the target that its number falls to."""
         attempts = {target.name: _prepared(target, budget) for target in self.targets}
         names = [target.name for target in self.targets]
@@ -88,6 +88,7 @@ class Hostile:
             cpu_s=_CPU_S,
             wall_s=wall_s,
             memory_bytes=_MEMORY_BYTES,
+            findings_max=findings_max,
         )
         violations = [
             Violation(what, f"python -m torture hostile --seed {budget.seed} --first {number} --count 1 --no-controls")
@@ -103,7 +104,7 @@ class Hostile:
                 folder.mkdir()
                 own = Budget(count=within, seed=budget.seed, folder=folder, jobs=budget.jobs)
                 with patch:
-                    outcome = Hostile((target,)).run(own, lambda _: None, wall_s=2.0)
+                    outcome = Hostile((target,)).run(own, lambda _: None, wall_s=2.0, findings_max=1)
                 found = outcome.violations
                 how = found[0].what[:120] if found else f"{outcome.count:,} inputs and nothing found"
                 yield Control(f"{target.name}: {what}", bool(found), how)

@@ -134,10 +134,10 @@ class LoadTarget:
         return attempt
 
     def holes(self) -> Iterator[Hole]:
-        """Structs that hold themselves."""
+        """Fields in an order that Python does not take."""
         yield (
-            "structs may hold themselves",
-            mock.patch("varve.codec.fbs_load._Resolver.structs", lambda _: None),
+            "fields without a default may follow those with one",
+            mock.patch("varve.codec.fbs_load.keyword_only", lambda _: False),
             400,
         )
 

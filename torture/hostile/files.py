@@ -162,4 +162,4 @@ class LocksTarget:
             self._close()
             self._fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
 
-        yield "a lock file that is a pipe is waited for", mock.patch.object(OwnerLock, "_open", trusting), 60
+        yield "a lock file that is a pipe is waited for", mock.patch.object(OwnerLock, "_open", trusting), 400

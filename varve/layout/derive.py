@@ -82,10 +82,7 @@ class Derivation:
             _next(number, len(self._streams), "stream")
             if name_number not in self._names:
                 raise MalformedBlock(f"stream number {number} has the undeclared name number {name_number}")
-            try:
-                keys.decode_stream_id(id_key)
-            except records.MalformedRecord as exc:
-                raise MalformedBlock(f"stream number {number} has an id that is none: {id_key[:40]!r}") from exc
+            _check_id(number, id_key)
             if (name_number, id_key) in self._numbers:
                 raise MalformedBlock(
                     f"stream number {number} has the name and id of stream number {self._numbers[name_number, id_key]}"
@@ -152,6 +149,13 @@ class Derivation:
             pairs.append((keys.stream_key(number), records.encode_stream(name_number, id_key)))
         pairs += [(keys.idempotency_key(token), record.encode()) for token, record in self._keys.items()]
         return sorted(pairs)
+
+
+def _check_id(stream: int, id_key: bytes) -> None:
+    try:
+        keys.decode_stream_id(id_key)
+    except records.MalformedRecord as exc:
+        raise MalformedBlock(f"stream number {stream} has an id that is none: {id_key[:40]!r}") from exc
 
 
 def _fits(raw: bytes, bytes_max: int, what: str) -> None:

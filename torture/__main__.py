@@ -16,6 +16,7 @@ from torture.part import Budget, Outcome, Part
 
 PARTS: tuple[str, ...] = (
     "hostile",
+    "rot",
 )
 """Modules ``torture.NAME`` with an object ``PART``."""
 

@@ -44,11 +44,11 @@ class Scanned:
     image: bytes
 
 
-Stage = Callable[[], None]
-
-
-def fill(path: Path, seed: int, steps: int, stage: Stage = lambda: None) -> None:
-    """Write a store of so many commits; ``stage`` is called while it is open and at rest, a few times on the way."""
+def fill(
+    path: Path, seed: int, steps: int, *, batches: tuple[int, ...] = (2, 30, 300), stage: Callable[[], None] = lambda: None
+) -> None:
+    """Write a store in so many steps, batches of so many events among them. ``stage`` is called while the store is open
+    and at rest, after its creation and after each commit."""
     chance = random.Random(f"store {seed}")
     clock = ManualClock()
     identity = UUID(int=chance.getrandbits(128), version=4)
@@ -58,6 +58,7 @@ def fill(path: Path, seed: int, steps: int, stage: Stage = lambda: None) -> None
         notes = db.stream("notes \N{SNOWMAN}", Placed)
         ids: list[int | str | UUID] = [0, 1, 2**64 - 1, "a", "long id " * 20, UUID(int=7), "b", 77]
         number = 0
+        stage()
         for step in range(steps):
             clock.advance(chance.choice((0, 0.001, 5, -3)))
             number += 1
@@ -66,7 +67,7 @@ def fill(path: Path, seed: int, steps: int, stage: Stage = lambda: None) -> None
                     metadata = {"step": step, "user": "u" * chance.randrange(9)} if chance.randrange(4) == 0 else None
                     orders.append(chance.choice(ids), Placed(number, f"product {step}", step), metadata=metadata)
                 case 5:
-                    count = chance.choice((2, 30, 300))
+                    count = chance.choice(batches)
                     batch = [Placed(number + i, "p" * chance.randrange(20)) for i in range(count)]
                     notes.append_batch(chance.choice(ids), batch, metadata={"batch": step})
                 case 6:
@@ -79,20 +80,21 @@ def fill(path: Path, seed: int, steps: int, stage: Stage = lambda: None) -> None
                         tx.append(orders, "a", Shipped(number, [1, 2, 3]))
                         tx.append_batch(notes, 0, [Placed(number, "x", note="y"), Placed(number, "z")])
                 case 9:
-                    _consume(db, f"reader {chance.randrange(3)}", chance.randrange(1, 30))
+                    _consume(db, f"reader {chance.randrange(3)}", chance.randrange(1, 30), stage)
                 case 10:
                     orders.append(f"new {step}", Placed(number, "first"), idempotency_key=f"key {step}")
                 case _:
                     notes.append(step, Placed(number, "\N{SNOWMAN}" * chance.randrange(40)))
-            if step % max(1, steps // 4) == steps // 8:
-                stage()
+            stage()
 
 
-def _consume(db: varve.Varve, name: str, events: int) -> None:
-    with db.consumer(name, interval_s=0) as consumer:
+def _consume(db: varve.Varve, name: str, events: int, stage: Callable[[], None]) -> None:
+    with db.consumer(name, commit="manual") as consumer:
+        stage()
         for _ in islice(consumer.follow(timeout_s=0), events):
             pass
         consumer.commit_blocking()
+        stage()
 
 
 def pairs(path: Path) -> dict[str, dict[bytes, bytes]]:

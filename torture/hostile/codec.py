@@ -38,9 +38,9 @@ def helper(name: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def shapes(seed: int) -> list[tuple[EventType, bytes]]:
+def shapes(seed: int, examples: int = 25) -> list[tuple[EventType, bytes]]:
     """Event types of every kind with an event each, as we write it and as the official Builder does."""
-    found: list[tuple[EventType, bytes]] = helper("fuzz").shapes(seed, random.Random(seed))
+    found: list[tuple[EventType, bytes]] = helper("fuzz").shapes(seed, random.Random(seed), examples)
     return found
 
 

@@ -1,0 +1,155 @@
+"""Rot: damaged files. A host that opens one with ``trust=False`` survives and is given nothing that was not written.
+
+A unit is one damaged file, made from the seed and its number alone.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import varve
+from torture import farm, stores
+from torture.part import Budget, Control, Outcome, Progress, Violation
+from torture.rot import host
+from torture.rot.damage import damaged
+from torture.rot.host import Died, in_child
+from torture.rot.originals import Original, originals
+from torture.rot.reading import Contents, append_after, contents_of, read_everything, read_what_is_left
+from varve.errors import IntegrityError, StoreUnavailable, VarveError
+
+_SHM = Path("/dev/shm")
+
+
+class Case:
+    """One damaged file and what came of it."""
+
+    def __init__(self, all_of: list[Original], seed: int, number: int, path: Path) -> None:
+        self.chance = random.Random(seed << 48 | number)
+        self.kind, self.original, self.image = damaged(all_of, self.chance)
+        self.path = path
+        stores.remove(path)
+        path.mkdir()
+        (path / "data.mdb").write_bytes(self.image)
+
+    def judge(self, counts: Counter[str]) -> str | None:
+        """Open it without trust, then (where that is refused) with trust; what was wrong, or None."""
+        if self.image == self.original.image:
+            counts["unchanged"] += 1
+            return None
+        accepted, wrong = self._untrusted(counts)
+        if wrong is not None:
+            return f"{self.kind} of {self.original.name}: {wrong}"
+        if not accepted:
+            wrong = self._trusted(counts)
+        return None if wrong is None else f"{self.kind} of {self.original.name}: {wrong}"
+
+    def _untrusted(self, counts: Counter[str]) -> tuple[bool, str | None]:
+        counts[f"{self.kind}: files"] += 1
+        findings = host.examined(self.path)
+        if findings:
+            counts[f"{self.kind}: refused"] += 1
+            counts["refused: " + findings[0].partition(":")[0][:40]] += 1
+            return False, None
+        try:
+            with varve.open(self.path) as db:
+                contents = contents_of(db)
+                if contents not in self.original.states:
+                    return True, f"passed for sound with {contents}, which it never was"
+                read = read_everything(db, self.original.rows, self.chance)
+                if read != contents:
+                    return True, f"{contents} became {read} while it was read"
+                append_after(db, contents.events)
+        except (IntegrityError, StoreUnavailable) as error:
+            counts[f"{self.kind}: refused"] += 1
+            counts[f"refused by open: {error.code}"] += 1
+            return False, None
+        now = contents == self.original.states[-1]
+        counts[f"{self.kind}: {'slack' if now else 'an older state'}"] += 1
+        return True, None
+
+    def _trusted(self, counts: Counter[str]) -> str | None:
+        """The default open, in a process that may die."""
+        stores.remove(self.path)
+        self.path.mkdir()
+        (self.path / "data.mdb").write_bytes(self.image)
+        rows = self.original.rows
+
+        def work() -> dict[str, object]:
+            try:
+                with varve.open(self.path) as db:
+                    return read_what_is_left(db, rows)._asdict()
+            except VarveError as error:
+                return {"opened": error.code}
+
+        try:
+            said = in_child(work)
+        except Died as how:
+            counts[f"trusted: died of {how}"] += 1
+            return None
+        if "opened" in said:
+            counts["trusted: refused at open"] += 1
+            return None
+        counts["trusted: opened"] += 1
+        counts["trusted: events right"] += said["right"]
+        counts["trusted: reads refused"] += said["refused"]
+        if said["wrong"]:
+            return f"trusted, and wrong: {said['wrong'][0]}"
+        if said["untyped"]:
+            return f"trusted, an error without a type: {said['untyped'][0]}"
+        return None
+
+
+class Rot:
+    """The part."""
+
+    name = "rot"
+    unit = "damaged files"
+    goal = 100_000
+    small = 250
+
+    def __init__(self, sizes: tuple[int, ...] = (3, 8, 16, 30, 60)) -> None:
+        self.sizes = sizes
+
+    def run(self, budget: Budget, progress: Progress, *, findings_max: int = farm.FINDINGS_MAX) -> Outcome:
+        """Every file that the seed makes."""
+        with tempfile.TemporaryDirectory(prefix="varve-rot-", dir=_SHM if _SHM.is_dir() else budget.folder) as fast:
+            all_of = originals(budget.seed, Path(fast), self.sizes)
+            here = [Path(fast) / "none"]
+
+            def begin(index: int) -> None:
+                here[0] = Path(fast) / f"case-{index}"
+
+            def unit(number: int, counts: Counter[str]) -> str | None:
+                return Case(all_of, budget.seed, number, here[0]).judge(counts)
+
+            harvest = farm.run(
+                unit,
+                range(budget.first, budget.first + budget.count),
+                jobs=budget.jobs,
+                folder=budget.folder,
+                progress=progress,
+                wall_s=90.0,
+                begin=begin,
+                findings_max=findings_max,
+            )
+        violations = [
+            Violation(what, f"python -m torture rot --seed {budget.seed} --first {number} --count 1 --no-controls")
+            for number, what in harvest.findings
+        ]
+        return Outcome(harvest.done, violations, dict(sorted(harvest.counts.items())))
+
+    def controls(self, budget: Budget) -> Iterator[Control]:
+        """Checks left out."""
+        del budget
+        yield from ()
+
+
+PART = Rot()
+
+__all__ = ["PART", "Case", "Rot"]
+_ = (mock, Contents)

@@ -19,7 +19,7 @@ from torture.rot import host
 from torture.rot.damage import damaged
 from torture.rot.host import Died, in_child
 from torture.rot.originals import Original, originals
-from torture.rot.reading import Contents, append_after, contents_of, read_everything, read_what_is_left
+from torture.rot.reading import Contents, append_after, contents_of, read_everything, read_what_is_left, where_of
 from varve.errors import IntegrityError, StoreUnavailable, VarveError
 
 _SHM = Path("/dev/shm")
@@ -85,6 +85,8 @@ class Case:
                     return read_what_is_left(db, rows)._asdict()
             except VarveError as error:
                 return {"opened": error.code}
+            except Exception as error:  # noqa: BLE001 - whatever it is, it should have had a type
+                return {"right": 0, "refused": 0, "wrong": [], "untyped": [f"at open: {where_of(error)}"]}
 
         try:
             said = in_child(work)

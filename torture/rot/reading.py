@@ -186,7 +186,7 @@ def read_what_is_left(db: varve.Varve, rows: list[Row]) -> Tolerant:
         except MemoryError:
             refused += 1
         except Exception as error:  # noqa: BLE001 - counted by what it is
-            untyped.append(_where(error))
+            untyped.append(where_of(error))
 
     def at(sequence: int) -> Row | None:
         return rows[sequence] if sequence < len(rows) else None
@@ -233,7 +233,8 @@ def _bytes(found: Any, right: Row) -> tuple[Any, Row]:
     return (None if found is None else bytes(found)), right
 
 
-def _where(error: Exception) -> str:
+def where_of(error: Exception) -> str:
+    """An error, and the last lines on its way."""
     trace = error.__traceback__
     lines = []
     while trace is not None:

@@ -271,6 +271,11 @@ class Block:
         """Byte offset of the first end in ``data``."""
         return self._columns[6] + 4
 
+    @property
+    def streams_and_firsts_at(self) -> tuple[int, int]:
+        """Byte offsets of the first run's stream number and first stream sequence in ``data``."""
+        return self._columns[2] + 4, self._columns[4] + 4
+
     def places(self) -> EventPlaces:
         """Where the events are, for finding single ones again and again."""
         return EventPlaces(self)
@@ -299,6 +304,11 @@ class Block:
         starts = list(accumulate((run.count for run in runs), initial=0))
         at = bisect_right(starts, index) - 1
         return runs[at], starts[at]
+
+    def stream_of(self, index: int) -> tuple[int, int]:
+        """Stream number and stream sequence of event ``index``."""
+        run, first = self.run_of(index)
+        return run.stream, run.first_stream_sequence + index - first
 
     # -- commits -----------------------------------------------------------------------------------
 
@@ -467,7 +477,17 @@ class EventPlaces:
     Attributes: ``frame_bytes``, ``count`` (events), ``type`` (type number of all of them; None where they differ).
     """
 
-    __slots__ = ("_ends_at", "_payload_at", "_run_ends", "_types", "count", "frame_bytes", "type")
+    __slots__ = (
+        "_ends_at",
+        "_firsts_at",
+        "_payload_at",
+        "_run_ends",
+        "_streams_at",
+        "_types",
+        "count",
+        "frame_bytes",
+        "type",
+    )
 
     def __init__(self, block: Block) -> None:
         self.frame_bytes = len(block.data)
@@ -476,11 +496,11 @@ class EventPlaces:
         self._payload_at = block.payload_at
         types = block.column("run_types").tolist()
         self.type: int | None = types[0] if len(set(types)) == 1 else None
-        self._types: array[int] | None = None
+        self._types: array[int] | None = None if self.type is not None else array("H", types)
         self._run_ends: array[int] | None = None
-        if self.type is None:
-            self._types = array("H", types)
+        if len(types) > 1:
             self._run_ends = array("I", accumulate(block.column("run_counts")))
+        self._streams_at, self._firsts_at = block.streams_and_firsts_at
 
     def find(self, data: memoryview, index: int) -> tuple[int, int, int]:
         """Type number, start and end (in ``data``) of event ``index``. Raises ``MalformedBlock`` outside the frame."""
@@ -500,6 +520,18 @@ class EventPlaces:
             assert self._run_ends is not None
             number = self._types[bisect_right(self._run_ends, index)]
         return number, payload_at + start, payload_at + end
+
+    def stream_of(self, data: memoryview, index: int) -> tuple[int, int]:
+        """Stream number and stream sequence of event ``index``. Raises ``MalformedBlock`` outside the frame."""
+        ends = self._run_ends
+        run = 0 if ends is None else bisect_right(ends, index)
+        begin = ends[run - 1] if ends is not None and run else 0
+        try:
+            stream: int = _U32.unpack_from(data, self._streams_at + 4 * run)[0]
+            first: int = _U64.unpack_from(data, self._firsts_at + 8 * run)[0]
+        except struct.error:
+            raise MalformedBlock("its runs reach beyond its end") from None
+        return stream, first + index - begin
 
 
 class BlockDraft:

@@ -143,7 +143,7 @@ class Catalog:
 def _check_declared(number: int, known: Mapping[int, object], what: str) -> None:
     if number not in known:
         raise CorruptedStore(
-            f"the metadata knows no {what} number {number}, which the log uses; rebuild it with varve.ops", path=""
+            f"the metadata knows no {what} number {number}, which the log uses; repair it with varve.ops", path=""
         )
 
 
@@ -152,7 +152,7 @@ def _check_agree(found: memoryview | bytes | None, expected: bytes, what: str, n
     other once. Raises ``CorruptedStore``."""
     if found != expected:
         raise CorruptedStore(
-            f"the metadata's two records of the {what} {name!r} contradict each other; rebuild it with varve.ops", path=""
+            f"the metadata's two records of the {what} {name!r} contradict each other; repair it with varve.ops", path=""
         )
 
 

@@ -36,7 +36,7 @@ class MalformedRecord(CorruptedStore, ValueError):
 def malformed(what: str, value: bytes | memoryview) -> NoReturn:
     """Raise ``MalformedRecord``."""
     raise MalformedRecord(
-        f"the store holds a damaged record: {bytes(value[:40])!r} is no {what}; rebuild index and metadata from the log with "
+        f"the store holds a damaged record: {bytes(value[:40])!r} is no {what}; repair index and metadata from the log with "
         "varve.ops",
         path="",
     ) from None

@@ -14,10 +14,7 @@ from pathlib import Path
 
 from torture.part import Budget, Outcome, Part
 
-PARTS: tuple[str, ...] = (
-    "hostile",
-    "rot",
-)
+PARTS: tuple[str, ...] = ("hostile", "rot")
 """Modules ``torture.NAME`` with an object ``PART``."""
 
 

@@ -45,7 +45,12 @@ class Scanned:
 
 
 def fill(
-    path: Path, seed: int, steps: int, *, batches: tuple[int, ...] = (2, 30, 300), stage: Callable[[], None] = lambda: None
+    path: Path,
+    seed: int,
+    steps: int,
+    *,
+    batches: tuple[int, ...] = (2, 30, 300),
+    stage: Callable[[], None] = lambda: None,
 ) -> None:
     """Write a store in so many steps, batches of so many events among them. ``stage`` is called while the store is open
     and at rest, after its creation and after each commit."""
@@ -57,11 +62,9 @@ def fill(
         scans = db.stream("scans", Scanned)
         notes = db.stream("notes \N{SNOWMAN}", Placed)
         ids: list[int | str | UUID] = [0, 1, 2**64 - 1, "a", "long id " * 20, UUID(int=7), "b", 77]
-        number = 0
         stage()
-        for step in range(steps):
+        for number, step in enumerate(range(steps), 1):
             clock.advance(chance.choice((0, 0.001, 5, -3)))
-            number += 1
             match chance.randrange(12):
                 case 0 | 1 | 2 | 3 | 4:
                     metadata = {"step": step, "user": "u" * chance.randrange(9)} if chance.randrange(4) == 0 else None
@@ -119,4 +122,3 @@ def image(path: Path) -> bytes:
 def remove(path: Path) -> None:
     """A folder with everything in it."""
     shutil.rmtree(path, ignore_errors=True)
-

@@ -209,12 +209,7 @@ class StreamReader(Generic[E]):
         return upcast_view(known, steps) if steps else known.view_class
 
     def _walk(
-        self,
-        find: Callable[[Snapshot], Found],
-        start: int,
-        stop: int | None,
-        *,
-        reverse: bool,
+        self, find: Callable[[Snapshot], Found], start: int, stop: int | None, *, reverse: bool
     ) -> Iterator[Recorded[E]]:
         return _walk(self._source, find, start, stop, self._view, reverse=reverse)
 
@@ -313,13 +308,7 @@ def type_names(types: Iterable[type | str]) -> frozenset[str]:
 
 
 def _walk(
-    source: Source,
-    find: Callable[[Snapshot], Found],
-    start: int,
-    stop: int | None,
-    views: ViewClass,
-    *,
-    reverse: bool,
+    source: Source, find: Callable[[Snapshot], Found], start: int, stop: int | None, views: ViewClass, *, reverse: bool
 ) -> Iterator[Recorded[Any]]:
     """A tracked walk. What to walk is found once, in the snapshot that fixes the bounds."""
     found: list[Found] = []

@@ -232,7 +232,7 @@ def walk_events(
                 shift = firsts[index] - begin
                 type_number = types[index]
                 if number is not None and (streams[index] != number or shift != drift):
-                    raise snapshot.index_wrong(max(begin, low))
+                    raise snapshot.index_wrong(max(begin, low))  # noqa: TRY301 - the handler lets go of the map
                 if begin < low:  # noqa: PLR1730 - max() and min() would cost as much as the rest of a short run
                     begin = low
                 if until > high:  # noqa: PLR1730
@@ -246,7 +246,7 @@ def walk_events(
                     continue
                 identity = identities.get(streams[index]) or snapshot.catalog.stream(snapshot, streams[index])
                 if names is not None and identity.name not in names:
-                    raise snapshot.index_wrong(begin)
+                    raise snapshot.index_wrong(begin)  # noqa: TRY301
                 if until - begin == 1:  # interleaved streams: ranges and slices would cost more than the event
                     event = new(view)
                     event._b = payload

@@ -113,7 +113,11 @@ def shapes(number: int, chance: random.Random, examples: int = 60) -> list[tuple
     @given(event_classes(), st.data())
     @seed(number)
     @settings(
-        max_examples=examples, phases=[Phase.generate], deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples,
+        phases=[Phase.generate],
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
     )
     def draw(cls: Any, data: st.DataObject) -> None:
         events.append(data.draw(events_of(cls)))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from torture import farm
 from torture.hostile import PART, TARGETS, Hostile
 from torture.hostile.change import framed, mutated
+from torture.hostile.target import Attempt
 from torture.part import Budget
 from varve.layout.block import crc_holds
 
@@ -41,14 +44,14 @@ def test_a_unit_is_repeated_by_its_number(tmp_path: Path) -> None:
         name = "listening"
         share = 1
 
-        def prepare(self, seed: int, folder: Path):
+        def prepare(self, seed: int, folder: Path) -> Attempt:
             def attempt(chance: random.Random) -> bool:
                 (folder / f"{chance.getrandbits(64)}").touch()
                 return True
 
             return attempt
 
-        def holes(self):
+        def holes(self) -> Iterator[Any]:
             return iter(())
 
     for first, count in ((0, 6), (4, 1)):

@@ -159,7 +159,6 @@ _NUMBERS = (
 
 def generated(chance: random.Random, declarations: int | None = None) -> str:
     """Text that is nearly right, of words that are nearly wrong."""
-
     names = iter(range(1_000))
 
     def word() -> str:
@@ -206,8 +205,17 @@ def generated(chance: random.Random, declarations: int | None = None) -> str:
             case 7:
                 return f"union U{at % 5} {{ {', '.join(chance.choice(('T0', 'T1', 'T2', word())) for _ in range(chance.randint(1, 3)))} }}\n"
             case _:
-                other = ("namespace a.b.c;", "namespace;", 'attribute "x";', "root_type T0;", "rpc_service R { f(T0):T1; }")
-                return chance.choice((*other, f"/* {'*' * 200} */", f'file_identifier "{word()}";', "/// doc", "{}")) + "\n"
+                other = (
+                    "namespace a.b.c;",
+                    "namespace;",
+                    'attribute "x";',
+                    "root_type T0;",
+                    "rpc_service R { f(T0):T1; }",
+                )
+                return (
+                    chance.choice((*other, f"/* {'*' * 200} */", f'file_identifier "{word()}";', "/// doc", "{}"))
+                    + "\n"
+                )
 
     count = chance.randint(1, 6) if declarations is None else declarations
     known = "table T0 { a:int; }\nstruct S0 { a:int; }\nenum E0 : byte { A, B }\nunion U0 { T0 }\n"
@@ -325,7 +333,10 @@ class EvolutionTarget:
 
         def attempt(chance: random.Random) -> bool:
             text = chance.choice(texts)
-            pair = [hostile_json(text, chance, dump), hostile_json(text, chance, dump) if chance.randrange(2) else text.encode()]
+            pair = [
+                hostile_json(text, chance, dump),
+                hostile_json(text, chance, dump) if chance.randrange(2) else text.encode(),
+            ]
             chance.shuffle(pair)
             try:
                 reasons = incompatibilities(*pair)

@@ -98,7 +98,7 @@ class HintsTarget:
         """A socket that waits for the next datagram."""
 
         def waiting(self: HintSocket) -> None:
-            self._socket.setblocking(True)  # noqa: SLF001
+            self._socket.setblocking(True)
             self._socket.settimeout(0.001)
             while True:
                 self._socket.recv(16)
@@ -108,7 +108,7 @@ class HintsTarget:
 
 def _pester(bound: HintSocket, watch: Path, chance: random.Random) -> None:
     """Send a watcher what it never asked for; it must be able to empty its socket all the same."""
-    (name,) = [name for name in os.listdir(watch) if name == bound._name]  # noqa: SLF001
+    name = bound._name  # noqa: SLF001
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hostile:
         hostile.setblocking(False)
         with suppress(OSError):

@@ -102,10 +102,14 @@ def lengthened(image: bytearray, _original: Original, chance: random.Random) -> 
 def lost_writes(image: bytearray, original: Original, chance: random.Random) -> None:
     """Pages as they were before: writes that never reached the disk."""
     older = _older(original, chance)
-    changed = [at for at in range(0, min(len(older), len(image)), PAGE) if older[at : at + PAGE] != image[at : at + PAGE]]
+    changed = [
+        at for at in range(0, min(len(older), len(image)), PAGE) if older[at : at + PAGE] != image[at : at + PAGE]
+    ]
     if not changed:
         return
-    for at in changed if chance.randrange(4) == 0 else chance.sample(changed, min(len(changed), chance.choice((1, 1, 2, 5)))):
+    for at in (
+        changed if chance.randrange(4) == 0 else chance.sample(changed, min(len(changed), chance.choice((1, 1, 2, 5))))
+    ):
         image[at : at + PAGE] = older[at : at + PAGE]
 
 
@@ -161,10 +165,13 @@ KINDS: dict[str, Damage] = {
 _WEIGHTS = (16, 8, 8, 12, 8, 8, 5, 7, 7, 6, 2, 9, 4, 3, 4)
 
 
-def damaged(all_of: list[Original], chance: random.Random) -> tuple[str, Original, bytes]:
-    """What was done, to which store, and what became of it."""
+def damaged(
+    all_of: list[Original], chance: random.Random, kinds: tuple[str, ...] = tuple(KINDS)
+) -> tuple[str, Original, bytes]:
+    """What was done (one of ``kinds``), to which store, and what became of it."""
     original = chance.choice(all_of)
-    (kind,) = chance.choices(list(KINDS), _WEIGHTS)
+    weights = dict(zip(KINDS, _WEIGHTS, strict=True))
+    (kind,) = chance.choices(kinds, [weights[one] for one in kinds])
     image = bytearray(original.image)
     if kind == "mixed with another store":
         other = chance.choice([one for one in all_of if one is not original])

@@ -10,7 +10,6 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import varve

@@ -32,7 +32,7 @@ class Original:
         return len(self.image) // PAGE
 
 
-def originals(seed: int, folder: Path, sizes: tuple[int, ...] = (3, 8, 16, 30, 60)) -> list[Original]:
+def originals(seed: int, folder: Path, sizes: tuple[int, ...] = (3, 6, 10, 16, 30)) -> list[Original]:
     """A few stores, from next to nothing to some hundred events."""
     found = []
     for number, steps in enumerate(sizes):
@@ -42,7 +42,7 @@ def originals(seed: int, folder: Path, sizes: tuple[int, ...] = (3, 8, 16, 30, 6
         def stage(path: Path = path, images: list[bytes] = images) -> None:
             images.append(stores.image(path))
 
-        stores.fill(path, seed + number, steps, batches=(2, 9, 40), stage=stage)
+        stores.fill(path, seed + number, steps, batches=(2, 5, 12), stage=stage)
         images.append(stores.image(path))
         states = [_contents(folder / "state", image) for image in images]
         rows, contents = _read(path)

@@ -59,7 +59,9 @@ class Catalog:
         """Learn the names and types that were declared since."""
         for number in range(len(self._names), record.next_name):
             name = records.decode_name(snapshot.meta(keys.name_key(number)))
-            _check_agree(snapshot.find_meta(keys.name_lookup_key(name)), records.encode_name_number(number), "name", name)
+            _check_agree(
+                snapshot.find_meta(keys.name_lookup_key(name)), records.encode_name_number(number), "name", name
+            )
             self._names[number] = name
             self._name_numbers[name] = number
         for number in range(len(self._types), record.next_type):
@@ -152,7 +154,8 @@ def _check_agree(found: memoryview | bytes | None, expected: bytes, what: str, n
     other once. Raises ``CorruptedStore``."""
     if found != expected:
         raise CorruptedStore(
-            f"the metadata's two records of the {what} {name!r} contradict each other; repair it with varve.ops", path=""
+            f"the metadata's two records of the {what} {name!r} contradict each other; repair it with varve.ops",
+            path="",
         )
 
 

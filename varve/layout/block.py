@@ -442,7 +442,11 @@ class Block:
         store = self.store()
         if store is not None and len(store[0]) != 16:
             yield "the store's uuid is not 16 bytes long"
-        _ = self.declared_names(), self.declared_types(), self.declared_streams()  # each raises where its columns disagree
+        _ = (
+            self.declared_names(),
+            self.declared_types(),
+            self.declared_streams(),
+        )  # each raises where its columns disagree
 
 
 def _cast(raw: memoryview, width: int) -> memoryview:

@@ -20,7 +20,6 @@ kind the order of the bytes is the order of the values. A *key token* does the s
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import uuid
 
@@ -45,7 +44,7 @@ log_key = _U64.pack
 def log_sequence(key: bytes | memoryview) -> int:
     """The first global sequence that a log key names. Raises ``MalformedRecord``."""
     if len(key) != 8:
-        malformed("key of the log", key)
+        raise malformed("key of the log", key)
     sequence: int = _U64.unpack(key)[0]
     return sequence
 
@@ -76,7 +75,7 @@ def stream_entry_position(key: bytes | memoryview, stream_number: int) -> int | 
 def entry_position(key: bytes | memoryview) -> int:
     """The sequence at the end of an index key (of a stream for (a), global for (b)). Raises ``MalformedRecord``."""
     if len(key) < 8:
-        malformed("key of the index", key)
+        raise malformed("key of the index", key)
     position: int = _U64.unpack_from(key, len(key) - 8)[0]
     return position
 
@@ -152,11 +151,13 @@ def decode_stream_id(id_key: bytes | memoryview) -> StreamId:
         number: int = _U64.unpack_from(id_key, 1)[0]
         return number
     if kind == _KIND_STR and 1 < len(id_key) <= 1 + limits.STREAM_ID_BYTES_MAX:
-        with contextlib.suppress(UnicodeDecodeError):
+        try:
             return str(id_key[1:], "utf-8")
+        except UnicodeDecodeError:
+            raise malformed("stream id", id_key) from None
     if kind == _KIND_UUID and len(id_key) == 17:
         return uuid.UUID(bytes=bytes(id_key[1:]))
-    malformed("stream id", id_key)
+    raise malformed("stream id", id_key)
 
 
 # -- names and idempotency keys --------------------------------------------------------------------

@@ -16,7 +16,7 @@ idempotency        ``u64 first sequence | u64 events | 16s content digest``
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from varve.errors import CorruptedStore
 
@@ -33,13 +33,13 @@ class MalformedRecord(CorruptedStore, ValueError):
     """A record of metadata or index that nobody can have written: LMDB's pages have no checksums, only blocks have."""
 
 
-def malformed(what: str, value: bytes | memoryview) -> NoReturn:
-    """Raise ``MalformedRecord``."""
-    raise MalformedRecord(
+def malformed(what: str, value: bytes | memoryview) -> MalformedRecord:
+    """The error for a value that is none of what it should be."""
+    return MalformedRecord(
         f"the store holds a damaged record: {bytes(value[:40])!r} is no {what}; repair index and metadata from the log with "
         "varve.ops",
         path="",
-    ) from None
+    )
 
 
 class StoreRecord(NamedTuple):
@@ -92,9 +92,9 @@ def unpack_store_record(value: bytes | memoryview) -> StoreRecord:
     try:
         magic, version, *fields = _STORE.unpack(value)
     except struct.error:
-        malformed("store record", value)
+        raise malformed("store record", value) from None
     if magic != MAGIC or version != FORMAT_VERSION:
-        malformed("store record", value)
+        raise malformed("store record", value)
     return StoreRecord(*fields)
 
 
@@ -114,11 +114,12 @@ def decode_type(value: bytes | memoryview) -> TypeRecord:
     """A type record. Raises ``MalformedRecord``."""
     try:
         size: int = _U16.unpack_from(value)[0]
-        if 2 + size <= len(value):
-            return TypeRecord(str(value[2 : 2 + size], "utf-8"), bytes(value[2 + size :]))
+        record = TypeRecord(str(value[2 : 2 + size], "utf-8"), bytes(value[2 + size :]))
     except (struct.error, UnicodeDecodeError):
-        pass
-    malformed("event type", value)
+        raise malformed("event type", value) from None
+    if 2 + size > len(value):
+        raise malformed("event type", value)
+    return record
 
 
 def decode_name(value: bytes | memoryview) -> str:
@@ -126,7 +127,7 @@ def decode_name(value: bytes | memoryview) -> str:
     try:
         return str(value, "utf-8")
     except UnicodeDecodeError:
-        malformed("name", value)
+        raise malformed("name", value) from None
 
 
 def encode_numbers(numbers: list[int]) -> bytes:
@@ -137,7 +138,7 @@ def encode_numbers(numbers: list[int]) -> bytes:
 def decode_numbers(value: bytes | memoryview) -> list[int]:
     """Type numbers of a name. Raises ``MalformedRecord``."""
     if len(value) % 2:
-        malformed("list of type numbers", value)
+        raise malformed("list of type numbers", value)
     return list(struct.unpack(f"<{len(value) // 2}H", value))
 
 
@@ -148,7 +149,7 @@ encode_stream_number = _U32.pack
 def decode_name_number(value: bytes | memoryview) -> int:
     """A name's number. Raises ``MalformedRecord``."""
     if len(value) != _U16.size:
-        malformed("number of a name", value)
+        raise malformed("number of a name", value)
     number: int = _U16.unpack(value)[0]
     return number
 
@@ -156,7 +157,7 @@ def decode_name_number(value: bytes | memoryview) -> int:
 def decode_stream_number(value: bytes | memoryview) -> int:
     """A stream's number. Raises ``MalformedRecord``."""
     if len(value) != _U32.size:
-        malformed("number of a stream", value)
+        raise malformed("number of a stream", value)
     number: int = _U32.unpack(value)[0]
     return number
 
@@ -169,7 +170,7 @@ def encode_stream(name_number: int, id_key: bytes) -> bytes:
 def decode_stream(value: bytes | memoryview) -> tuple[int, bytes]:
     """A stream's name number and id key. Raises ``MalformedRecord``."""
     if len(value) < _U16.size:
-        malformed("stream", value)
+        raise malformed("stream", value)
     return _U16.unpack_from(value)[0], bytes(value[2:])
 
 
@@ -188,5 +189,5 @@ class IdempotencyRecord(NamedTuple):
 def decode_idempotency(value: bytes | memoryview) -> IdempotencyRecord:
     """An idempotency record. Raises ``MalformedRecord``."""
     if len(value) != _IDEMPOTENCY.size:
-        malformed("idempotency record", value)
+        raise malformed("idempotency record", value)
     return IdempotencyRecord(*_IDEMPOTENCY.unpack(value))

@@ -26,14 +26,14 @@ _PACKERS = [struct.Struct("<" + "QI" * count) for count in range(limits.RUNS_PER
 def decode_runs(value: bytes | memoryview) -> list[Run]:
     """The runs of an entry, one at least. Raises ``MalformedRecord``."""
     if not value or len(value) % RUN_BYTES:
-        malformed("entry of the index", value)
+        raise malformed("entry of the index", value)
     return list(_RUN.iter_unpack(value))
 
 
 def find_in_runs(value: bytes | memoryview, index: int) -> int | None:
     """Global sequence of event ``index`` of an entry; None where it has fewer. Raises ``MalformedRecord``."""
     if len(value) % RUN_BYTES:
-        malformed("entry of the index", value)
+        raise malformed("entry of the index", value)
     for first, count in _RUN.iter_unpack(value):
         if index < count:
             return int(first) + index

@@ -19,6 +19,8 @@ PARTS: tuple[str, ...] = (
     "locks",
     "kills",
     "calls",
+    "rot",
+    "hostile",
     "model",
     "soak",
 )

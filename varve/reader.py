@@ -19,6 +19,7 @@ from varve.layout.keys import StreamId, encode_stream_id
 from varve.layout.records import decode_stream_number
 from varve.record import Recorded
 from varve.replay import (
+    Owner,
     Range,
     Ranges,
     bounds,
@@ -68,10 +69,11 @@ class StreamReader(Generic[E]):
         """
         snapshot = self._source.begin()
         try:
-            sequence = self._locate(snapshot, stream_id, stream_sequence)
-            if sequence is None:
+            found = self._locate(snapshot, stream_id, stream_sequence)
+            if found is None:
                 return None
-            type_number, buffer = snapshot.event(sequence)
+            number, sequence = found
+            type_number, buffer = snapshot.event(sequence, number, stream_sequence)
             view = self._views.get(type_number) or self._view(snapshot, type_number, sequence)
             event = object.__new__(view)
             event._b = buffer
@@ -90,8 +92,8 @@ class StreamReader(Generic[E]):
         """
         snapshot = self._source.begin()
         try:
-            sequence = self._locate(snapshot, stream_id, stream_sequence)
-            return None if sequence is None else snapshot.event_bytes(sequence)
+            found = self._locate(snapshot, stream_id, stream_sequence)
+            return None if found is None else snapshot.event_bytes(found[1], found[0], stream_sequence)
         finally:
             self._source.end(snapshot)
 
@@ -99,8 +101,10 @@ class StreamReader(Generic[E]):
         """The event at a position with everything that was recorded beside it; None where the stream is shorter."""
         snapshot = self._source.begin()
         try:
-            sequence = self._locate(snapshot, stream_id, stream_sequence)
-            return None if sequence is None else recorded_at(snapshot, sequence, self._view)
+            found = self._locate(snapshot, stream_id, stream_sequence)
+            if found is None:
+                return None
+            return recorded_at(snapshot, found[1], self._view, (found[0], stream_sequence))
         finally:
             self._source.end(snapshot)
 
@@ -162,13 +166,15 @@ class StreamReader(Generic[E]):
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _locate(self, snapshot: Snapshot, stream_id: StreamId, stream_sequence: int) -> int | None:
+    def _locate(self, snapshot: Snapshot, stream_id: StreamId, stream_sequence: int) -> tuple[int, int] | None:
+        """Stream number and global sequence of an event, by the index."""
         if type(stream_sequence) is not int or stream_sequence < 0:
             raise InvalidInput(f"a stream sequence is an int from 0 on, not {stream_sequence!r}")
         number = snapshot.stream_number(self.name, encode_stream_id(stream_id))
         if number is None or stream_sequence > limits.EVENTS_MAX:
             return None
-        return snapshot.global_of(number, stream_sequence)
+        sequence = snapshot.global_of(number, stream_sequence)
+        return None if sequence is None else (number, sequence)
 
     def _view(self, snapshot: Snapshot, type_number: int, sequence: int) -> Any:
         """What stands for the views of a type number. Raises ``UnexpectedEventType``, ``SchemaConflict``."""
@@ -203,12 +209,7 @@ class StreamReader(Generic[E]):
         return upcast_view(known, steps) if steps else known.view_class
 
     def _walk(
-        self,
-        find: Callable[[Snapshot], tuple[Ranges, Callable[[Snapshot], int]]],
-        start: int,
-        stop: int | None,
-        *,
-        reverse: bool,
+        self, find: Callable[[Snapshot], Found], start: int, stop: int | None, *, reverse: bool
     ) -> Iterator[Recorded[E]]:
         return _walk(self._source, find, start, stop, self._view, reverse=reverse)
 
@@ -270,7 +271,7 @@ class GlobalReader:
         start, stop = bounds(start, stop)
         views = self._view if types is None else partial(self._view, wanted=type_names(types))
         if streams is None:
-            return _walk(self._source, lambda _: (whole_log, _log_end), start, stop, views, reverse=reverse)
+            return _walk(self._source, lambda _: (whole_log, _log_end, None), start, stop, views, reverse=reverse)
         names = stream_names(streams)
         return _walk(self._source, lambda snapshot: _name_ranges(snapshot, names), start, stop, views, reverse=reverse)
 
@@ -307,16 +308,10 @@ def type_names(types: Iterable[type | str]) -> frozenset[str]:
 
 
 def _walk(
-    source: Source,
-    find: Callable[[Snapshot], tuple[Ranges, Callable[[Snapshot], int]]],
-    start: int,
-    stop: int | None,
-    views: ViewClass,
-    *,
-    reverse: bool,
+    source: Source, find: Callable[[Snapshot], Found], start: int, stop: int | None, views: ViewClass, *, reverse: bool
 ) -> Iterator[Recorded[Any]]:
     """A tracked walk. What to walk is found once, in the snapshot that fixes the bounds."""
-    found: list[tuple[Ranges, Callable[[Snapshot], int]]] = []
+    found: list[Found] = []
 
     def end(snapshot: Snapshot) -> int:
         found.append(find(snapshot))
@@ -325,7 +320,10 @@ def _walk(
     def ranges(snapshot: Snapshot, low: int, high: int, backwards: bool) -> Iterable[Range]:
         return found[0][0](snapshot, low, high, backwards)
 
-    return tracked(source.engine, walk_events(source, ranges, start, end, stop, views, reverse=reverse))
+    def owner() -> Owner:
+        return found[0][2]
+
+    return tracked(source.engine, walk_events(source, ranges, start, end, stop, views, owner, reverse=reverse))
 
 
 def _nothing(_: Snapshot, _start: int, _stop: int, _reverse: bool) -> Iterable[Range]:
@@ -336,13 +334,17 @@ def _log_end(snapshot: Snapshot) -> int:
     return snapshot.next_sequence
 
 
-def _stream_ranges(snapshot: Snapshot, name: str, id_key: bytes) -> tuple[Ranges, Callable[[Snapshot], int]]:
+def _stream_ranges(snapshot: Snapshot, name: str, id_key: bytes) -> Found:
     number = snapshot.stream_number(name, id_key)
     if number is None:
-        return _nothing, lambda _: 0
-    return of_stream(number), lambda at: at.stream_length(number)
+        return _nothing, lambda _: 0, None
+    return of_stream(number), lambda at: at.stream_length(number), number
 
 
-def _name_ranges(snapshot: Snapshot, names: list[str]) -> tuple[Ranges, Callable[[Snapshot], int]]:
+def _name_ranges(snapshot: Snapshot, names: list[str]) -> Found:
     numbers = [number for name in names if (number := snapshot.catalog.name_number(snapshot, name)) is not None]
-    return (of_names(numbers) if numbers else _nothing), _log_end
+    return (of_names(numbers) if numbers else _nothing), _log_end, frozenset(names)
+
+
+Found = tuple[Ranges, Callable[["Snapshot"], int], Owner]
+"""What to walk, where it ends, and whose events it gives."""

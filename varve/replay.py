@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from varve.layout.block import Block
 
 
+Owner = int | frozenset[str] | None
+"""Whose events a walk gives: a stream number, stream names, or everybody's."""
+
+
 class Range(NamedTuple):
     """Events ``first .. first + count`` of the log. ``at`` is ``first`` in the iterator's own coordinate (a stream
     sequence where it walks one stream, the global sequence elsewhere), from where a renewed iterator goes on."""
@@ -137,9 +141,9 @@ def tracked(engine: Engine, walk: Generator[Any, None, None]) -> Generator[Any, 
 
 def walk_blocks(
     source: Source, ranges: Ranges, start: int, end: Callable[[Snapshot], int], stop: int | None, *, reverse: bool
-) -> Generator[tuple[Snapshot, Block, int, int] | None, None, None]:
-    """The block slices of a walk: snapshot, block, first and last + 1 global sequence. The first item is None:
-    started."""
+) -> Generator[tuple[Snapshot, Block, int, int, int] | None, None, None]:
+    """The block slices of a walk: snapshot, block, first and last + 1 global sequence, and what to add to these for the
+    iterator's own coordinate. The first item is None: started."""
     snapshot = source.begin()
     try:
         last = end(snapshot)
@@ -165,11 +169,11 @@ def walk_blocks(
                         block = snapshot.block(sequence)
                     if reverse:
                         begin = max(low, block.first)
-                        yield snapshot, block, begin, high
+                        yield snapshot, block, begin, high, at - first
                         high = begin
                     else:
                         until = min(high, block.first + block.count)
-                        yield snapshot, block, low, until
+                        yield snapshot, block, low, until, at - first
                         low = until
                 if not finished:
                     break
@@ -189,10 +193,12 @@ def walk_events(
     end: Callable[[Snapshot], int],
     stop: int | None,
     view_class: ViewClass,
+    owner: Callable[[], Owner] = lambda: None,
     *,
     reverse: bool,
 ) -> Generator[Any, None, None]:
-    """Recorded events of a walk. The first item is None: started."""
+    """Recorded events of a walk. The first item is None: started. ``owner`` says, once it has, whose events the ranges are said
+    to be: the blocks, which have checksums, must agree."""
     slices = walk_blocks(source, ranges, start, end, stop, reverse=reverse)
     new = object.__new__
     known: Block | None = None
@@ -206,9 +212,12 @@ def walk_events(
     snapshot = block = item = event = recorded = None
     try:
         yield next(slices)
+        of = owner()
+        names = None if of is None or isinstance(of, int) else of
+        number = of if isinstance(of, int) else None
         for item in slices:
             assert item is not None
-            snapshot, block, low, high = item
+            snapshot, block, low, high, drift = item
             first = block.first
             if block is not known:
                 known = block
@@ -222,6 +231,8 @@ def walk_events(
                 begin, until = run_starts[index], run_starts[index + 1]
                 shift = firsts[index] - begin
                 type_number = types[index]
+                if number is not None and (streams[index] != number or shift != drift):
+                    raise snapshot.index_wrong(max(begin, low))  # noqa: TRY301 - the handler lets go of the map
                 if begin < low:  # noqa: PLR1730 - max() and min() would cost as much as the rest of a short run
                     begin = low
                 if until > high:  # noqa: PLR1730
@@ -234,6 +245,8 @@ def walk_events(
                 if view is None:
                     continue
                 identity = identities.get(streams[index]) or snapshot.catalog.stream(snapshot, streams[index])
+                if names is not None and identity.name not in names:
+                    raise snapshot.index_wrong(begin)  # noqa: TRY301
                 if until - begin == 1:  # interleaved streams: ranges and slices would cost more than the event
                     event = new(view)
                     event._b = payload
@@ -284,7 +297,7 @@ def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, N
         yield next(slices)
         for item in slices:
             assert item is not None
-            block, low, high = item[1:]
+            block, low, high = item[1:4]
             payload = block.payload()
             ends = [0, *block.ends()]
             cut = ends[low - block.first : high - block.first + 1]
@@ -297,13 +310,18 @@ def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, N
         raise StoreClosed(f"{path} was told to close, which ended this iterator") from None
 
 
-def recorded_at(snapshot: Snapshot, sequence: int, view_class: ViewClass) -> Recorded[Any] | None:
-    """One recorded event over a heap copy of its block, so that keeping it holds no snapshot."""
+def recorded_at(
+    snapshot: Snapshot, sequence: int, view_class: ViewClass, of: tuple[int, int] | None = None
+) -> Recorded[Any] | None:
+    """One recorded event over a heap copy of its block, so that keeping it holds no snapshot. ``of``: stream number and stream
+    sequence that the index says it has."""
     if sequence >= snapshot.next_sequence:
         return None
     block = snapshot.block(sequence, copy=True)
     index = sequence - block.first
     run, run_at = block.run_of(index)
+    if of is not None and of != (run.stream, run.first_stream_sequence + index - run_at):
+        raise snapshot.index_wrong(sequence)
     view = view_class(snapshot, run.type, sequence)
     event = object.__new__(view)
     event._b = block.data

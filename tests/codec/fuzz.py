@@ -102,7 +102,7 @@ def mutation(data: bytes, chance: random.Random) -> bytes:
     return bytes(out[: chance.randrange(len(out) + 1)] if out and chance.randrange(8) == 0 else out)
 
 
-def shapes(number: int, chance: random.Random) -> list[tuple[Any, bytes]]:
+def shapes(number: int, chance: random.Random, examples: int = 60) -> list[tuple[Any, bytes]]:
     """What to mutate: every sample, and events of random classes; as we write them and as the official Builder does."""
     sys.path.insert(0, str(Path(__file__).parent / "conformance"))
     from generated import event_classes
@@ -113,7 +113,11 @@ def shapes(number: int, chance: random.Random) -> list[tuple[Any, bytes]]:
     @given(event_classes(), st.data())
     @seed(number)
     @settings(
-        max_examples=60, phases=[Phase.generate], deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples,
+        phases=[Phase.generate],
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
     )
     def draw(cls: Any, data: st.DataObject) -> None:
         events.append(data.draw(events_of(cls)))

@@ -36,7 +36,10 @@ def event_type_from_schema(schema_bytes: bytes | memoryview) -> EventType:
     """
     text = bytes(schema_bytes)
     root = Schema.from_bytes(text).root
-    return event_type(classes_from_schema(text)[root])
+    try:
+        return event_type(classes_from_schema(text)[root])
+    except (SchemaError, RecursionError) as error:  # too wide, too deep, or a struct of nothing
+        raise MalformedEvent(f"not a valid event schema: {error}", offset=None) from error
 
 
 def classes_from_schema(schema_bytes: bytes) -> dict[str, Any]:
@@ -49,7 +52,11 @@ def classes_from_schema(schema_bytes: bytes) -> dict[str, Any]:
         schema = Schema.from_bytes(schema_bytes)
         made = Maker(schema.types, schema_bytes).all()
         declared: Declaration = made[schema.root].__varve__
-        if declared.schema().to_bytes() != schema_bytes:
+        try:
+            canonical = declared.schema().to_bytes()
+        except (SchemaError, RecursionError) as error:  # structs are looked at as a whole, when all are there
+            raise MalformedEvent(f"not a valid event schema: {error}", offset=None) from error
+        if canonical != schema_bytes:
             raise MalformedEvent("not a valid event schema: not in canonical form", offset=None)
         _classes[schema_bytes] = made
         while len(_classes) > CLASSES_MAX:

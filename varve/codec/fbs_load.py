@@ -148,9 +148,9 @@ class FbsMaker(Maker):
         """One type; what the model cannot have is an error at its declaration."""
         try:
             super().make(name)
-        except (SchemaError, MalformedEvent) as error:
+        except (SchemaError, MalformedEvent, ValueError) as error:  # ValueError: Python's own word on enums
             if name in self.places and error.__dict__.get("line") is None:
-                raise fbs_error(self.places[name], error.message) from error
+                raise fbs_error(self.places[name], str(error)) from error
             raise
 
     def python_name(self, name: str) -> str:
@@ -330,9 +330,10 @@ class _Resolver:
 
     def label(self, name: str, at: At) -> str:
         """The Python name of an enum's value."""
-        if name.startswith("__") or (name.startswith("_") and name.endswith("_")):
+        safe = python_safe(name)
+        if name.startswith("__") or (safe.startswith("_") and safe.endswith("_")):
             raise fbs_error(at, f"{name} cannot be the name of an enum's value in Python; choose another")
-        return python_safe(name)
+        return safe
 
     def union(self, declaration: Enum) -> tuple[str, ...]:
         if declaration.base is not None and declaration.base.name not in {"ubyte", "uint8"}:

@@ -21,7 +21,7 @@ from uuid import UUID
 from varve.codec.check import as_utc, coerce_event, encoding_error
 from varve.codec.schema import NO_DEFAULT, Kind
 from varve.codec.values import rebuild
-from varve.errors import EventEncodingError
+from varve.errors import EventEncodingError, SchemaError
 
 if TYPE_CHECKING:
     from varve.codec.declare import Declaration
@@ -167,13 +167,19 @@ def _event(declaration: Declaration, data: Any, path: str, depth: int) -> Any:
 
 
 def absent_object(kind: Kind, default: Any, declaration: Declaration) -> Any:
-    """The Python value of a schema's default; without one the number 0, for an enum without 0 its first member."""
+    """The Python value of a schema's default; without one the number 0, for an enum without 0 its first member.
+
+    Raises SchemaError for a default that the kind cannot have.
+    """
     if default is NO_DEFAULT:
         if kind.tag == "enum":
             cls = declaration.enum_of(kind.name)
             return next((m for m in cls if m == 0), next(iter(cls.__members__.values()))) if not _flags(cls) else cls(0)
         default = {"bool": False, "f32": 0.0, "f64": 0.0, "datetime": "1970-01-01T00:00:00+00:00"}.get(kind.tag, 0)
-    return _value(kind, default, "", declaration, 0)
+    try:
+        return _value(kind, default, "", declaration, 0)
+    except _Bad as bad:
+        raise SchemaError(f"a default of {kind} {bad.reason}, not {bad.value!r:.100}") from None
 
 
 def _flags(cls: Any) -> bool:

@@ -353,8 +353,8 @@ class _Parser:
             case {"union": [*names]} if len(body) == 1 and 0 < len(names) < 256:
                 if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
                     return Kind("union", names=tuple(names))
-            case {"enum": str(name)} | {"struct": str(name)} | {"table": str(name)} if len(body) == 1:
+            case {"enum": str(name)} | {"struct": str(name)} | {"table": str(name)} if len(body) == 1 and name:
                 return Kind(next(iter(body)), name=name)
-            case {"bytes": str(name)} if len(body) == 1 and not inside_vector:
+            case {"bytes": str(name)} if len(body) == 1 and name and not inside_vector:
                 return Kind("bytes", name=name)
         raise self.fail(f"type of {where}")

@@ -58,10 +58,17 @@ class Catalog:
     def refresh(self, snapshot: MetaReader, record: StoreRecord) -> None:
         """Learn the names and types that were declared since."""
         for number in range(len(self._names), record.next_name):
-            name = self._names[number] = str(snapshot.meta(keys.name_key(number)), "utf-8")
+            name = records.decode_name(snapshot.meta(keys.name_key(number)))
+            _check_agree(
+                snapshot.find_meta(keys.name_lookup_key(name)), records.encode_name_number(number), "name", name
+            )
+            self._names[number] = name
             self._name_numbers[name] = number
         for number in range(len(self._types), record.next_type):
-            declared = self._types[number] = records.decode_type(snapshot.meta(keys.type_key(number)))
+            declared = records.decode_type(snapshot.meta(keys.type_key(number)))
+            if number not in records.decode_numbers(snapshot.find_meta(keys.type_lookup_key(declared.name)) or b""):
+                _check_agree(None, b"", "event type", declared.name)
+            self._types[number] = declared
             self._type_numbers[declared.name, fingerprint(declared.schema)] = number
 
     def name_number(self, snapshot: MetaReader, name: str) -> int | None:
@@ -70,7 +77,9 @@ class Catalog:
         if number is None:
             found = snapshot.find_meta(keys.name_lookup_key(name))
             if found is not None:
-                number = self._name_numbers[name] = records.decode_name_number(found)
+                number = records.decode_name_number(found)
+                _check_agree(snapshot.find_meta(keys.name_key(number)), name.encode(), "name", name)
+                self._name_numbers[name] = number
         return number
 
     def name(self, snapshot: MetaReader, number: int) -> str:
@@ -113,7 +122,10 @@ class Catalog:
                 return None
             if len(numbers) >= limits.CACHED_STREAMS_MAX:
                 numbers.clear()
-            number = numbers[name, id_key] = records.decode_stream_number(found)
+            number = records.decode_stream_number(found)
+            identity = records.encode_stream(name_number, id_key)
+            _check_agree(snapshot.find_meta(keys.stream_key(number)), identity, "stream", id_key)
+            numbers[name, id_key] = number
         return number
 
     def stream(self, snapshot: MetaReader, number: int) -> StreamIdentity:
@@ -122,6 +134,8 @@ class Catalog:
         if known is None:
             name_number, id_key = records.decode_stream(snapshot.meta(keys.stream_key(number)))
             known = StreamIdentity(self.name(snapshot, name_number), keys.decode_stream_id(id_key))
+            lookup = snapshot.find_meta(keys.stream_lookup_key(name_number, id_key))
+            _check_agree(lookup, records.encode_stream_number(number), "stream", id_key)
             if len(self.streams) >= limits.CACHED_STREAMS_MAX:
                 self.streams.clear()
             self.streams[number] = known
@@ -131,7 +145,17 @@ class Catalog:
 def _check_declared(number: int, known: Mapping[int, object], what: str) -> None:
     if number not in known:
         raise CorruptedStore(
-            f"the metadata knows no {what} number {number}, which the log uses; repair it with varve.ops"
+            f"the metadata knows no {what} number {number}, which the log uses; repair it with varve.ops", path=""
+        )
+
+
+def _check_agree(found: memoryview | bytes | None, expected: bytes, what: str, name: str | bytes) -> None:
+    """What is looked up by number and by name is stored twice; pages of LMDB have no checksums, so each is held against the
+    other once. Raises ``CorruptedStore``."""
+    if found != expected:
+        raise CorruptedStore(
+            f"the metadata's two records of the {what} {name!r} contradict each other; repair it with varve.ops",
+            path="",
         )
 
 

@@ -271,7 +271,7 @@ class Session:
         length = lengths.get(number)
         if length is None:
             position, runs = self.last_stream_entry(number)
-            length = position + sum(count for _, count in decode_runs(runs))
+            length = position + sum(count for _, count in decode_runs(runs)) if runs else 0
             if len(lengths) >= limits.CACHED_STREAMS_MAX:
                 lengths.clear()
             lengths[number] = length

@@ -292,7 +292,7 @@ def lock_handle(path: str, *, exclusive: bool, readonly: bool) -> int:
     """
     flags = os.O_RDONLY if readonly else os.O_RDWR | os.O_CREAT
     try:
-        fd = os.open(os.path.join(path, LOCK), flags | os.O_CLOEXEC, 0o600)
+        fd = os.open(os.path.join(path, LOCK), flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)  # it may be a pipe
     except OSError as exc:
         if readonly and exc.errno in (errno.ENOENT, errno.EROFS, errno.EACCES):
             return -1

@@ -36,13 +36,14 @@ def put_index(session: Session, pending: Pending) -> None:
             continue
         session.state.stream_ends.pop(number, None)
         position, last = (0, b"") if is_new else session.last_stream_entry(number)
-        runs = decode_runs(last)
+        runs = decode_runs(last) if last else []
         append_runs(runs, gained)
         for entry in split_entries(runs):
             entries.append((keys.stream_entry_key(number, position), encode_runs(entry)))
             position += sum(count for _, count in entry)
     for number, gained in sorted(pending.name_runs.items()):
-        runs = [] if number >= session.state.record.next_name else decode_runs(session.last_name_entry(number)[1])
+        entry_runs = b"" if number >= session.state.record.next_name else session.last_name_entry(number)[1]
+        runs = decode_runs(entry_runs) if entry_runs else []
         append_runs(runs, gained)
         entries += [(keys.name_entry_key(number, entry[0][0]), encode_runs(entry)) for entry in split_entries(runs)]
     with session.open.cursor(session.environment.index) as cursor:

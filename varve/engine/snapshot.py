@@ -333,8 +333,8 @@ class Snapshot:
             first, data = self._find(sequence)
             return self._holding(sequence, self._parse(first, memoryview(bytes(data))))
 
-    def event(self, sequence: int) -> tuple[int, memoryview | bytes]:
-        """Type number and bytes of an event that exists.
+    def event(self, sequence: int, stream: int, stream_sequence: int) -> tuple[int, memoryview | bytes]:
+        """Type number and bytes of an event that exists, and that the index says to be this one of a stream.
 
         Bytes for a small event (a copy is cheaper than a pin), a pinned memoryview for a larger one.
         """
@@ -350,16 +350,20 @@ class Snapshot:
                 self._holding(sequence, self._parse(first, data))
             try:
                 type_number, start, end = places.find(data, index)
+                if places.stream_of(data, index) != (stream, stream_sequence):
+                    raise self.index_wrong(sequence)
             except MalformedBlock as exc:
                 raise corrupted(self.path, first, str(exc)) from None
             raw = data[start:end]
             return type_number, bytes(raw) if end - start <= limits.COPIED_EVENT_BYTES_MAX else self.keep(raw)
 
-    def event_bytes(self, sequence: int) -> memoryview:
-        """An event's bytes, in the map where a pin can be had."""
+    def event_bytes(self, sequence: int, stream: int | None = None, stream_sequence: int = 0) -> memoryview:
+        """An event's bytes, in the map where a pin can be had; with ``stream`` one that the index says to be this one of it."""
         with self._lock:
             first, data = self._find(sequence)
             block = self._holding(sequence, self._parse(first, data))
+            if stream is not None and block.stream_of(sequence - first) != (stream, stream_sequence):
+                raise self.index_wrong(sequence)
             start, end = self._span(block, sequence)
             return self.keep(data[start:end])
 
@@ -491,6 +495,13 @@ class Snapshot:
             if entry is None:
                 return
             position, runs = entry
+            end = position
+            for first, count in runs:
+                if first < end or not count or runs[0][0] != position:
+                    raise self._index_gap(f"name number {number} that is in order, at global sequence {position}")
+                end = first + count
+            if end <= at and not reverse:
+                raise self._index_gap(f"name number {number}, global sequence {at}")
             cut = [
                 (low, high - low)
                 for first, count in runs
@@ -515,6 +526,14 @@ class Snapshot:
                     return (keys.entry_position(found), decode_runs(value)) if found[:3] == key[:3] else None
             except lmdb.Error as exc:
                 raise self._environment.read_error(exc) from exc
+
+    def index_wrong(self, sequence: int) -> CorruptedStore:
+        """The error for an index that names another stream's event: LMDB's pages have no checksums, blocks have."""
+        return CorruptedStore(
+            f"{self.path}: the index is wrong about the event at global sequence {sequence}, which is of another stream; repair "
+            "it with varve.ops",
+            path=self.path,
+        )
 
     def _index_gap(self, where: str) -> CorruptedStore:
         return CorruptedStore(

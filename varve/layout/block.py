@@ -13,6 +13,7 @@ vtable of u16).
 
 from __future__ import annotations
 
+import json
 import struct
 import sys
 import zlib
@@ -270,6 +271,11 @@ class Block:
         """Byte offset of the first end in ``data``."""
         return self._columns[6] + 4
 
+    @property
+    def streams_and_firsts_at(self) -> tuple[int, int]:
+        """Byte offsets of the first run's stream number and first stream sequence in ``data``."""
+        return self._columns[2] + 4, self._columns[4] + 4
+
     def places(self) -> EventPlaces:
         """Where the events are, for finding single ones again and again."""
         return EventPlaces(self)
@@ -298,6 +304,11 @@ class Block:
         starts = list(accumulate((run.count for run in runs), initial=0))
         at = bisect_right(starts, index) - 1
         return runs[at], starts[at]
+
+    def stream_of(self, index: int) -> tuple[int, int]:
+        """Stream number and stream sequence of event ``index``."""
+        run, first = self.run_of(index)
+        return run.stream, run.first_stream_sequence + index - first
 
     # -- commits -----------------------------------------------------------------------------------
 
@@ -403,20 +414,39 @@ class Block:
         if not self.commit_sequence <= self.first:
             problems.append("its first commit begins behind it")
         try:
-            metadata = _pieces(self.column("metadata_ends"), self.column("metadata"))
-            if not len(metadata) == len(self.column("metadata_firsts")) == len(self.column("metadata_counts")):
-                problems.append("its metadata columns differ in length")
-            if len(self.commit_keys()) * 16 != len(self.column("key_digests")):
-                problems.append("its key digests are not 16 bytes each")
-            _ = (
-                self.declared_names(),
-                self.declared_types(),
-                self.declared_streams(),
-            )  # each raises where its columns disagree
+            problems += self._cold_problems()
         except ValueError as exc:
             problems.append(f"its declarations do not fit together: {exc}")
         if problems:
             raise MalformedBlock("; ".join(problems))
+
+    def _cold_problems(self) -> Iterator[str]:
+        """What is wrong with metadata, keys and declarations. Raises ValueError where columns disagree."""
+        if self.is_plain:
+            return
+        metadata = _pieces(self.column("metadata_ends"), self.column("metadata"))
+        firsts, counts = self.column("metadata_firsts"), self.column("metadata_counts")
+        if not len(metadata) == len(firsts) == len(counts):
+            yield "its metadata columns differ in length"
+        elif any(first + size > until for first, size, until in zip(firsts, counts, [*firsts[1:], self.count])):  # noqa: B905 - each with the next
+            yield "its metadata is of more events than there are, or of some of them twice"
+        elif not all(map(_is_json_object, metadata)):
+            yield "its metadata is no JSON object"
+        commits = [commit for commit, _, _ in self.commit_keys()]
+        if len(commits) * 16 != len(self.column("key_digests")):
+            yield "its key digests are not 16 bytes each"
+        if any(a >= b for a, b in zip(commits, [*commits[1:], len(self.column("commit_counts"))])):  # noqa: B905
+            yield "its keys are of commits that it does not hold, or two are of one"
+        if 0 in commits and self.commit_sequence != self.first:
+            yield "it has a key for a commit that began in an earlier block"
+        store = self.store()
+        if store is not None and len(store[0]) != 16:
+            yield "the store's uuid is not 16 bytes long"
+        _ = (
+            self.declared_names(),
+            self.declared_types(),
+            self.declared_streams(),
+        )  # each raises where its columns disagree
 
 
 def _cast(raw: memoryview, width: int) -> memoryview:
@@ -424,6 +454,13 @@ def _cast(raw: memoryview, width: int) -> memoryview:
     code: Any = _CODES[width]
     typed: memoryview = raw.cast(code)
     return typed
+
+
+def _is_json_object(raw: bytes) -> bool:
+    try:
+        return isinstance(json.loads(raw), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _pieces(ends: memoryview, data: memoryview) -> list[bytes]:
@@ -444,7 +481,17 @@ class EventPlaces:
     Attributes: ``frame_bytes``, ``count`` (events), ``type`` (type number of all of them; None where they differ).
     """
 
-    __slots__ = ("_ends_at", "_payload_at", "_run_ends", "_types", "count", "frame_bytes", "type")
+    __slots__ = (
+        "_ends_at",
+        "_firsts_at",
+        "_payload_at",
+        "_run_ends",
+        "_streams_at",
+        "_types",
+        "count",
+        "frame_bytes",
+        "type",
+    )
 
     def __init__(self, block: Block) -> None:
         self.frame_bytes = len(block.data)
@@ -453,11 +500,11 @@ class EventPlaces:
         self._payload_at = block.payload_at
         types = block.column("run_types").tolist()
         self.type: int | None = types[0] if len(set(types)) == 1 else None
-        self._types: array[int] | None = None
+        self._types: array[int] | None = None if self.type is not None else array("H", types)
         self._run_ends: array[int] | None = None
-        if self.type is None:
-            self._types = array("H", types)
+        if len(types) > 1:
             self._run_ends = array("I", accumulate(block.column("run_counts")))
+        self._streams_at, self._firsts_at = block.streams_and_firsts_at
 
     def find(self, data: memoryview, index: int) -> tuple[int, int, int]:
         """Type number, start and end (in ``data``) of event ``index``. Raises ``MalformedBlock`` outside the frame."""
@@ -477,6 +524,18 @@ class EventPlaces:
             assert self._run_ends is not None
             number = self._types[bisect_right(self._run_ends, index)]
         return number, payload_at + start, payload_at + end
+
+    def stream_of(self, data: memoryview, index: int) -> tuple[int, int]:
+        """Stream number and stream sequence of event ``index``. Raises ``MalformedBlock`` outside the frame."""
+        ends = self._run_ends
+        run = 0 if ends is None else bisect_right(ends, index)
+        begin = ends[run - 1] if ends is not None and run else 0
+        try:
+            stream: int = _U32.unpack_from(data, self._streams_at + 4 * run)[0]
+            first: int = _U64.unpack_from(data, self._firsts_at + 8 * run)[0]
+        except struct.error:
+            raise MalformedBlock("its runs reach beyond its end") from None
+        return stream, first + index - begin
 
 
 class BlockDraft:

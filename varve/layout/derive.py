@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from varve import limits
 from varve.layout import keys, records
 from varve.layout.block import Block, MalformedBlock
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
@@ -27,6 +28,7 @@ class Derivation:
         self._streams: dict[int, tuple[int, bytes]] = {}
         self._numbers: dict[tuple[int, bytes], int] = {}
         self._names: dict[int, str] = {}
+        self._name_numbers: dict[str, int] = {}
         self._types: dict[int, TypeRecord] = {}
         self._keys: dict[bytes, IdempotencyRecord] = {}
         self._open_key: bytes | None = None
@@ -68,16 +70,19 @@ class Derivation:
         self._store = store or self._store
         for number, name in block.declared_names():
             _next(number, len(self._names), "name")
-            if name in self._names.values():
+            _fits(name.encode(), limits.NAME_BYTES_MAX, "name")
+            if self._name_numbers.setdefault(name, number) != number:
                 raise MalformedBlock(f"the name {name!r} is declared twice")
             self._names[number] = name
         for number, name, schema in block.declared_types():
             _next(number, len(self._types), "type")
+            _fits(name.encode(), limits.TYPE_NAME_BYTES_MAX, "type name")
             self._types[number] = TypeRecord(name, schema)
         for number, name_number, id_key in block.declared_streams():
             _next(number, len(self._streams), "stream")
             if name_number not in self._names:
                 raise MalformedBlock(f"stream number {number} has the undeclared name number {name_number}")
+            _check_id(number, id_key)
             if (name_number, id_key) in self._numbers:
                 raise MalformedBlock(
                     f"stream number {number} has the name and id of stream number {self._numbers[name_number, id_key]}"
@@ -101,6 +106,7 @@ class Derivation:
             self._open_key = None
             if index in begun:
                 token, digest = begun[index]
+                _fits(token, 1 + limits.IDEMPOTENCY_KEY_BYTES_MAX, "idempotency key")
                 if token in self._keys:
                     raise MalformedBlock(f"the idempotency key {token!r} is used twice")
                 self._open_key = token
@@ -143,6 +149,19 @@ class Derivation:
             pairs.append((keys.stream_key(number), records.encode_stream(name_number, id_key)))
         pairs += [(keys.idempotency_key(token), record.encode()) for token, record in self._keys.items()]
         return sorted(pairs)
+
+
+def _check_id(stream: int, id_key: bytes) -> None:
+    try:
+        keys.decode_stream_id(id_key)
+    except records.MalformedRecord as exc:
+        raise MalformedBlock(f"stream number {stream} has an id that is none: {id_key[:40]!r}") from exc
+
+
+def _fits(raw: bytes, bytes_max: int, what: str) -> None:
+    """Metadata's keys are made of these, and LMDB's keys are short."""
+    if not 0 < len(raw) <= bytes_max:
+        raise MalformedBlock(f"it declares a {what} of {len(raw)} bytes; 1 .. {bytes_max} are allowed")
 
 
 def _next(number: int, expected: int, what: str) -> None:

@@ -25,6 +25,7 @@ import uuid
 
 from varve import limits
 from varve.errors import InvalidIdempotencyKey, InvalidName, InvalidStreamId
+from varve.layout.records import malformed
 
 StreamId = int | str | uuid.UUID
 IdempotencyKey = bytes | str | uuid.UUID
@@ -41,7 +42,9 @@ log_key = _U64.pack
 
 
 def log_sequence(key: bytes | memoryview) -> int:
-    """The first global sequence that a log key names."""
+    """The first global sequence that a log key names. Raises ``MalformedRecord``."""
+    if len(key) != 8:
+        raise malformed("key of the log", key)
     sequence: int = _U64.unpack(key)[0]
     return sequence
 
@@ -70,7 +73,9 @@ def stream_entry_position(key: bytes | memoryview, stream_number: int) -> int | 
 
 
 def entry_position(key: bytes | memoryview) -> int:
-    """The sequence at the end of an index key (of a stream for (a), global for (b))."""
+    """The sequence at the end of an index key (of a stream for (a), global for (b)). Raises ``MalformedRecord``."""
+    if len(key) < 8:
+        raise malformed("key of the index", key)
     position: int = _U64.unpack_from(key, len(key) - 8)[0]
     return position
 
@@ -140,16 +145,19 @@ def encode_stream_id(stream_id: StreamId) -> bytes:
 
 
 def decode_stream_id(id_key: bytes | memoryview) -> StreamId:
-    """The stream id of an id key."""
-    kind = id_key[0]
+    """The stream id of an id key. Raises ``MalformedRecord``."""
+    kind = id_key[0] if id_key else 0
     if kind == _KIND_INT and len(id_key) == _INT_ID.size:
         number: int = _U64.unpack_from(id_key, 1)[0]
         return number
-    if kind == _KIND_STR:
-        return str(id_key[1:], "utf-8")
+    if kind == _KIND_STR and 1 < len(id_key) <= 1 + limits.STREAM_ID_BYTES_MAX:
+        try:
+            return str(id_key[1:], "utf-8")
+        except UnicodeDecodeError:
+            raise malformed("stream id", id_key) from None
     if kind == _KIND_UUID and len(id_key) == 17:
         return uuid.UUID(bytes=bytes(id_key[1:]))
-    raise ValueError(f"unknown stream id kind {kind} of {len(id_key)} bytes")
+    raise malformed("stream id", id_key)
 
 
 # -- names and idempotency keys --------------------------------------------------------------------

@@ -18,6 +18,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from varve.errors import CorruptedStore
+
 FORMAT_VERSION = 1
 MAGIC = b"VRV1"
 
@@ -25,6 +27,19 @@ _STORE = struct.Struct("<4sI16sqQQIHH")
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _IDEMPOTENCY = struct.Struct("<QQ16s")
+
+
+class MalformedRecord(CorruptedStore, ValueError):
+    """A record of metadata or index that nobody can have written: LMDB's pages have no checksums, only blocks have."""
+
+
+def malformed(what: str, value: bytes | memoryview) -> MalformedRecord:
+    """The error for a value that is none of what it should be."""
+    return MalformedRecord(
+        f"the store holds a damaged record: {bytes(value[:40])!r} is no {what}; repair index and metadata from the log with "
+        "varve.ops",
+        path="",
+    )
 
 
 class StoreRecord(NamedTuple):
@@ -73,8 +88,14 @@ def decode_store_record(value: bytes | memoryview) -> StoreRecord | int | None:
 
 
 def unpack_store_record(value: bytes | memoryview) -> StoreRecord:
-    """The record of a store whose format was checked when it was opened."""
-    return StoreRecord(*_STORE.unpack(value)[2:])
+    """The record of a store whose format was checked when it was opened. Raises ``MalformedRecord``."""
+    try:
+        magic, version, *fields = _STORE.unpack(value)
+    except struct.error:
+        raise malformed("store record", value) from None
+    if magic != MAGIC or version != FORMAT_VERSION:
+        raise malformed("store record", value)
+    return StoreRecord(*fields)
 
 
 class TypeRecord(NamedTuple):
@@ -90,9 +111,23 @@ class TypeRecord(NamedTuple):
 
 
 def decode_type(value: bytes | memoryview) -> TypeRecord:
-    """A type record."""
-    size: int = _U16.unpack_from(value)[0]
-    return TypeRecord(str(value[2 : 2 + size], "utf-8"), bytes(value[2 + size :]))
+    """A type record. Raises ``MalformedRecord``."""
+    try:
+        size: int = _U16.unpack_from(value)[0]
+        record = TypeRecord(str(value[2 : 2 + size], "utf-8"), bytes(value[2 + size :]))
+    except (struct.error, UnicodeDecodeError):
+        raise malformed("event type", value) from None
+    if 2 + size > len(value):
+        raise malformed("event type", value)
+    return record
+
+
+def decode_name(value: bytes | memoryview) -> str:
+    """A name. Raises ``MalformedRecord``."""
+    try:
+        return str(value, "utf-8")
+    except UnicodeDecodeError:
+        raise malformed("name", value) from None
 
 
 def encode_numbers(numbers: list[int]) -> bytes:
@@ -101,7 +136,9 @@ def encode_numbers(numbers: list[int]) -> bytes:
 
 
 def decode_numbers(value: bytes | memoryview) -> list[int]:
-    """Type numbers of a name."""
+    """Type numbers of a name. Raises ``MalformedRecord``."""
+    if len(value) % 2:
+        raise malformed("list of type numbers", value)
     return list(struct.unpack(f"<{len(value) // 2}H", value))
 
 
@@ -110,13 +147,17 @@ encode_stream_number = _U32.pack
 
 
 def decode_name_number(value: bytes | memoryview) -> int:
-    """A name's number."""
+    """A name's number. Raises ``MalformedRecord``."""
+    if len(value) != _U16.size:
+        raise malformed("number of a name", value)
     number: int = _U16.unpack(value)[0]
     return number
 
 
 def decode_stream_number(value: bytes | memoryview) -> int:
-    """A stream's number."""
+    """A stream's number. Raises ``MalformedRecord``."""
+    if len(value) != _U32.size:
+        raise malformed("number of a stream", value)
     number: int = _U32.unpack(value)[0]
     return number
 
@@ -127,7 +168,9 @@ def encode_stream(name_number: int, id_key: bytes) -> bytes:
 
 
 def decode_stream(value: bytes | memoryview) -> tuple[int, bytes]:
-    """A stream's name number and id key."""
+    """A stream's name number and id key. Raises ``MalformedRecord``."""
+    if len(value) < _U16.size:
+        raise malformed("stream", value)
     return _U16.unpack_from(value)[0], bytes(value[2:])
 
 
@@ -144,5 +187,7 @@ class IdempotencyRecord(NamedTuple):
 
 
 def decode_idempotency(value: bytes | memoryview) -> IdempotencyRecord:
-    """An idempotency record."""
+    """An idempotency record. Raises ``MalformedRecord``."""
+    if len(value) != _IDEMPOTENCY.size:
+        raise malformed("idempotency record", value)
     return IdempotencyRecord(*_IDEMPOTENCY.unpack(value))

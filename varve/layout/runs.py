@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable
 
 from varve import limits
+from varve.layout.records import malformed
 
 Run = tuple[int, int]
 """First global sequence and number of events."""
@@ -23,12 +24,16 @@ _PACKERS = [struct.Struct("<" + "QI" * count) for count in range(limits.RUNS_PER
 
 
 def decode_runs(value: bytes | memoryview) -> list[Run]:
-    """The runs of an entry."""
+    """The runs of an entry, one at least. Raises ``MalformedRecord``."""
+    if not value or len(value) % RUN_BYTES:
+        raise malformed("entry of the index", value)
     return list(_RUN.iter_unpack(value))
 
 
 def find_in_runs(value: bytes | memoryview, index: int) -> int | None:
-    """Global sequence of event ``index`` of an entry; None where it has fewer."""
+    """Global sequence of event ``index`` of an entry; None where it has fewer. Raises ``MalformedRecord``."""
+    if len(value) % RUN_BYTES:
+        raise malformed("entry of the index", value)
     for first, count in _RUN.iter_unpack(value):
         if index < count:
             return int(first) + index

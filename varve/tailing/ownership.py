@@ -119,8 +119,8 @@ class OwnerLock:
 
     def _open(self, path: Path, flags: int) -> None:
         self._close()
-        with _forking:
-            self._fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        with _forking:  # nonblocking: whatever has been put in the place of the file, a pipe say, is not waited for
+            self._fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
 
     def _lock(self, how: int) -> bool:
         try:

@@ -120,7 +120,7 @@ def load(path: StrPath, include_dirs: Iterable[StrPath] = ()) -> SchemaFile:
     files = _Files([Path(d) for d in include_dirs])
     main = files.read(Path(path))
     model = resolve(files.in_order)
-    classes = classes_from_model(model.text(), model.places)
+    classes = classes_from_model(model.text())
     return SchemaFile(classes, main, model.root)
 
 

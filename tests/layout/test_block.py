@@ -376,7 +376,12 @@ def test_an_event_outside_its_frame_is_malformed() -> None:
     assert block.count > 2
     first_end, second_end = struct.unpack_from("<II", frame, block.ends_at)
     places = block.places()
-    for ends in ((second_end + 8, second_end), (first_end, len(frame)), (first_end, first_end - 8), (first_end, 2**32 - 8)):
+    for ends in (
+        (second_end + 8, second_end),
+        (first_end, len(frame)),
+        (first_end, first_end - 8),
+        (first_end, 2**32 - 8),
+    ):
         struct.pack_into("<II", frame, block.ends_at, *ends)
         for found in (lambda: block.span(1), lambda: places.find(block.data, 1)):
             with pytest.raises(MalformedBlock, match="an event lies outside"):

@@ -106,7 +106,6 @@ class Model:
 
     types: dict[str, TypeDef]
     docs: dict[str, str]
-    places: dict[str, At]
     root: str | None
 
     def text(self) -> bytes:
@@ -122,14 +121,14 @@ _models: OrderedDict[bytes, dict[str, Any]] = OrderedDict()
 _lock = threading.RLock()
 
 
-def classes_from_model(text: bytes, places: dict[str, At] | None = None) -> dict[str, Any]:
+def classes_from_model(text: bytes) -> dict[str, Any]:
     """Every class of a model by its full name. The same text gives the same classes."""
     with _lock:
         found = _models.get(text)
         if found is None:
             model = json.loads(text)
             types = {name: type_def_from_json(name, body) for name, body in model["types"].items()}
-            found = _models[text] = FbsMaker(types, text, model["docs"], places or {}).all()
+            found = _models[text] = FbsMaker(types, text, model["docs"]).all()
             while len(_models) > CLASSES_MAX:
                 _models.popitem(last=False)
         _models.move_to_end(text)
@@ -139,19 +138,9 @@ def classes_from_model(text: bytes, places: dict[str, At] | None = None) -> dict
 class FbsMaker(Maker):
     """Classes as .fbs means them: None and defaults may be left out, a name's namespace is no part of the class's name."""
 
-    def __init__(self, types: dict[str, TypeDef], text: bytes, docs: dict[str, str], places: dict[str, At]) -> None:
+    def __init__(self, types: dict[str, TypeDef], text: bytes, docs: dict[str, str]) -> None:
         super().__init__(types, text)
         self.docs = docs
-        self.places = places
-
-    def make(self, name: str) -> None:
-        """One type; what the model cannot have is an error at its declaration."""
-        try:
-            super().make(name)
-        except (SchemaError, MalformedEvent) as error:
-            if name in self.places and error.__dict__.get("line") is None:
-                raise fbs_error(self.places[name], error.message) from error
-            raise
 
     def python_name(self, name: str) -> str:
         return name.rpartition(".")[2]
@@ -231,7 +220,7 @@ class _Resolver:
         self.structs()
         # In order of declaration, whatever the order in which they were looked at.
         types = {name: self.types[name] for name in self.declared if name in self.types}
-        return Model(types, self.docs, {name: d.at for name, d in self.declared.items()}, self.root())
+        return Model(types, self.docs, self.root())
 
     def declare(self, declaration: Record | Enum) -> None:
         name = full_name(declaration.namespace, declaration.name)

@@ -303,10 +303,10 @@ def test_annotations_that_cannot_be_read_are_refused() -> None:
     """Text that is no expression, or that fails: SchemaError at the class. A name that is still unknown is refused when the class
     is used, since it may be defined until then."""
     for annotation in ("list[", "int | 'x' | 5"):
-        with pytest.raises(SchemaError, match="^Bad: an annotation cannot be read: "):
+        with pytest.raises(SchemaError, match=r"^Bad: an annotation cannot be read: "):
             make(annotation)
     waiting = make("DefinedNowhere")
-    with pytest.raises(SchemaError, match="^Bad: an annotation names something unknown: name 'DefinedNowhere'"):
+    with pytest.raises(SchemaError, match=r"^Bad: an annotation names something unknown: name 'DefinedNowhere'"):
         event_type(waiting)
 
 
@@ -332,7 +332,7 @@ def test_aliases_are_seen_through_unless_they_never_end() -> None:
 def test_enums_need_members_with_names_for_every_language() -> None:
     """None at all, and names that are not ASCII, are refused where the class is defined."""
     empty = enum.IntEnum("Empty", [])  # type: ignore[misc]
-    with pytest.raises(SchemaError, match="^Empty: an enum needs at least one member"):
+    with pytest.raises(SchemaError, match=r"^Empty: an enum needs at least one member"):
         make(empty)
     umlaut = enum.IntEnum("Umlaut", {"größe": 1})  # type: ignore[misc]
     with pytest.raises(SchemaError, match=r"^Umlaut\.größe: an enum member's name must be ASCII"):
@@ -349,7 +349,7 @@ def test_two_types_of_one_name_far_from_each_other_are_refused() -> None:
 
     held = {"left": outer("Left", int), "right": outer("Right", str)}
     both = event(type("Both", (), {"__annotations__": held}))
-    with pytest.raises(SchemaError, match="^Both needs two different types named 'Inner'; rename one of them"):
+    with pytest.raises(SchemaError, match=r"^Both needs two different types named 'Inner'; rename one of them"):
         event_type(both)
 
 
@@ -377,5 +377,5 @@ def test_an_event_that_is_too_wide_is_refused() -> None:
     narrow = event(type("Narrow", (), {"__annotations__": {"a": numbers}}))
     assert event_type(narrow).name == "Narrow"
     wide = event(type("Wide", (), {"__annotations__": {"a": numbers, "b": numbers | None}}))
-    with pytest.raises(SchemaError, match="^Wide is too wide: the fixed part of an event holds at most 64 KiB"):
+    with pytest.raises(SchemaError, match=r"^Wide is too wide: the fixed part of an event holds at most 64 KiB"):
         event_type(wide)

@@ -334,8 +334,8 @@ class Inner:
 
 @event
 class Outer:
-    inner: Inner = Inner(Innermost(5))  # noqa: RUF009 - frozen
-    pay: Card | Cash = Cash()  # noqa: RUF009 - frozen
+    inner: Inner = Inner(Innermost(5))
+    pay: Card | Cash = Cash()
 
 
 def test_a_default_that_holds_other_classes_survives_the_schema() -> None:

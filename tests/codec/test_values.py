@@ -254,7 +254,7 @@ def test_a_post_init_runs_also_where_annotations_wait_for_a_later_class() -> Non
     """It sees normalised values, as with any class."""
     SEEN.clear()
     one = Early([Late(1)], 0.1)
-    assert SEEN == [((Late(1),), float(np.float32(0.1)))]
+    assert [((Late(1),), float(np.float32(0.1)))] == SEEN
     assert view_of(one) == one
 
 

@@ -288,8 +288,8 @@ class Inner:
 
 @varve.event
 class Outer:
-    inner: Inner = Inner(Innermost(5), [Alone(2), Innermost()])  # noqa: RUF009 - frozen
-    either: Innermost | Alone = Alone(9)  # noqa: RUF009 - frozen
+    inner: Inner = Inner(Innermost(5), [Alone(2), Innermost()])
+    either: Innermost | Alone = Alone(9)
 
 
 def test_defaults_that_are_events_stand_behind_their_classes(import_text: Import) -> None:

@@ -36,7 +36,7 @@ from varve.codec.schema import (
     check_type_name,
     type_def_from_json,
 )
-from varve.errors import MalformedEvent, SchemaError
+from varve.errors import SchemaError
 
 __all__ = ["MODEL_START", "Model", "classes_from_model", "resolve"]
 

@@ -188,6 +188,44 @@ def test_another_fbs_is_refused(flatc: Flatc, tmp_path: Path, text: str, why: st
         varve.schema.flatc(generated(package, "Order")[0], path)
 
 
+def test_classes_and_types_are_matched_one_to_one(flatc: Flatc, tmp_path: Path) -> None:
+    """Two classes for one type, and a struct for a table, are refused; a vector of small enums is bytes in the code."""
+    two = "table M { n:int; } table N { n:int; } table T { a:M; b:N; } root_type T;"
+    for text, name, other, why in [
+        (two, "T", two.replace("b:N", "b:M"), "would both be .*M"),
+        (
+            "struct S { n:int; } table T { s:S; } root_type T;",
+            "T",
+            "table S { n:int; } table T { s:S; }",
+            "s is .*S and not .*S",
+        ),
+    ]:
+        package = flatc.to_python(text, "--gen-object-api")
+        path = tmp_path / "other.fbs"
+        path.write_text(f"namespace {package};\n{other}")
+        with pytest.raises(SchemaError, match=why):
+            varve.schema.flatc(generated(package, name)[0], path)
+    small = "enum E : ubyte { A, B } table T { es:[E]; } root_type T;"
+    for text, fits in [
+        (small, True),
+        (small.replace("ubyte", "ushort"), False),
+        (small.replace("[E]", "[byte]"), False),
+    ]:
+        package = flatc.to_python(small, "--gen-object-api")
+        path = tmp_path / "small.fbs"
+        path.write_text(f"namespace {package};\n{text}")
+        table = generated(package, "T")[0]
+        if not fits:
+            with pytest.raises(SchemaError, match="es is bytes and not"):
+                varve.schema.flatc(table, path)
+            continue
+        varve.schema.flatc(table, path)
+        official = event_type(table)
+        held = generated(package, "T")[1]()
+        held.es = [1, 0]
+        assert official.view(official.pack(held)).Es(0) == 1
+
+
 def test_structs_are_compared_byte_by_byte(flatc: Flatc, tmp_path: Path) -> None:
     """Alignment asked for comes out of the code; another one in the .fbs is refused."""
     text = "struct S (force_align: 8) { a:int; b:int; } struct R { s:S; c:ubyte; } table T { r:R; } root_type T;"
@@ -245,13 +283,20 @@ table T { s:S; name:string; m:M; u:U; ns:[int]; names:[string]; ms:[M]; d:double
 root_type T;
 """
 
+UOFFSET = "flatbuffers.number_types.UOffsetTFlags.py_type"
+PLACE = f"self._tab.Pos + {UOFFSET}"
 GET = "self._tab.Get(flatbuffers.number_types.Int32Flags, "
+INIT = "PACKAGE.Pair.PairT.InitFromObj"
+ARRAY = f"def A(self): return [{GET}{PLACE}(8 + i * 4)) for i in range(3)]"
+ITEM = (
+    f"def A(self, j): return {GET}{PLACE}(8 + j * 4))\n    def ALength(self): return 3\n    def AOther(self): return 4"
+)
 CHANGED = [
-    ("T", "from PACKAGE.M import M", "from PACKAGE.M import L as M", "it refers to M, which does not exist"),
+    ("T", "from PACKAGE.M import M", "from PACKAGE.M import L as M", "it needs M, which cannot be imported"),
     ("T", "from PACKAGE.M import M", "from PACKAGE.nowhere import M", r"it needs PACKAGE\.nowhere, which cannot be imported"),
     ("T", "obj = M()", "obj = PACKAGE.nowhere.M()", r"it needs PACKAGE\.nowhere, which cannot be imported"),
     ("T", "obj = M()", "obj = TT.nowhere()", r"it refers to TT\.nowhere, which does not exist"),
-    ("T", "obj = M()", "obj = len()", "is no generated class"),
+    ("T", "obj = M()", "obj = flatbuffers()", "is no generated class"),
     ("T", "obj = M()", "other = M()", "M does not say what it holds"),
     ("T", "def Ns(", "def Ns(self, j): return 5\n    def Nss(", "the attributes of TT .* are not those of its accessors"),
     ("T", "self._tab.Offset(8)", "self._tab.Offset(6)", "two of its accessors read the same slot"),
@@ -264,23 +309,21 @@ CHANGED = [
     ("T", "self.u = PACKAGE.U.UCreator", "self.v = PACKAGE.U.UCreator", "the object class does not say what the union u holds"),
     ("T", "self.u = PACKAGE.U.UCreator", "self.u = 5\n        self.u = PACKAGE.U.UCreator", ""),
     ("U", "unionType == U().M", "5 == unionType", "a union's members must be tables, numbered 1, 2, 3"),
-    ("U", "unionType == U().N", "unionType == U().M", "a union's members must be tables, numbered 1, 2, 3"),
+    ("U", "unionType == U().N", "unionType == U().M", "not a valid event schema"),
     ("U", "return PACKAGE.M.MT.InitFromBuf", "return 1 or PACKAGE.M.MT.InitFromBuf", r"member U\.M of a union is not known"),
     ("U", "MT.InitFromBuf", "MT.Made", r"member U\.M of a union is no table"),
-    ("S", "self._tab.Get(flatbuffers.number_types.Uint8Flags, self._tab.Pos + flatbuffers.number_types.UOffsetTFlags.py_type(20))",
-     "self._tab.Get(flatbuffers.number_types.Uint8Flags, self._tab.Pos + 20)", "N reads in a way that is not known"),
+    ("S", f"{PLACE}(20)", "self._tab.Pos + 20", "N reads in a way that is not known"),
     ("S", "py_type(20)", "py_type(2 * 10)", "N reads in a way that is not known"),
     ("S", "py_type(20)", "py_type(21)", "the places of its fields are not those of a struct"),
     ("S", "return 24", "return 28", "the places of its fields are not those of a struct"),
     ("S", "builder.Prep(4, 24)", "builder.Prep(16, 24)", "it is aligned to 16 bytes; events begin at multiples of 8"),
-    ("S", "builder.Prep(", "builder.Ready(", "CreateS is missing"),
+    ("S", "builder.Prep(", "builder.Ready(", ""),
     ("S", "def CreateS(", "def MakeS(", "CreateS is missing"),
-    ("S", "self.i = PACKAGE.Pair.PairT.InitFromObj", "self.j = PACKAGE.Pair.PairT.InitFromObj", "the object class does not say what i holds"),
-    ("S", "self.i = PACKAGE.Pair.PairT.InitFromObj", "self.i = 5\n            self.i = PACKAGE.Pair.PairT.InitFromObj", ""),
-    ("S", "for i in range(3)]", "for i in self.three()]", "the length of A is not known"),
-    ("S", f"def A(self): return [{GET}self._tab.Pos + flatbuffers.number_types.UOffsetTFlags.py_type(8 + i * 4)) for i in range(3)]",
-     f"def A(self, j):\n        return {GET}self._tab.Pos + flatbuffers.number_types.UOffsetTFlags.py_type(8 + j * 4))\n"
-     "    def ALength(self):\n        return 3\n    def AOther(self):\n        return 4", ""),
+    ("S", f"self.i = {INIT}", f"self.j = {INIT}", "the object class does not say what i holds"),
+    ("S", f"self.i = {INIT}", f"self.i = 5\n            self.i = {INIT}", ""),
+    ("S", "for i in range(3)]", "for i in self.three()]", "the places of its fields are not those of a struct"),
+    ("S", "for i in range(3)]", "for i in self.three()]  # and no ALength", "the length of A is not known"),
+    ("S", ARRAY, ITEM, ""),
 ]  # fmt: skip
 
 
@@ -297,7 +340,10 @@ def test_code_of_another_shape_is_refused_or_read_right(
     text = path.read_text()
     before, after, why = (part.replace("PACKAGE", package) for part in (before, after, why))
     assert before in text
-    path.write_text(text.replace(before, after, 1))
+    text = text.replace(before, after, 1)
+    if "no ALength" in after:
+        text = text.replace("def ALength(", "def BLength(")
+    path.write_text(text)
     table = generated(package, "T")[0]
     if not why:
         want = event_type(load(path.parents[1] / "schema.fbs")[f"{package}.T"]).schema

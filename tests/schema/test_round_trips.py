@@ -302,6 +302,17 @@ def test_defaults_that_are_events_stand_behind_their_classes(import_text: Import
     assert module.Outer().inner.others == (module.Alone(2), module.Innermost())
 
 
+def test_a_module_imports_only_what_it_needs(load_text: Load, import_text: Import) -> None:
+    """Enums alone need nothing of varve; where fields are given by name, the mark for it steps aside for a field of its name."""
+    source = to_python([Shade])
+    assert "varve" not in source.replace("varve.schema.to_python", "")
+    assert import_text(source).Shade(1).name == "DARK"
+    found = load_text("table T { _:int; late:string (required); early:bool; } root_type T;").root_type
+    made = import_text(to_python(found)).T
+    assert made(late="x", _=5) == made(_=5, late="x", early=False)
+    assert event_type(made).schema_bytes == event_type(found).schema_bytes
+
+
 def test_two_types_of_one_name_do_not_fit_a_module() -> None:
     """Nor would either be right."""
     other = varve.event(type("Line", (), {"__annotations__": {"n": int}}))

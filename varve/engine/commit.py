@@ -120,7 +120,10 @@ class Session:
 
     def find_meta(self, key: bytes) -> memoryview | None:
         """A metadata value, valid until the next write; None where there is none."""
-        return self.open.get(key, db=self.environment.meta)
+        try:
+            return self.open.get(key, db=self.environment.meta)
+        except lmdb.Error as exc:
+            raise self.environment.read_error(exc) from exc
 
     def meta(self, key: bytes) -> memoryview:
         """A metadata value that must be there. Raises ``CorruptedStore``."""

@@ -100,9 +100,12 @@ class Engine:
         """The store's record; made where the store is new. Raises ``NotAVarveStore``, ``UnsupportedFormat``,
         ``CorruptedStore``."""
         environment = self.environment
-        with environment.begin() as transaction:
-            stored = transaction.get(keys.STORE_RECORD_KEY, db=environment.meta)
-            value = None if stored is None else bytes(stored)
+        try:
+            with environment.begin() as transaction:
+                stored = transaction.get(keys.STORE_RECORD_KEY, db=environment.meta)
+                value = None if stored is None else bytes(stored)
+        except lmdb.Error as exc:
+            raise environment.read_error(exc) from exc
         if value is None:
             if environment.readonly:
                 raise NotAVarveStore(

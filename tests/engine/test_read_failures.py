@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import gc
+import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,10 +14,14 @@ from typing import Any
 
 import lmdb
 import pytest
-from engine_helpers import FaultyEnvironment, Note, lmdb_error
+from engine_helpers import FaultyEnvironment, Note, faulty, lmdb_error, raw_lmdb
 
 import varve
+from varve import limits
+from varve.engine import commit, snapshot
 from varve.engine import environment as environment_module
+from varve.layout import keys
+from varve.layout.block import Block
 from varve.testing import assert_sound
 
 
@@ -130,3 +136,225 @@ def test_a_read_that_fails_at_any_step_is_told(
     monkeypatch.undo()
     gc.collect()
     assert_sound(path)
+
+
+# -- parts of a store that disagree --------------------------------------------------------------------------------------
+
+
+def changed(db: varve.Varve, change: Callable[[Any, Any], None]) -> None:
+    """Change pairs behind the library's back, while the store is open."""
+    environment = db._engine.environment
+    with environment.env.begin(write=True) as transaction:
+        change(transaction, environment)
+
+
+def filled(db: varve.Varve) -> varve.Stream[Note]:
+    notes = db.stream("notes", Note)
+    for stream_id in (1, 2, 3):
+        notes.append_batch(stream_id, [Note(n, "x" * 100) for n in range(5)])
+    return notes
+
+
+@pytest.mark.parametrize("lost", ["the first stream's", "the last stream's", "all"])
+def test_a_stream_whose_index_is_lost_is_not_begun_again(tmp_path: Path, lost: str) -> None:
+    """An append to it once began at stream sequence 0 again, beside the events that are there: a lost index became a wrong
+    log. And it read as a stream without events. Both are refused; and so is an append to a name whose index is lost."""
+    varve_path = tmp_path / "store"
+    with varve.open(varve_path) as db:
+        filled(db)
+
+    def lose(transaction: Any, environment: Any) -> None:
+        for number in {"the first stream's": (0,), "the last stream's": (2,), "all": (0, 1, 2)}[lost]:
+            assert transaction.delete(keys.stream_entry_key(number, 0), db=environment.index)
+        if lost == "all":
+            assert transaction.delete(keys.name_entry_key(0, 0), db=environment.index)
+
+    with varve.open(varve_path) as db:
+        notes = db.stream("notes", Note)
+        changed(db, lose)
+        for stream_id in {"the first stream's": (1,), "the last stream's": (3,), "all": (1, 2, 3)}[lost]:
+            for append in (
+                lambda: notes.append(stream_id, Note(9, "again")),
+                lambda: notes.append(stream_id, Note(9, "again"), expected=varve.NO_STREAM),
+                lambda: notes.append_batch(stream_id, [Note(9, "again")] * 2),
+            ):
+                with pytest.raises(varve.CorruptedStore, match="the index has no entry for stream number .*rebuild"):
+                    append()
+            for read in (
+                lambda: list(notes.reader().iter_stream(stream_id)),
+                lambda: notes.reader().length(stream_id),
+                lambda: notes.reader().get(stream_id, 0),
+            ):
+                with pytest.raises(varve.CorruptedStore, match="the index has no entry for stream number"):
+                    read()
+        if lost == "all":
+            with pytest.raises(varve.CorruptedStore, match="the index has no entry for name number 0"):
+                notes.append("new", Note(9, "new"))
+        else:
+            assert notes.append(2, Note(9, "fine")).stream_sequence == 5
+        assert db.global_reader().get(0).event.number == 0
+
+
+def test_a_metadata_record_that_is_lost_is_told(varve_path: Path) -> None:
+    """The store's record, a name, a type, a stream: CorruptedStore that names the rebuild; no KeyError."""
+    with varve.open(varve_path) as db:
+        filled(db)
+    steps: dict[str, Callable[[varve.Varve], object]] = {
+        "append": lambda db: db.stream("notes", Note).append(1, Note(9, "more")),
+        "look": lambda db: db._engine.look(0),
+        "replay": lambda db: list(db.global_reader().iter_from()),
+        "get": lambda db: db.global_reader().get(0),
+    }
+    for key, fails in [
+        (keys.STORE_RECORD_KEY, ["append", "look"]),
+        (keys.name_key(0), ["replay", "get"]),
+        (keys.type_key(0), ["replay", "get"]),
+        (keys.stream_key(0), ["get"]),
+    ]:
+        with varve.open(varve_path) as db:
+            kept: list[bytes] = []
+
+            def lose(transaction: Any, environment: Any, key: bytes = key, kept: list[bytes] = kept) -> None:
+                kept.append(bytes(transaction.get(key, db=environment.meta)))
+                assert transaction.delete(key, db=environment.meta)
+
+            changed(db, lose)
+            for name in fails:
+                with pytest.raises(varve.CorruptedStore, match="rebuild"):
+                    steps[name](db)
+            found = kept[0]
+            changed(db, lambda transaction, environment, k=key, v=found: transaction.put(k, v, db=environment.meta))
+    assert_sound(varve_path)
+
+
+def test_a_log_without_blocks_is_told(tmp_path: Path) -> None:
+    """Where an event should be there is no block at all."""
+    with varve.open(tmp_path / "store", durability="relaxed") as db:
+        notes = filled(db)
+
+        def empty(transaction: Any, environment: Any) -> None:
+            with transaction.cursor(environment.log) as cursor:
+                found = [bytes(key) for key, _ in cursor]
+            for key in found:
+                assert transaction.delete(key, db=environment.log)
+
+        changed(db, empty)
+        for read in (lambda: db.global_reader().get(3), lambda: notes.reader().get(1, 0)):
+            with pytest.raises(varve.CorruptedStore, match="no block holds global sequence"):
+                read()
+
+
+def test_blocks_that_lmdb_does_not_take_are_told(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LMDB says how many it has put, and a block less would be a gap: nothing of that commit is written."""
+    with varve.open(varve_path) as db:
+        notes = filled(db)
+        faulty(db)
+        with monkeypatch.context() as patch:
+            patch.setattr("engine_helpers._FaultyCursor.putmulti", lambda *_, **__: (1, 0))
+            with pytest.raises(varve.CorruptedStore, match="the log holds a block behind its end"):
+                notes.append_batch(1, [Note(n, "x" * 9_000) for n in range(50)])
+        assert db.next_global_sequence == 15
+        assert notes.append(1, Note(9, "more")).global_sequence == 15
+
+
+def malformed(frame: bytes, *, ends: bool) -> bytes:
+    """A block with the right checksum: with ends that lie outside, or of no shape at all."""
+    out = bytearray(frame)
+    if ends:
+        block = Block(memoryview(frame))
+        out[block.ends_at : block.ends_at + 4] = b"\xff\xff\xff\x7f"
+    else:
+        out[16:24] = b"\xff" * 8
+        out[8:12] = b"\xff\xff\xff\x7f"
+    out[:4] = zlib.crc32(memoryview(out)[4:]).to_bytes(4, "little")
+    return bytes(out)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["ends outside", "no block"])
+def test_a_block_whose_checksum_holds_and_whose_content_does_not_is_corrupted(tmp_path: Path, ends: bool) -> None:
+    """Whoever wrote it: nothing of it is returned by any reader, and no append seals it."""
+    varve_path = tmp_path / "store"
+    with varve.open(varve_path) as db:
+        filled(db)
+    with raw_lmdb(varve_path) as (transaction, databases):
+        frame = bytes(transaction.get(keys.log_key(0), db=databases["log"]))
+        transaction.put(keys.log_key(0), malformed(frame, ends=ends), db=databases["log"])
+    with varve.open(varve_path) as db:
+        notes = db.stream("notes", Note)
+        for read in (
+            lambda: notes.reader().get(1, 0),
+            lambda: notes.reader().get(1, 0),
+            lambda: notes.reader().get_bytes(1, 0),
+            lambda: db.global_reader().get(0),
+            lambda: notes.append(1, Note(9, "more")),
+        ):
+            with pytest.raises(varve.CorruptedBlock) as caught:
+                read()
+            assert caught.value.first_sequence == 0
+
+
+# -- bounds --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_in_memory_has_bounds_and_stays_right(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond each bound the caches are emptied; lengths, positions and events are as before."""
+    for name in ("CACHED_STREAMS_MAX", "CACHED_INDEX_ENTRIES_MAX", "CHECKED_BLOCKS_MAX"):
+        monkeypatch.setattr(limits, name, 2)
+    monkeypatch.setattr(commit, "_PUT_BLOCKS", 2)
+    monkeypatch.setattr(snapshot, "_META_CHUNK", 2)
+    model: dict[int, list[Note]] = {}
+    for turn in range(3):
+        with varve.open(varve_path, durability="relaxed") as db:
+            notes = db.stream("notes", Note)
+            for stream_id in range(7):
+                events = [Note(100 * turn + n, "x" * 900) for n in range(4)]
+                wanted = model.setdefault(stream_id, [])
+                assert notes.append(stream_id, events[0], expected=len(wanted)).stream_sequence == len(wanted)
+                wanted.append(events[0])
+                assert notes.append_batch(stream_id, events[1:], expected=len(wanted))[0].stream_sequence == len(wanted)
+                wanted += events[1:]
+            notes.append_many([(n, Note(turn, "z" * 9_000)) for n in range(7)])
+            for n in range(7):
+                model[n].append(Note(turn, "z" * 9_000))
+            reader = notes.reader()
+            for stream_id, wanted in model.items():
+                assert reader.length(stream_id) == len(wanted)
+                assert [recorded.event for recorded in reader.iter_stream(stream_id)] == wanted
+                assert reader.get(stream_id, len(wanted) - 1) == wanted[-1]
+            assert sorted(reader.stream_ids()) == list(range(7))
+            found = [(one.stream_id, one.event) for one in db.global_reader().iter_from()]
+            assert len(found) == sum(map(len, model.values()))
+    assert_sound(varve_path)
+
+
+def test_a_transaction_has_a_bound_over_all_its_appends(
+    varve_store: varve.Varve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside ``db.write`` each append is within it, all of them together are not: TooManyItems, and nothing is written."""
+    notes = varve_store.stream("notes", Note)
+    monkeypatch.setattr(limits, "TRANSACTION_BYTES_MAX", 3_000)
+
+    def fill(tx: Any) -> None:
+        for n in range(5):
+            tx.append(notes, 1, Note(n, "x" * 1_000))
+
+    with pytest.raises(varve.TooManyItems, match="the limit is TRANSACTION_BYTES_MAX = 3000"):
+        varve_store.write(fill)
+    assert varve_store.next_global_sequence == 0
+    notes.append(1, Note(1, "fits"))
+
+
+def test_an_old_snapshot_that_a_user_holds_is_warned_of_once(
+    varve_store: varve.Varve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the next commit beside it, for each snapshot once."""
+    notes = varve_store.stream("notes", Note)
+    notes.append(1, Note(1, "x"))
+    now = time.monotonic()
+    with varve_store.snapshot() as held:
+        monkeypatch.setattr("time.monotonic", lambda: now + limits.SNAPSHOT_AGE_S_WARN + 5)
+        with pytest.warns(ResourceWarning, match="a snapshot of the store has been alive for 6"):
+            notes.append(1, Note(2, "x"))
+        notes.append(1, Note(3, "x"))  # pytest makes any further warning an error
+        assert held.reader(notes).length(1) == 1
+    monkeypatch.undo()

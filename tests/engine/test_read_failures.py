@@ -358,3 +358,81 @@ def test_an_old_snapshot_that_a_user_holds_is_warned_of_once(
         notes.append(1, Note(3, "x"))  # pytest makes any further warning an error
         assert held.reader(notes).length(1) == 1
     monkeypatch.undo()
+
+
+def test_a_block_that_is_gone_is_told_also_behind_one_that_was_read(tmp_path: Path) -> None:
+    """Where the events of the block before it are remembered, it has none that far."""
+    with varve.open(tmp_path / "store", durability="relaxed") as db:
+        notes = db.stream("notes", Note)
+        notes.append_batch(1, [Note(n, "x" * 1_000) for n in range(100)])
+        assert notes.reader().get(1, 0) == notes.reader().get(1, 0)
+
+        def lose(transaction: Any, environment: Any) -> None:
+            with transaction.cursor(environment.log) as cursor:
+                found = [bytes(key) for key, _ in cursor]
+            assert transaction.delete(found[1], db=environment.log)
+
+        changed(db, lose)
+        gone = db._engine.snapshot().block(0).end
+        for _ in range(2):
+            with pytest.raises(varve.CorruptedStore):
+                notes.reader().get(1, gone)
+
+
+def test_a_snapshot_of_a_store_that_failed_is_refused(tmp_path: Path) -> None:
+    """As every other use of the handle, also where it had begun to read."""
+    with varve.open(tmp_path / "store") as db:
+        notes = filled(db)
+        with db.snapshot() as held:
+            reader = held.reader(notes)
+            assert reader.length(1) == 5
+            faulty(db).on_put = Steps(lmdb_error(lmdb.Error, errno.EIO), 1)
+            with pytest.raises(varve.StoreFailed):
+                notes.append(1, Note(9, "x"))
+            for read in (lambda: reader.length(1), lambda: reader.get(1, 0), lambda: list(reader.iter_stream(1))):
+                with pytest.raises(varve.StoreFailed):
+                    read()
+
+
+def test_a_side_table_that_cannot_be_made_is_told(varve_path: Path) -> None:
+    """The first consumer of a store makes it: an error there is ours, and the next try makes it."""
+    with varve.open(varve_path) as db:
+        proxy = faulty(db)
+        made = proxy.open_db
+
+        def fails(name: bytes, transaction: Any = None, **options: Any) -> Any:
+            if options.get("create"):
+                raise lmdb_error(lmdb.MapFullError, -30792)
+            return made(name, transaction, **options)
+
+        proxy.open_db = fails  # type: ignore[method-assign]
+        with pytest.raises(varve.StoreFull):
+            db.consumer("reader")
+        proxy.open_db = made  # type: ignore[method-assign]
+        db.consumer("reader").close()
+
+
+def left_over(db: varve.Varve) -> None:
+    """A commit of this thread that an interrupt has cut off in the middle."""
+    writer = db._engine._writer
+    writer._lock.acquire()
+    writer._enter()
+
+
+def test_a_transaction_that_an_interrupt_left_is_ended(varve_path: Path, tmp_path: Path) -> None:
+    """By the next call of the same thread: also by one from inside the commit of another store, and with nobody to tell."""
+    with varve.open(varve_path, durability="relaxed") as db:
+        notes = db.stream("notes", Note)
+        left_over(db)
+        assert notes.append(1, Note(1, "x")).global_sequence == 0
+        db._engine._writer.on_committed = lambda: None  # type: ignore[assignment]
+        assert notes.append(1, Note(2, "x")).global_sequence == 1
+        left_over(db)
+
+        def clock() -> int:
+            notes.append(1, Note(3, "from the other's clock"))
+            return 1
+
+        with varve.open(tmp_path / "other", clock=clock, durability="relaxed") as other:
+            other.stream("notes", Note).append(1, Note(9, "other"))
+        assert notes.reader().length(1) >= 3

@@ -10,6 +10,6 @@ from varve import ops
 def unsound(path: Path) -> list[str]:
     """What is wrong with a store that is not open in this process, a line for each; empty where it is sound.
 
-    It reads through LMDB's memory map: judge damaged files in a process that may die.
+    The file is read, never mapped: whatever is in it, the caller lives.
     """
-    return [str(finding) for finding in ops.check(path).findings]
+    return [str(finding) for finding in ops.verify(path).findings]

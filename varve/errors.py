@@ -422,10 +422,11 @@ class UnsupportedFormat(IntegrityError):
 
 
 class CorruptedStore(IntegrityError):
-    """The file is truncated, or the store's own records contradict each other. Restore a backup, or rebuild with
-    ``varve.ops``."""
+    """The file is truncated, or the store's own records contradict each other. Restore a backup, or save what can be read with
+    ``varve.ops.repair``. Facts: ``path``, ``findings`` (a line each, where ``varve.open(trust=False)`` looked for them)."""
 
     code = "corrupted_store"
+    findings: tuple[str, ...] = ()
 
 
 class CorruptedBlock(IntegrityError):

@@ -178,3 +178,6 @@ CONSUMER_CHECK_INTERVAL_S: Final = 0.1
 
 CONSUMER_CLAIM_TRIES_MAX: Final = 50
 """How often a lock is tried that is held only by those who look whether it is held."""
+
+FINDINGS_MAX: Final = 1_000
+"""Findings that a verification spells out; it counts the others."""

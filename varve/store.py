@@ -21,6 +21,7 @@ from varve.codec import EventType, event_type
 from varve.engine.commit import check_evolution
 from varve.engine.core import Engine
 from varve.engine.environment import DURABILITIES, Durability
+from varve.engine.examine import examine
 from varve.errors import InvalidInput, ReadonlyStore, SchemaError
 from varve.layout.keys import IdempotencyKey, check_name
 from varve.reader import GlobalReader, StreamReader
@@ -54,6 +55,7 @@ def open(  # noqa: A001 - the field's word, used as varve.open
     map_bytes: int = limits.MAP_BYTES,
     allow_network: bool = False,
     linger_s: float = 0.0,
+    trust: bool = True,
     clock: Callable[[], int] = time.time_ns,
 ) -> Varve:
     """Open the store in the folder ``path``, creating it (and its parents) where there is none.
@@ -65,6 +67,11 @@ def open(  # noqa: A001 - the field's word, used as varve.open
     agrees). ``allow_network``: use a network file system all the same. ``linger_s``: seconds that a commit waits for
     company, so that fewer, larger commits are made where many append at once; 0 never waits, and still takes along
     whatever is waiting already.
+    ``trust``: False for a file that may be damaged or comes from elsewhere: all of it is verified first, in a process of its
+    own, and ``CorruptedStore`` says what is wrong with it. Whatever the file holds, this process lives; and nothing is served
+    from it that verification would not let pass. (By default only the cheap checks are made: length, meta pages, format; blocks
+    are checked when they are read. LMDB can abort the process on a damaged page.) The folder must not be
+    writable for whoever is not trusted.
     ``clock``: nanoseconds since 1970, for tests.
 
     Raises ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse``, ``NotAVarveStore``,
@@ -78,6 +85,7 @@ def open(  # noqa: A001 - the field's word, used as varve.open
         map_bytes=map_bytes,
         allow_network=allow_network,
         linger_s=linger_s,
+        trust=trust,
         clock=clock,
     )
 
@@ -140,6 +148,7 @@ class Varve:
         map_bytes: int = limits.MAP_BYTES,
         allow_network: bool = False,
         linger_s: float = 0.0,
+        trust: bool = True,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         folder = os.fspath(path) if isinstance(path, str | os.PathLike) else path
@@ -160,6 +169,8 @@ class Varve:
                 f"map_bytes is an int of MAP_BYTES_MIN = {limits.MAP_BYTES_MIN} to MAP_BYTES_MAX = {limits.MAP_BYTES_MAX}, "
                 f"not {map_bytes!r}"
             )
+        if not trust:
+            examine(folder)
         self._engine = Engine(
             folder,
             readonly=readonly,

@@ -496,7 +496,7 @@ def test_flipped_bits_in_one_block_leave_the_rest_readable(blocks: tuple[Path, l
         assert log.get(bad.end).event.number == bad.end  # type: ignore[union-attr]
         assert notes.append(7, Note(601, "")) == (1, 601)
         del refused
-    assert not ops.check(path).sound
+    assert not ops.verify(path).sound
 
 
 def test_a_block_under_another_key_is_corrupted(blocks: tuple[Path, list[Block]]) -> None:
@@ -554,18 +554,18 @@ def test_a_next_sequence_that_disagrees_with_the_log_refuses_writes(
 
 
 def test_damaged_index_and_metadata_are_told_as_such(blocks: tuple[Path, list[Block]]) -> None:
-    """Pairs that are missing or wrong in index and metadata raise CorruptedStore that names the rebuild, never a
+    """Pairs that are missing or wrong in index and metadata raise CorruptedStore that names the repair, never a
     KeyError, a wrong event or an endless walk."""
     path, _ = blocks
     with raw_lmdb(path) as (transaction, databases):
         assert transaction.delete(keys.stream_entry_key(0, 0), db=databases["index"])
         assert transaction.delete(keys.type_key(0), db=databases["meta"])
     with varve.open(path) as db:
-        with pytest.raises(varve.CorruptedStore, match="rebuild"):
+        with pytest.raises(varve.CorruptedStore, match="repair"):
             db.global_reader().get(5)
         with pytest.raises(varve.CorruptedStore, match="rebuild"):
             list(db.global_reader().iter_from())
-    assert not ops.check(path).sound
+    assert not ops.verify(path).sound
 
 
 def test_an_interrupt_between_any_two_lines_of_a_commit_leaves_the_handle_usable(varve_path: Path) -> None:

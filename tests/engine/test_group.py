@@ -32,9 +32,9 @@ from varve import limits, ops
 from varve.engine import commit as commit_module
 from varve.engine import group as group_module
 from varve.engine.group import Group, Ticket, _Gate
+from varve.engine.instant import contents
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.side import Table
-from varve.engine.whole import contents
 from varve.layout import keys
 from varve.testing import ManualClock
 
@@ -280,7 +280,7 @@ def test_a_group_is_what_its_members_would_have_written_alone(
                         except (varve.VarveError, LookupError) as exc:
                             found.append(told(exc))
                 shown[how], sides[how] = recorded(db), side_tables(db)
-            assert ops.check(folder / how).findings == ()
+            assert ops.verify(folder / how).findings == ()
             pairs[how] = contents(str(folder / how))
             del pairs[how]["meta"][keys.STORE_RECORD_KEY]
         assert outcomes["grouped"] == outcomes["alone"]

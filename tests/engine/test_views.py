@@ -90,7 +90,7 @@ assert db.next_global_sequence == 203 + 10_001
 intact(found)
 del found
 db.close()
-assert ops.check(path).sound
+assert ops.verify(path).sound
 print("done")
 """,
             folder / "store",
@@ -143,7 +143,7 @@ del found
 other = varve.open(path, durability="full")
 assert other.next_global_sequence == 403 and other.stats().readers == 0
 other.close()
-assert ops.check(path).sound
+assert ops.verify(path).sound
 print("done")
 """,
         tmp_path / "store",
@@ -237,7 +237,7 @@ for turn in range(40):
         if "event" in things:
             assert len(things["event"].data) == 20_000
     gc.collect()
-assert ops.check(path).sound
+assert ops.verify(path).sound
 print("done")
 """,
         tmp_path / "store",
@@ -401,7 +401,7 @@ for turn in range(60):
     assert not failures, failures
     del db, blobs, threads, read
     gc.collect()
-assert ops.check(path).sound
+assert ops.verify(path).sound
 print("done")
 """,
             folder / "store",
@@ -501,7 +501,7 @@ for turn in range(5):
     with varve.open(path, durability="relaxed") as db:
         db.stream("notes", Note).append(1, Note(1, ""))
 for turn in range(5):
-    assert ops.check(f"{path}{turn}").sound
+    assert ops.verify(f"{path}{turn}").sound
 print("done")
 """,
             tmp_path / "store",
@@ -590,7 +590,7 @@ finally:
 snapshot.close()
 del found, iterator
 db.close()
-assert ops.check(path).sound
+assert ops.verify(path).sound
 print("done")
 """,
         tmp_path / "store",
@@ -641,7 +641,7 @@ assert db.stats().readers == 1
 del view
 assert db.stats().readers == 0
 db.close()
-assert ops.check(path).sound
+assert ops.verify(path).sound
 print("done")
 """,
         tmp_path / "store",

@@ -133,8 +133,8 @@ def test_upcasts_lead_from_the_oldest_type_to_the_newest(path: Path, monkeypatch
 
 def test_its_index_and_metadata_are_what_its_log_says(path: Path, tmp_path: Path) -> None:
     """It is sound, and rebuilds, versions and all."""
-    assert ops.check(path).sound
-    assert ops.rebuild(path, tmp_path / "rebuilt").events == EVENTS
+    assert ops.verify(path).sound
+    assert ops.repair(path, tmp_path / "rebuilt").events == EVENTS
     with varve.open(tmp_path / "rebuilt", readonly=True) as db:
         assert db.stats().types == 6
         db.stream("shop", evolved_store.third().Sold)

@@ -102,5 +102,5 @@ def test_it_can_be_written_to_and_retried(golden: tuple[Path, str]) -> None:
 def test_it_rebuilds_from_its_log(golden: tuple[Path, str], tmp_path: Path) -> None:
     """Index and metadata of an old store are what today's code makes of its log."""
     path, name = golden
-    assert ops.check(path).sound
-    assert ops.rebuild(path, tmp_path / "rebuilt").events == GOLDEN[name][0]
+    assert ops.verify(path).sound
+    assert ops.repair(path, tmp_path / "rebuilt").events == GOLDEN[name][0]

@@ -388,7 +388,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.db.close()
         old = self.path
         self.generation += 1
-        report = ops.rebuild(old, self.path)
+        report = ops.repair(old, self.path)
         assert report.events == len(self.model.log)
         shutil.rmtree(old)
         self.open()
@@ -408,7 +408,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert sum(1 for _ in raws) == len(self.model.log)
             del raws
             self.db.close()
-            report = ops.check(self.path)
+            report = ops.verify(self.path)
             assert report.sound, report.findings
         finally:
             self.db.__exit__()

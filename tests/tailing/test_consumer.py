@@ -524,13 +524,13 @@ def test_a_damaged_position_is_told_and_not_guessed(tmp_path: Path) -> None:
         for use in (lambda: db.consumer("billing"), db.consumers, lambda: db.delete_consumer("billing")):
             with pytest.raises(varve.CorruptedStore):
                 use()
-    [finding] = ops.check(tmp_path / "store").findings
+    [finding] = ops.verify(tmp_path / "store").findings
     assert finding.startswith("consumers: ")
     with varve.open(tmp_path / "store", durability="relaxed") as db:
         assert db.delete_consumer("billing", force=True)
         with db.consumer("billing") as consumer:
             assert there(consumer) == [0, 1, 2]
-    assert ops.check(tmp_path / "store").sound
+    assert ops.verify(tmp_path / "store").sound
 
 
 def test_a_position_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
@@ -556,7 +556,7 @@ def test_the_check_finds_what_cannot_be(tmp_path: Path, part: str) -> None:
         db.consumer("billing").close()
         run = Run(0, 256, 1, 4 if part == "position" else 3, 2 if part == "token" else 1, 0)
         put(db, b"\x01billing", ConsumerRecord(1, 0, (run,)).encode())
-    [finding] = ops.check(tmp_path / "store").findings
+    [finding] = ops.verify(tmp_path / "store").findings
     assert "consumers: 'billing'" in finding
     assert part in finding or "stands at 4" in finding
 
@@ -604,8 +604,8 @@ def test_rebuilding_keeps_positions(db: varve.Varve, tmp_path: Path) -> None:
         there(consumer)
         before = db.consumers()
     db.close()
-    ops.rebuild(db.path, tmp_path / "new")
-    assert ops.check(tmp_path / "new").sound
+    ops.repair(db.path, tmp_path / "new")
+    assert ops.verify(tmp_path / "new").sound
     with varve.open(tmp_path / "new", durability="relaxed") as new:
         assert [(i.name, i.position, [m.position for m in i.members]) for i in new.consumers()] == [
             (i.name, i.position, [m.position for m in i.members]) for i in before

@@ -158,5 +158,5 @@ def test_a_store_that_was_watched_is_sound_and_can_be_rebuilt(tmp_path: Path) ->
         kill(watcher)
         db.stream("orders", Placed | Shipped).append(1, Placed(1))
     assert (path / "watch").is_dir()
-    assert varve.ops.check(path).sound
-    assert varve.ops.rebuild(path, tmp_path / "rebuilt").events == 2
+    assert varve.ops.verify(path).sound
+    assert varve.ops.repair(path, tmp_path / "rebuilt").events == 2

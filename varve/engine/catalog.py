@@ -131,7 +131,7 @@ class Catalog:
 def _check_declared(number: int, known: Mapping[int, object], what: str) -> None:
     if number not in known:
         raise CorruptedStore(
-            f"the metadata knows no {what} number {number}, which the log uses; rebuild it with varve.ops"
+            f"the metadata knows no {what} number {number}, which the log uses; repair it with varve.ops"
         )
 
 

@@ -130,7 +130,7 @@ class Session:
         value = self.find_meta(key)
         if value is None:
             raise CorruptedStore(
-                f"{self.environment.path}: the metadata lacks the record {key[:40]!r}; rebuild it with varve.ops",
+                f"{self.environment.path}: the metadata lacks the record {key[:40]!r}; repair it with varve.ops",
                 path=self.environment.path,
             )
         return value

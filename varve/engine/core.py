@@ -115,7 +115,7 @@ class Engine:
         record = records.decode_store_record(value)
         if record is None:
             raise CorruptedStore(
-                f"{self.path}: the store's record is damaged; rebuild the metadata with varve.ops", path=self.path
+                f"{self.path}: the store's record is damaged; repair the metadata with varve.ops", path=self.path
             )
         if isinstance(record, int):
             raise UnsupportedFormat(
@@ -135,8 +135,7 @@ class Engine:
                     return bytes(stored)
                 if transaction.stat(environment.log)["entries"]:
                     raise CorruptedStore(
-                        f"{self.path} has a log but no store record; rebuild the metadata with varve.ops",
-                        path=self.path,
+                        f"{self.path} has a log but no store record; repair the metadata with varve.ops", path=self.path
                     )
                 record = StoreRecord(uuid.uuid4().bytes, clock()).encode()
                 transaction.put(keys.STORE_RECORD_KEY, record, db=environment.meta)
@@ -199,7 +198,7 @@ class Engine:
                 stored = transaction.get(keys.STORE_RECORD_KEY, db=environment.meta)
                 if stored is None:
                     raise CorruptedStore(
-                        f"{self.path} has lost its store record; rebuild it with varve.ops", path=self.path
+                        f"{self.path} has lost its store record; repair it with varve.ops", path=self.path
                     )
                 return number, unpack_store_record(stored).next_sequence
         except lmdb.Error as exc:

@@ -67,6 +67,19 @@ class _Gone:
         raise self._refusal()
 
 
+def lingering(path: str) -> lmdb.Environment | None:
+    """The environment of a store whose handle was let go while views of it live; None where there is none.
+
+    Raises ``StoreAlreadyOpen`` where this process has the store open.
+    """
+    with _registry_lock:
+        entry = _registry.get(_identity(path))
+        env = None if entry is None else entry.env()
+        if entry is not None and env is not None and not entry.lingering:
+            raise StoreAlreadyOpen(f"{path} is open already in this process; close it first", path=path)
+        return env
+
+
 class Environment:
     """An LMDB environment and its three sub-databases.
 
@@ -339,7 +352,7 @@ class Environment:
         """What LMDB says of a page that is not what it should be, or of a read that the system refuses."""
         if isinstance(exc, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.BadTxnError):
             return CorruptedStore(
-                f"{self.path}: LMDB finds a damaged page ({exc}); check the store with varve.ops, restore a backup",
+                f"{self.path}: LMDB finds a damaged page ({exc}); look at it with varve.ops.verify, restore a backup",
                 path=self.path,
             )
         return StoreFailed(f"{self.path}: cannot read: {exc}", path=self.path, reason=str(exc))

@@ -5,8 +5,6 @@ A store is a folder (0700)::
     data.mdb      LMDB's file (0600)
     lock.mdb      LMDB's reader table. No code of ours ever opens it: closing it once would drop LMDB's fcntl locks
     varve.lock    ours: flock shared by every handle, exclusive for bulk loading
-
-The layout of the meta pages and of a leaf page follows LMDB 0.9 (mdb.c: ``MDB_page``, ``MDB_meta``, ``MDB_node``).
 """
 
 from __future__ import annotations
@@ -16,11 +14,12 @@ import fcntl
 import os
 import re
 import resource
+import stat
 import struct
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
 from varve import limits
+from varve.engine.pages import DATA_VERSION, MAGIC, MAGIC_AT, DamagedPage, Meta, PageFile, parse_meta
 from varve.errors import (
     CorruptedStore,
     DiskFull,
@@ -41,25 +40,9 @@ SIDE_TABLES = ("consumers",)
 
 SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-_MAGIC = 0xBEEFC0DE
-_DATA_VERSION = 1
-# page: u64 number, u16 pad, u16 flags, u16 lower, u16 upper | meta: u32 magic, u32 version, u64 address, u64 map size,
-# two tree records of 48 bytes, u64 last page, u64 transaction. A tree: u32 pad (page size in the first), u16 flags, u16
-# depth, u64 branch, leaf, overflow pages, entries, root.
-_META = struct.Struct("<QHHHH II QQ IHH5Q IHH5Q QQ")
-_PAGE = struct.Struct("<QHHHH")
-_NODE = struct.Struct("<HHHH")
-_META_FLAG = 0x08
-_U32 = struct.Struct("<I")
-_U64 = struct.Struct("<Q")
 _READER_BYTES = 64
-_MAGIC_AT = 16
-_TREE_ROOT_AT = 40
-_NO_PAGE = 2**64 - 1
-_LARGE_VALUE = 0x01
-_SUB_DATABASE = 0x02
-_BRANCH_FLAG = 0x01
-_LEAF_FLAG = 0x02
+_HEAD = struct.Struct("<II16xI")  # of a meta page, behind its page header: magic, version, page size
+_OTHER_PAGE_BYTES = {1 << power for power in range(8, 17)} - {limits.PAGE_BYTES}
 _NETWORK_FILE_SYSTEMS = frozenset(
     (
         "nfs",
@@ -77,16 +60,6 @@ _NETWORK_FILE_SYSTEMS = frozenset(
         "fuse.glusterfs",
     )
 )
-
-
-class _Meta(NamedTuple):
-    """The newer of the two meta pages."""
-
-    transaction: int
-    last_page: int
-    entries: int
-    root: int
-    free_root: int
 
 
 def prepare(path: str, *, readonly: bool, allow_network: bool) -> bool:
@@ -198,82 +171,90 @@ def file_system(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:
 
 
 def check_data_file(path: str) -> None:
-    """The cheap checks before a file is mapped: that it is LMDB 0.9's and ours, and as long as its meta page says.
+    """The cheap checks before a file is mapped: that it is LMDB 0.9's and ours, that both its meta pages are sane, and that it
+    is as long as they say.
 
     A file shorter than that would raise SIGBUS at the first touch of a missing page.
     """
     data = os.path.join(path, DATA)
-    fd = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
+    fd = open_data(path)
     try:
         for _ in range(8):
-            meta = _read_meta(fd, path)
+            meta = newest_meta(fd, path)
             size = os.fstat(fd).st_size
-            names = _names(fd, meta)
-            if _read_meta(fd, path).transaction == meta.transaction:
+            names = _names(PageFile(fd, meta, size))
+            if newest_meta(fd, path).transaction == meta.transaction:
                 break  # no writer was at work while we looked
         else:
             return  # a busy store: its writers have it open and right
+        if names is not None and names.isdisjoint(DATABASES):
+            raise NotAVarveStore(f"{data} is an LMDB file of another program; choose another path", path=path)
+        if size < (meta.last_page + 1) * limits.PAGE_BYTES:
+            _check_short_file(data, path, PageFile(fd, meta, size))
     finally:
         os.close(fd)
-    if names is not None and names.isdisjoint(DATABASES):
-        raise NotAVarveStore(f"{data} is an LMDB file of another program; choose another path", path=path)
-    if size < (meta.last_page + 1) * limits.PAGE_BYTES:
-        _check_short_file(data, path, size, meta)
 
 
-def _read_meta(fd: int, path: str) -> _Meta:
-    """The newer sane meta page. Raises ``NotAVarveStore`` and ``CorruptedStore``."""
-    head = os.pread(fd, 2 * limits.PAGE_BYTES, 0)
-    metas = []
-    magic = len(head) >= _MAGIC_AT + 4 and _U32.unpack_from(head, _MAGIC_AT)[0] == _MAGIC
-    for at in (0, limits.PAGE_BYTES):
-        if len(head) < at + _META.size:
-            continue
-        (_, _, flags, _, _, found, version, _, _, page_bytes, *rest) = _META.unpack_from(head, at)
-        if found != _MAGIC or not flags & _META_FLAG:
-            continue
-        if version != _DATA_VERSION or page_bytes != limits.PAGE_BYTES:
-            raise NotAVarveStore(
-                f"{path} holds an LMDB file of data version {version} with pages of {page_bytes} bytes; "
-                f"Varve uses version {_DATA_VERSION} and {limits.PAGE_BYTES}",
-                path=path,
-            )
-        free_root, entries, root, last_page, transaction = rest[6], rest[13], rest[14], rest[15], rest[16]
-        metas.append(_Meta(transaction, last_page, entries, root, free_root))
-    if len(metas) == 2:
-        return max(metas)
-    if not magic:
-        raise NotAVarveStore(f"{os.path.join(path, DATA)} is not an LMDB file; choose another path", path=path)
+def open_data(path: str) -> int:
+    """The data file, open for reading with ``pread``. Raises ``OSError``, ``NotAVarveStore`` where it is no file."""
+    data = os.path.join(path, DATA)
+    fd = os.open(data, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe of that name must not make us wait
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotAVarveStore(f"{data} is no regular file; choose another path", path=path)
+    return fd
+
+
+def metas(fd: int) -> list[Meta | DamagedPage]:
+    """Both meta pages, or what is wrong with them."""
+    found: list[Meta | DamagedPage] = []
+    for number in (0, 1):
+        try:
+            found.append(parse_meta(os.pread(fd, limits.PAGE_BYTES, number * limits.PAGE_BYTES), number))
+        except DamagedPage as exc:
+            found.append(exc)
+    return found
+
+
+def newest_meta(fd: int, path: str) -> Meta:
+    """The newer of two sane meta pages. Raises ``NotAVarveStore`` and ``CorruptedStore``."""
+    for _ in range(8):  # a writer may be in the middle of one
+        found = metas(fd)
+        sane = [meta for meta in found if isinstance(meta, Meta)]
+        if len(sane) == 2:
+            return max(sane)
+    head = os.pread(fd, _HEAD.size, MAGIC_AT)
+    data = os.path.join(path, DATA)
+    if not sane and (len(head) < _HEAD.size or _HEAD.unpack(head)[0] != MAGIC):
+        raise NotAVarveStore(f"{data} is not an LMDB file; choose another path", path=path)
+    _, version, page_bytes = _HEAD.unpack(head)
+    if not sane and (version != DATA_VERSION or page_bytes in _OTHER_PAGE_BYTES):
+        raise NotAVarveStore(
+            f"{path} holds an LMDB file of data version {version} with pages of {page_bytes} bytes; "
+            f"Varve uses version {DATA_VERSION} and {limits.PAGE_BYTES}",
+            path=path,
+        )
+    size = os.fstat(fd).st_size
+    damage = next(meta for meta in found if isinstance(meta, DamagedPage))
     raise CorruptedStore(
-        f"{os.path.join(path, DATA)} has a damaged meta page or is cut off after {len(head)} bytes; restore a backup",
+        f"{data} has a damaged meta page or is cut off after {size} bytes ({damage}); restore a backup, or salvage it with "
+        "varve.ops.repair",
         path=path,
     )
 
 
-def _names(fd: int, meta: _Meta) -> set[bytes] | None:
-    """Names of the sub-databases; None where the file is new or they cannot be told from one page."""
-    if not meta.entries:
+def _names(file: PageFile) -> set[bytes] | None:
+    """Names of the sub-databases; None where the file is new or they cannot be told."""
+    if not file.meta.main.entries:
         return None
-    page = os.pread(fd, limits.PAGE_BYTES, meta.root * limits.PAGE_BYTES)
-    if len(page) < limits.PAGE_BYTES:
-        return None
-    _, _, flags, lower, _ = _PAGE.unpack_from(page)
-    if flags & _BRANCH_FLAG:
+    if file.meta.main.depth > 1:
         return set()  # our few names fit into one page: these are somebody else's
-    if not flags & _LEAF_FLAG:
-        return None
-    if not _PAGE.size <= lower <= len(page) or lower % 2:
-        return None
-    names = set()
-    for (at,) in struct.iter_unpack("<H", page[_PAGE.size : lower]):
-        if at + _NODE.size > len(page):
-            return None
-        key_bytes = _NODE.unpack_from(page, at)[3]
-        names.add(page[at + _NODE.size : at + _NODE.size + key_bytes])
-    return names
+    damage: list[DamagedPage] = []
+    names = {name for name, _ in file.readable(file.meta.main, damage.append)}
+    return None if damage else names
 
 
-def _check_short_file(data: str, path: str, size: int, meta: _Meta) -> None:
+def _check_short_file(data: str, path: str, file: PageFile) -> None:
     """A file shorter than its meta page says is sound only where all that is missing are free pages at its end."""
     from lmdb.verify import VerifyError, verify  # rare, and 1,000 lines
 
@@ -283,39 +264,17 @@ def _check_short_file(data: str, path: str, size: int, meta: _Meta) -> None:
         problems = [str(exc)]
     if not problems:
         # It looks at the first page of a large value only: the rest may be what is missing.
-        with open(data, "rb") as file:
-            if (_last_page_in_use(file, meta) + 1) * limits.PAGE_BYTES > size:
+        try:
+            if (file.last_page_in_use() + 1) * limits.PAGE_BYTES > file.size:
                 problems = ["the end of a large value is missing"]
+        except DamagedPage as exc:
+            problems = [str(exc)]
     if problems:
         raise CorruptedStore(
-            f"{data} is truncated: {size} bytes of {(meta.last_page + 1) * limits.PAGE_BYTES} ({problems[0]}); restore a backup",
+            f"{data} is truncated: {file.size} bytes of {(file.meta.last_page + 1) * limits.PAGE_BYTES} ({problems[0]}); "
+            "restore a backup, or salvage it with varve.ops.repair",
             path=path,
         )
-
-
-def _last_page_in_use(file: BinaryIO, meta: _Meta) -> int:
-    """The highest page that any tree of a file reaches. The file's structure was verified before."""
-    last = 0
-    todo = [root for root in (meta.root, meta.free_root) if root != _NO_PAGE]
-    while todo:
-        number = todo.pop()
-        last = max(last, number)
-        file.seek(number * limits.PAGE_BYTES)
-        page = file.read(limits.PAGE_BYTES)
-        _, _, page_flags, lower, _ = _PAGE.unpack_from(page)
-        for (at,) in struct.iter_unpack("<H", page[_PAGE.size : lower]):
-            low, high, flags, key_bytes = _NODE.unpack_from(page, at)
-            value = at + _NODE.size + key_bytes
-            if page_flags & _BRANCH_FLAG:
-                todo.append(low | high << 16 | flags << 32)
-            elif flags & _LARGE_VALUE:
-                pages = (_PAGE.size - 1 + (low | high << 16)) // limits.PAGE_BYTES + 1
-                last = max(last, _U64.unpack_from(page, value)[0] + pages - 1)
-            elif flags & _SUB_DATABASE:
-                root = _U64.unpack_from(page, value + _TREE_ROOT_AT)[0]
-                if root != _NO_PAGE:
-                    todo.append(root)
-    return last
 
 
 # -- the handle lock -------------------------------------------------------------------------------

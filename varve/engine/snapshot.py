@@ -241,7 +241,7 @@ class Snapshot:
         value = self.find_meta(key)
         if value is None:
             raise CorruptedStore(
-                f"{self.path}: the metadata lacks the record {key[:40]!r} that the log needs; rebuild it with varve.ops",
+                f"{self.path}: the metadata lacks the record {key[:40]!r} that the log needs; repair it with varve.ops",
                 path=self.path,
             )
         return value
@@ -525,5 +525,5 @@ class Snapshot:
 
     def _index_gap(self, where: str) -> CorruptedStore:
         return CorruptedStore(
-            f"{self.path}: the index has no entry for {where}; rebuild it with varve.ops", path=self.path
+            f"{self.path}: the index has no entry for {where}; repair it with varve.ops", path=self.path
         )

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from varve.ops import check
+from varve.ops import verify
 from varve.store import Varve
 from varve.store import open as open_store
 
 
 def assert_sound(path: str | os.PathLike[str]) -> None:
     """Raise ``AssertionError`` with every finding unless the store (not open in this process) is sound."""
-    report = check(path)
+    report = verify(path)
     if not report.sound:
-        raise AssertionError(f"the store at {os.fspath(path)} is not sound:\n" + "\n".join(report.findings))
+        raise AssertionError(f"the store at {os.fspath(path)} is not sound:\n" + "\n".join(map(str, report.findings)))
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from engine_helpers import Blob, Note, blob, flip, log_frames, raw_lmdb, run_scr
 
 import varve
 from varve import limits, ops
-from varve.engine.whole import contents
+from varve.engine.instant import contents
 from varve.layout import keys
 from varve.layout.block import Block
 from varve.testing import ManualClock, assert_sound
@@ -116,7 +116,7 @@ def test_a_rebuilt_store_has_equal_pairs(varve_path: Path, tmp_path: Path, varve
     assert_sound(varve_path)
     before = contents(str(varve_path))
     done: list[int] = []
-    report = ops.rebuild(varve_path, tmp_path / "rebuilt", progress=done.append)
+    report = ops.repair(varve_path, tmp_path / "rebuilt", progress=lambda at, _: done.append(at))
     assert contents(str(tmp_path / "rebuilt")) == before
     assert contents(str(varve_path)) == before
     assert report.blocks == len(before["log"])
@@ -165,7 +165,7 @@ def test_an_empty_store_rebuilds(tmp_path: Path) -> None:
     """A store without events keeps its identity."""
     with varve.open(tmp_path / "store") as db:
         identity = db.uuid
-    assert ops.rebuild(tmp_path / "store", tmp_path / "rebuilt") == ops.RebuildReport(events=0, blocks=0)
+    assert ops.repair(tmp_path / "store", tmp_path / "rebuilt") == ops.RepairReport(events=0, blocks=0)
     with varve.open(tmp_path / "rebuilt") as db:
         assert db.uuid == identity
         assert db.stream("notes", Note).append(1, Note(1, "")) == (0, 0)
@@ -204,8 +204,8 @@ def test_damaged_index_and_metadata_are_restored(tmp_path: Path, varve_clock: Ma
                 transaction.drop(databases["meta"], delete=False)
             if how == "no record":
                 assert transaction.delete(keys.STORE_RECORD_KEY, db=databases["meta"])
-    assert not ops.check(path).sound
-    ops.rebuild(path, tmp_path / "rebuilt")
+    assert not ops.verify(path).sound
+    ops.repair(path, tmp_path / "rebuilt")
     assert contents(str(tmp_path / "rebuilt")) == before
     assert_sound(tmp_path / "rebuilt")
 
@@ -221,12 +221,12 @@ def test_each_altered_pair_is_found(tmp_path: Path, varve_clock: ManualClock) ->
             transaction.delete(key, db=databases[name])
             if number % 2:
                 transaction.put(key, pairs[name][key][:-1] + b"\xff", db=databases[name])
-        report = ops.check(path)
+        report = ops.verify(path)
         assert not report.sound, (name, key)
-        assert report.findings[0].startswith(f"{name}:")
+        assert report.findings[0].where == name
         with raw_lmdb(path) as (transaction, databases):
             transaction.put(key, pairs[name][key], db=databases[name])
-    assert ops.check(path).sound
+    assert ops.verify(path).sound
 
 
 def folder(path: Path) -> set[str]:
@@ -241,7 +241,7 @@ def test_an_existing_target_is_left_alone(tmp_path: Path) -> None:
     before = contents(str(tmp_path / "store"))
     for target in ("store", "file", "empty"):
         with pytest.raises(varve.InvalidInput):
-            ops.rebuild(tmp_path / "store", tmp_path / target)
+            ops.repair(tmp_path / "store", tmp_path / target)
     assert folder(tmp_path) == {"store", "file", "empty"}
     assert contents(str(tmp_path / "store")) == before
 
@@ -252,7 +252,7 @@ def test_an_unfinished_rebuild_is_not_taken_over(tmp_path: Path) -> None:
     varve.open(tmp_path / "store").close()
     (tmp_path / "rebuilt.unfinished").mkdir()
     with pytest.raises(varve.InvalidInput, match="unfinished"):
-        ops.rebuild(tmp_path / "store", tmp_path / "rebuilt")
+        ops.repair(tmp_path / "store", tmp_path / "rebuilt")
     assert folder(tmp_path) == {"store", "rebuilt.unfinished"}
 
 
@@ -284,9 +284,9 @@ def test_a_damaged_log_is_refused_without_a_trace(tmp_path: Path, varve_clock: M
             else:
                 transaction.put(keys.log_key(victim.first), b"something else", db=log)
     raw = (path / "data.mdb").read_bytes()
-    assert not ops.check(path).sound
+    assert not ops.verify(path).sound
     with pytest.raises(varve.CorruptedBlock) as refused:
-        ops.rebuild(path, tmp_path / "rebuilt")
+        ops.repair(path, tmp_path / "rebuilt")
     assert refused.value.first_sequence == wanted
     del refused
     assert (path / "data.mdb").read_bytes() == raw
@@ -296,9 +296,9 @@ def test_a_damaged_log_is_refused_without_a_trace(tmp_path: Path, varve_clock: M
 def test_a_store_that_is_open_here_is_refused(varve_store: varve.Varve, tmp_path: Path) -> None:
     """Rebuild and check need a store that this process does not hold open."""
     with pytest.raises(varve.StoreAlreadyOpen):
-        ops.rebuild(varve_store.path, tmp_path / "rebuilt")
+        ops.repair(varve_store.path, tmp_path / "rebuilt")
     with pytest.raises(varve.StoreNotFound):
-        ops.rebuild(tmp_path / "none", tmp_path / "rebuilt")
+        ops.repair(tmp_path / "none", tmp_path / "rebuilt")
     assert "rebuilt" not in folder(tmp_path)
     assert "rebuilt.unfinished" not in folder(tmp_path)
 
@@ -308,7 +308,7 @@ def test_a_rebuild_beside_another_process_sees_one_instant(varve_path: Path, tmp
     with varve.open(varve_path) as db:
         db.stream("notes", Note).append_batch(1, [Note(n, "") for n in range(100)])
         out = run_script(
-            "import sys\nfrom varve import ops\nprint(ops.rebuild(sys.argv[1], sys.argv[2]).events)",
+            "import sys\nfrom varve import ops\nprint(ops.repair(sys.argv[1], sys.argv[2]).events)",
             varve_path,
             tmp_path / "rebuilt",
         )

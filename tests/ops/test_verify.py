@@ -1,4 +1,4 @@
-"""``varve.ops.check`` finds planted damage; ``rebuild`` mends what the log can mend."""
+"""``varve.ops.verify`` finds planted damage; ``repair`` mends what the log can mend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 import varve
 from varve import ops
-from varve.engine import whole
+from varve.engine.instant import contents
 from varve.layout import keys
 
 
@@ -100,7 +100,7 @@ PLANTED = {
 def test_a_sound_store_has_no_findings(path: Path) -> None:
     """And checking changes no byte of it."""
     before = (path / "data.mdb").read_bytes()
-    report = ops.check(path)
+    report = ops.verify(path)
     assert report.sound
     assert report.findings == ()
     assert (path / "data.mdb").read_bytes() == before
@@ -109,22 +109,22 @@ def test_a_sound_store_has_no_findings(path: Path) -> None:
 def test_an_empty_store_is_sound(tmp_path: Path) -> None:
     """Nothing was ever appended."""
     varve.open(tmp_path / "store").close()
-    assert ops.check(tmp_path / "store").sound
+    assert ops.verify(tmp_path / "store").sound
 
 
 @pytest.mark.parametrize("planted", PLANTED)
 def test_damage_to_index_and_metadata_is_found_and_mended(path: Path, tmp_path: Path, planted: str) -> None:
     """Each kind of pair, altered, missing or too many: told with its place; a rebuild gives back the store as it was."""
-    good, log = whole.contents(str(path)), everything(path)
+    good, log = contents(str(path)), everything(path)
     database, edit = PLANTED[planted]
     change(path, database, edit)
-    report = ops.check(path)
+    report = ops.verify(path)
     assert not report.sound
-    assert any(finding.startswith(f"{database}: ") for finding in report.findings), report.findings
-    rebuilt = ops.rebuild(path, tmp_path / "rebuilt")
+    assert any(finding.where == database for finding in report.findings), report.findings
+    rebuilt = ops.repair(path, tmp_path / "rebuilt")
     assert rebuilt.events == len(log)
-    assert ops.check(tmp_path / "rebuilt").sound
-    assert whole.contents(str(tmp_path / "rebuilt")) == good
+    assert ops.verify(tmp_path / "rebuilt").sound
+    assert contents(str(tmp_path / "rebuilt")) == good
     assert everything(tmp_path / "rebuilt") == log
 
 
@@ -140,11 +140,11 @@ def test_a_flipped_byte_in_a_block_is_found(path: Path, tmp_path: Path, which: s
             cursor.put(cursor.key(), bytes(value))
 
     change(path, "log", edit)
-    [finding] = ops.check(path).findings
-    assert finding.startswith("log: ")
-    assert "checksum" in finding
+    [finding] = ops.verify(path).findings
+    assert (finding.where, finding.kind) == ("log", "checksum")
+    assert str(finding.sequence) in str(finding)
     with pytest.raises(varve.CorruptedBlock):
-        ops.rebuild(path, tmp_path / "rebuilt")
+        ops.repair(path, tmp_path / "rebuilt")
     assert [p.name for p in tmp_path.iterdir()] == ["store"]
 
 
@@ -158,8 +158,8 @@ def test_a_missing_block_is_found(path: Path) -> None:
             cursor.delete()
 
     change(path, "log", edit)
-    [finding] = ops.check(path).findings
-    assert finding.startswith("log: ")
+    [finding] = ops.verify(path).findings
+    assert (finding.where, finding.kind) == ("log", "gap")
 
 
 def test_a_damaged_page_is_found(path: Path) -> None:
@@ -168,31 +168,34 @@ def test_a_damaged_page_is_found(path: Path) -> None:
     for page in range(2, len(raw) // 4096):
         raw[page * 4096 + 10 : page * 4096 + 16] = b"\xff" * 6
     (path / "data.mdb").write_bytes(raw)
-    report = ops.check(path)
+    report = ops.verify(path)
     assert not report.sound
-    assert all(finding.startswith("structure: ") for finding in report.findings)
+    assert {finding.where for finding in report.findings} == {"structure"}
+    assert report.not_checked
 
 
 def test_a_rebuild_keeps_the_log_byte_for_byte(path: Path, tmp_path: Path) -> None:
     """The same pairs in all three sub-databases; keys still replay; it tells its progress and what it did."""
-    seen: list[int] = []
-    report = ops.rebuild(path, tmp_path / "new", progress=seen.append)
-    assert report.events == seen[-1] == 2_140
-    assert report.blocks == len(whole.contents(str(path))["log"])
-    assert whole.contents(str(tmp_path / "new")) == whole.contents(str(path))
+    seen: list[tuple[int, int]] = []
+    report = ops.repair(path, tmp_path / "new", progress=lambda *done: seen.append(done))
+    assert seen == sorted(seen)
+    assert {total for _, total in seen} == {2_140}
+    assert report.events == seen[-1][0] == 2_140
+    assert report.blocks == len(contents(str(path))["log"])
+    assert contents(str(tmp_path / "new")) == contents(str(path))
     with varve.open(tmp_path / "new", durability="relaxed") as db:
         notes = db.stream("notes", Noted)
         again = notes.append(0, Noted(0, "find note 0"), metadata={"n": 0}, idempotency_key="key-0")
         assert again.replayed
         assert notes.append(0, Noted(1, "goes on")).global_sequence == 2_140
-    assert ops.check(tmp_path / "new").sound
+    assert ops.verify(tmp_path / "new").sound
 
 
 def test_an_empty_store_is_rebuilt(tmp_path: Path) -> None:
     """It keeps its identity."""
     with varve.open(tmp_path / "old") as db:
         ident = db.uuid
-    assert ops.rebuild(tmp_path / "old", tmp_path / "new").events == 0
+    assert ops.repair(tmp_path / "old", tmp_path / "new").events == 0
     with varve.open(tmp_path / "new") as db:
         assert db.uuid == ident
 
@@ -200,11 +203,24 @@ def test_an_empty_store_is_rebuilt(tmp_path: Path) -> None:
 def test_a_rebuild_never_works_in_place(path: Path, tmp_path: Path) -> None:
     """The target must not exist; the source must, and must not be open here."""
     with pytest.raises(varve.InvalidInput):
-        ops.rebuild(path, path)
+        ops.repair(path, path)
     with pytest.raises(varve.StoreNotFound):
-        ops.rebuild(tmp_path / "missing", tmp_path / "new")
+        ops.repair(tmp_path / "missing", tmp_path / "new")
     with varve.open(path), pytest.raises(varve.StoreAlreadyOpen):
-        ops.rebuild(path, tmp_path / "new")
+        ops.repair(path, tmp_path / "new")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["store"]
     with pytest.raises(varve.StoreNotFound):
-        ops.check(tmp_path / "missing")
+        ops.verify(tmp_path / "missing")
+
+
+def test_views_that_outlive_their_store_do_not_hinder(path: Path, tmp_path: Path) -> None:
+    """A store whose with block was left while views of it live is verified and repaired; the views stay as they are."""
+    with varve.open(path) as db:
+        view = db.stream("notes", Noted).reader().get_bytes(0, 0)
+    assert view is not None
+    before = bytes(view)
+    assert ops.verify(path).sound
+    assert ops.repair(path, tmp_path / "new").events == 2_140
+    assert bytes(view) == before
+    with varve.open(path), pytest.raises(varve.StoreAlreadyOpen):
+        ops.verify(path)

@@ -1,0 +1,144 @@
+"""``varve.open(trust=False)``: whatever a file holds, the host lives, and serves nothing of it that is not right."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import varve
+from varve.engine import examine
+
+PAGE = 4096
+
+
+@varve.event
+class Note:
+    n: int
+    text: str
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "store"
+    with varve.open(path, durability="relaxed") as db:
+        notes = db.stream("notes", Note)
+        for n in range(30):
+            notes.append_batch(n % 3, [Note(n, "x" * 200) for _ in range(20)])
+    return path
+
+
+def everything(path: Path, *, trust: bool) -> list[int]:
+    with varve.open(path, trust=trust) as db:
+        return [recorded.global_sequence for recorded in db.global_reader().iter_from(0)]
+
+
+def test_a_sound_store_opens(path: Path, tmp_path: Path) -> None:
+    """For reading and writing, as ever; and one that is not there yet is made."""
+    assert everything(path, trust=False) == list(range(600))
+    with varve.open(path, trust=False) as db:
+        assert db.stream("notes", Note).append(1, Note(1, "")).global_sequence == 600
+    with varve.open(path, trust=False, readonly=True) as db:
+        assert db.next_global_sequence == 601
+    with varve.open(tmp_path / "new", trust=False) as db:
+        assert db.next_global_sequence == 0
+    with pytest.raises(varve.StoreNotFound):
+        varve.open(tmp_path / "none", trust=False, readonly=True)
+
+
+def deadly(path: Path) -> None:
+    """Damage that LMDB follows: the log's branch page leads beyond the map."""
+    data = bytearray((path / "data.mdb").read_bytes())
+    for page in range(2, len(data) // PAGE):
+        at = page * PAGE
+        flags = int.from_bytes(data[at + 10 : at + 12], "little")
+        lower = int.from_bytes(data[at + 12 : at + 14], "little")
+        if flags == 2:  # every leaf: its nodes' values have pages of their own, far away
+            for node in range(16, lower, 2):
+                start = at + int.from_bytes(data[at + node : at + node + 2], "little")
+                data[start + 4] |= 1
+    (path / "data.mdb").write_bytes(data)
+
+
+KILLED = """
+import sys, varve
+with varve.open(sys.argv[1], readonly=True) as db:
+    print([recorded.global_sequence for recorded in db.global_reader().iter_from(0)][:1])
+"""
+
+
+def test_damage_that_kills_a_host_is_refused(path: Path) -> None:
+    """The same file, opened with trust, takes the process down: that is what is being kept from this one."""
+    deadly(path)
+    died = subprocess.run([sys.executable, "-c", KILLED, str(path)], capture_output=True, check=False)
+    assert died.returncode
+    with pytest.raises(varve.CorruptedStore) as refused:
+        varve.open(path, trust=False)
+    assert refused.value.findings
+    assert "repair" in str(refused.value)
+
+
+def test_damage_is_told_with_its_findings(path: Path) -> None:
+    """A flipped bit in a block, which a normal open finds only when it is read."""
+    data = bytearray((path / "data.mdb").read_bytes())
+    for place in [match.start() for match in re.finditer(b"x{200}", data)]:
+        data[place] ^= 1
+    (path / "data.mdb").write_bytes(data)
+    varve.open(path).close()
+    with pytest.raises(varve.CorruptedStore) as refused:
+        varve.open(path, trust=False)
+    assert any("checksum" in finding for finding in refused.value.findings)
+    assert refused.value.path == str(path)
+
+
+def test_errors_of_the_examination_are_ours(path: Path, tmp_path: Path) -> None:
+    """Of the same class, with the same facts: another program's file, a store that is open for bulk loading."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "data.mdb").write_bytes(b"something else" * 1_000)
+    with pytest.raises(varve.NotAVarveStore) as refused:
+        varve.open(other, trust=False)
+    assert refused.value.path == str(other)
+    with varve.open(path, durability="bulk"), pytest.raises(varve.StoreInUse):
+        varve.open(path, trust=False)
+    with varve.open(path), pytest.raises(varve.StoreAlreadyOpen):
+        varve.open(path, trust=False)
+
+
+@pytest.mark.parametrize(
+    ("code", "out", "err"),
+    [(-6, "", "Aborted"), (1, "", "Traceback\nMemoryError"), (0, "", ""), (0, "nonsense", ""), (0, "{}", "")],
+)
+def test_an_examination_that_fails_is_a_refusal(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int, out: str, err: str
+) -> None:
+    """Killed, out of memory, without an answer: the file is not opened."""
+    monkeypatch.setattr(examine, "_run", lambda _: (code, out, err))
+    with pytest.raises(varve.CorruptedStore, match="could not be examined"):
+        varve.open(path, trust=False)
+
+
+def test_an_unknown_error_is_a_refusal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = '{"error": {"class": "os", "message": "what?", "facts": {}}}'
+    monkeypatch.setattr(examine, "_run", lambda _: (0, answer, ""))
+    with pytest.raises(varve.StoreUnavailable, match="what"):
+        varve.open(path, trust=False)
+
+
+def test_a_program_without_a_python_is_told_what_to_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An embedded interpreter has nothing to start."""
+    monkeypatch.setattr(sys, "executable", "")
+    with pytest.raises(varve.StoreUnavailable, match="verify"):
+        varve.open(path, trust=False)
+
+
+def test_a_folder_that_may_not_be_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(examine.os, "stat", denied)
+    with pytest.raises(varve.StoreAccessDenied):
+        examine.examine(str(path))

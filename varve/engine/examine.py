@@ -1,0 +1,80 @@
+"""Opening a file that cannot be trusted: a process of its own verifies it first.
+
+LMDB follows what its file says, into an assertion or a fault that would take the process down. Verification reads the file and
+maps nothing, so it should not die of anything; if it does all the same, or needs all the memory there is, it is not this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from varve import errors
+from varve.engine import files
+from varve.errors import CorruptedStore, StoreUnavailable, VarveError
+
+# The examiner stands in ``varve.ops``, above this room: it is named here and imported there.
+_EXAMINER = """
+import json, sys
+asked = json.load(sys.stdin)
+sys.path[:] = asked["sys_path"]
+from varve.ops.verify import examined
+json.dump(examined(asked["path"]), sys.stdout)
+"""
+
+
+def examine(path: str) -> None:
+    """Verify a store in another process. Raises ``CorruptedStore`` with what was found, and whatever verification raises; says
+    nothing of a store that does not exist."""
+    path = os.path.abspath(path)
+    try:
+        if not os.stat(os.path.join(path, files.DATA)).st_size:
+            return
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise files.unavailable(path, exc) from exc
+    code, out, err = _run(json.dumps({"path": path, "sys_path": sys.path}))
+    try:
+        answer: dict[str, Any] = json.loads(out) if code == 0 else {}
+    except ValueError:
+        answer = {}
+    if "error" in answer:
+        raise _error(answer["error"])
+    if "findings" not in answer:
+        last = err.strip().splitlines()[-1:] or [f"exit code {code}"]
+        raise CorruptedStore(f"{path} could not be examined: the process that did so failed ({last[0]})", path=path)
+    findings = tuple(answer["findings"])
+    if findings:
+        raise CorruptedStore(
+            f"{path} is damaged: {findings[0]}"
+            + (f" (and {len(findings) - 1} more)" if len(findings) > 1 else "")
+            + ". Restore a backup, or save what can be read with varve.ops.repair(..., salvage=True)",
+            path=path,
+            findings=findings,
+        )
+
+
+def _run(question: str) -> tuple[int, str, str]:
+    """Ask a fresh Python; exit code, answer and what it complained of."""
+    import subprocess  # not what opening a store usually costs
+
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise StoreUnavailable(
+            "trust=False starts a Python process, and this program does not say where its Python is (sys.executable): call "
+            "varve.ops.verify on the store first, and open it if that finds nothing"
+        )
+    done = subprocess.run(  # noqa: S603 - our own interpreter and a fixed program
+        [sys.executable, "-c", _EXAMINER], input=question, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def _error(told: dict[str, Any]) -> VarveError:
+    """The error that the other process met, as one of this one's."""
+    found = getattr(errors, told["class"], None)
+    if not isinstance(found, type) or not issubclass(found, VarveError):
+        return StoreUnavailable(told["message"])
+    return found(told["message"], **told["facts"])

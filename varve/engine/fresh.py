@@ -1,0 +1,104 @@
+"""A new store made from pairs: written under a temporary name, renamed when it is on disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+import lmdb
+
+from varve import limits
+from varve.engine import files
+from varve.engine.environment import Environment
+from varve.errors import DiskFull, InvalidInput, StoreFailed, VarveError
+
+_BATCH = 4_096
+_BATCH_BYTES = 16 * 2**20
+
+
+class FreshStore:
+    """A store in the making; a context manager. ``finish`` gives it its name; left without that, nothing of it remains.
+
+    Raises ``InvalidInput`` where the target, or what an earlier attempt left, exists; ``DiskFull``, ``StoreFailed``.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = os.path.abspath(target)
+        self.unfinished = f"{self.target}.unfinished"
+        if os.path.lexists(self.target):
+            raise InvalidInput(
+                f"{self.target} exists already; name a folder that does not exist: nothing is done in place"
+            )
+        if os.path.lexists(self.unfinished):
+            raise InvalidInput(
+                f"{self.unfinished} exists, left by an attempt that was cut off or is still running; remove it first"
+            )
+        self._environment: Environment | None = Environment(
+            self.unfinished, readonly=False, durability="bulk", map_bytes=limits.MAP_BYTES, allow_network=True
+        )
+
+    def put(self, table: str, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Add pairs, in key order and behind those that are there, to ``log``, ``index``, ``meta`` or a side table."""
+        environment = self._environment
+        assert environment is not None
+        database = getattr(environment, table, None) if table in {"log", "index", "meta"} else self._side(table)
+        batch: list[tuple[bytes, bytes]] = []
+        held = 0
+        for pair in pairs:
+            batch.append(pair)
+            held += len(pair[1])
+            if len(batch) == _BATCH or held >= _BATCH_BYTES:
+                self._put(environment, database, batch)
+                batch, held = [], 0
+        self._put(environment, database, batch)
+
+    def _side(self, table: str) -> lmdb._Database | None:
+        assert self._environment is not None
+        if self._environment.opened_side(table) is None:
+            self._environment.make_side(table)
+        return self._environment.opened_side(table)
+
+    def _put(self, environment: Environment, database: lmdb._Database | None, pairs: list[tuple[bytes, bytes]]) -> None:
+        if not pairs:
+            return
+        try:
+            with environment.env.begin(write=True) as transaction, transaction.cursor(database) as cursor:
+                cursor.putmulti(pairs, append=True)
+        except lmdb.Error as exc:
+            raise self._failed(exc) from exc
+
+    def _failed(self, exc: lmdb.Error) -> VarveError:
+        if exc.code in files.SPACE_ERRORS or files.free_bytes(os.path.dirname(self.target)) < 2**20:
+            return DiskFull(f"no room for {self.target}; free some and retry: nothing was kept", path=self.target)
+        return StoreFailed(f"cannot write {self.target}: {exc}; nothing was kept", path=self.target, reason=str(exc))
+
+    def close(self) -> None:
+        """Bring what was put to the disk, still under the temporary name."""
+        environment, self._environment = self._environment, None
+        if environment is not None:
+            try:
+                environment.release()
+            except lmdb.Error as exc:
+                raise self._failed(exc) from exc
+
+    def finish(self) -> None:
+        """Give it its name."""
+        self.close()
+        if os.path.lexists(self.target):
+            raise InvalidInput(f"{self.target} was made by somebody else meanwhile")
+        os.rename(self.unfinished, self.target)
+        files.sync_folder(os.path.dirname(self.target))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        finally:
+            shutil.rmtree(self.unfinished, ignore_errors=True)

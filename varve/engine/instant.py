@@ -1,0 +1,179 @@
+"""A store's file at one instant, for those who look at the whole of it: pages that nobody changes while they are read.
+
+Nothing of the data is touched through a memory map, so a damaged file costs an error and never the process. Where the file
+is sound enough, an LMDB reader is registered meanwhile: writers in other processes go on, and leave alone what it can see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import tempfile
+from typing import Self
+
+import lmdb
+from lmdb.verify import VerifyError, verify
+
+from varve import limits
+from varve.engine import files
+from varve.engine.environment import lingering
+from varve.engine.pages import DamagedPage, Meta, PageFile, no_meta, parse_meta
+from varve.errors import CorruptedStore, DiskFull, StoreAlreadyOpen, StoreNotFound, StoreUnavailable
+
+_CHUNK = 256 * limits.PAGE_BYTES
+_U64 = struct.Struct("<Q")
+_TRANSACTION_AT = 144  # in a meta page: its last field
+
+
+class Instant:
+    """The newest instant of a store that this process does not hold open; a context manager.
+
+    Attributes: ``file`` (its pages), ``damage`` (a meta page that is damaged, where the other one could be used).
+    Raises ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse``, ``NotAVarveStore``, and
+    ``CorruptedStore`` where neither meta page can be used, unless ``whatever`` is asked for: then the file is pages without
+    trees.
+    """
+
+    file: PageFile
+    damage: DamagedPage | None
+
+    def __init__(self, path: str, *, whatever: bool = False) -> None:
+        self._whatever = whatever
+        self.path = os.path.abspath(path)
+        self._ends = contextlib.ExitStack()
+        with contextlib.ExitStack() as ends:
+            try:
+                if not os.path.exists(os.path.join(self.path, files.DATA)):
+                    raise StoreNotFound(f"{self.path} holds no store", path=self.path)
+                self._fd = files.open_data(self.path)
+                ends.callback(os.close, self._fd)
+                lock = files.lock_handle(self.path, exclusive=False, readonly=True)
+            except OSError as exc:
+                if isinstance(exc, StoreUnavailable):
+                    raise
+                raise files.unavailable(self.path, exc) from exc
+            if lock >= 0:
+                ends.callback(os.close, lock)
+            self.damage, meta = self._choose(ends)
+            self.file = PageFile(self._fd, meta, os.fstat(self._fd).st_size)
+            self._ends = ends.pop_all()
+
+    def _choose(self, ends: contextlib.ExitStack) -> tuple[DamagedPage | None, Meta]:
+        found = files.metas(self._fd)
+        sane = [meta for meta in found if isinstance(meta, Meta)]
+        damaged = [meta for meta in found if isinstance(meta, DamagedPage)]
+        if len(sane) == 1:  # perhaps only because a writer is in the middle of the other one
+            with contextlib.suppress(CorruptedStore):
+                files.newest_meta(self._fd, self.path)
+                return None, self._pinned(ends)
+            self._page = b""
+            return damaged[0], sane[0]
+        if not sane:
+            self._page = b""
+            if self._whatever:
+                return damaged[0], no_meta(os.fstat(self._fd).st_size)
+            files.newest_meta(self._fd, self.path)  # raises what there is to say
+        return None, self._pinned(ends)
+
+    def _pinned(self, ends: contextlib.ExitStack) -> Meta:
+        """The newest meta page, while a reader of LMDB's keeps what it reaches."""
+        env = lingering(self.path)
+        if env is None:
+            env = self._environment()
+            ends.callback(env.close)
+        while True:
+            transaction = env.begin()
+            number = transaction.id()
+            for slot in (0, 1):
+                page = os.pread(self._fd, limits.PAGE_BYTES, slot * limits.PAGE_BYTES)
+                with contextlib.suppress(DamagedPage):
+                    meta = parse_meta(page, slot)
+                    if meta.transaction == number:
+                        ends.callback(transaction.abort)
+                        self._page = page
+                        return meta
+            transaction.abort()  # two commits went by between the two lines
+
+    def _environment(self) -> lmdb.Environment:
+        """LMDB's environment, which maps the file and reads nothing of it but the meta pages."""
+        files.check_room_for_readers(self.path, limits.READERS_MAX)
+        map_bytes = limits.MAP_BYTES
+        while True:
+            try:
+                return lmdb.open(
+                    self.path,
+                    readonly=True,
+                    create=False,
+                    mode=0o700,
+                    map_size=map_bytes,
+                    max_readers=limits.READERS_MAX,
+                    lib_version=0,
+                )
+            except lmdb.MemoryError as exc:
+                if map_bytes // 2 < limits.MAP_BYTES_MIN:
+                    raise StoreUnavailable(f"cannot reserve address space for {self.path}", path=self.path) from exc
+                map_bytes //= 2
+            except lmdb.Error as exc:
+                if "already open" in str(exc):
+                    raise StoreAlreadyOpen(
+                        f"{self.path} is open already in this process; close it first", path=self.path
+                    ) from exc
+                if exc.code is not None and exc.code > 0:
+                    raise files.unavailable(self.path, OSError(exc.code, os.strerror(exc.code))) from exc
+                raise CorruptedStore(f"LMDB refuses {self.path}: {exc}; restore a backup", path=self.path) from exc
+
+    def structure(self, scratch: str | None = None) -> list[str]:
+        """What LMDB's own verifier says of the file: of the file itself where nobody writes to it, else of a copy of this
+        instant, made in the folder ``scratch`` (the system's folder for temporary files)."""
+        before = files.metas(self._fd)
+        problems = _verified(os.path.join(self.path, files.DATA))
+        if not self._page or repr(files.metas(self._fd)) == repr(before):
+            return problems
+        try:
+            with tempfile.NamedTemporaryFile(prefix="varve-", dir=scratch) as copy:
+                self._copy(copy.fileno())
+                return _verified(copy.name)
+        except OSError as exc:
+            if exc.errno in files.SPACE_ERRORS:
+                raise DiskFull(
+                    f"{scratch or tempfile.gettempdir()} has no room for a copy of {self.path}, which is needed while "
+                    "others write to it; name another folder, or stop them",
+                    path=self.path,
+                ) from exc
+            raise
+
+    def _copy(self, fd: int) -> None:
+        """This instant's pages, with meta pages that know of nothing later."""
+        end = (self.file.meta.last_page + 1) * limits.PAGE_BYTES
+        for at in range(2 * limits.PAGE_BYTES, end, _CHUNK):
+            os.pwrite(fd, os.pread(self._fd, min(_CHUNK, end - at), at), at)
+        other = bytearray(self._page)
+        transaction = self.file.meta.transaction
+        _U64.pack_into(other, 0, ~transaction & 1)
+        _U64.pack_into(other, _TRANSACTION_AT, max(0, transaction - 1))
+        os.pwrite(fd, self._page, (transaction & 1) * limits.PAGE_BYTES)
+        os.pwrite(fd, other, (~transaction & 1) * limits.PAGE_BYTES)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._ends.close()
+
+
+def _verified(data: str) -> list[str]:
+    try:
+        problems: list[str] = verify(data, subdir=False)  # type: ignore[no-untyped-call]
+    except VerifyError as exc:
+        return [str(exc)]
+    return problems
+
+
+def contents(path: str) -> dict[str, dict[bytes, bytes]]:
+    """Every pair of the three sub-databases of a sound store, for comparisons of small ones."""
+    with Instant(path) as instant:
+        tables = instant.file.tables()
+        return {
+            name.decode().removeprefix("varve."): dict(instant.file.items(tables[name])) for name in files.DATABASES
+        }

@@ -1,0 +1,329 @@
+"""LMDB's file as pages of bytes: read with ``pread``, nothing mapped, every number checked before it is followed.
+
+LMDB trusts its file: what a damaged page says is followed through the memory map, into an assertion or beyond the end of
+the file. Whoever looks at a file that may be damaged looks through here.
+
+The layout follows LMDB 0.9 (mdb.c: ``MDB_page``, ``MDB_meta``, ``MDB_db``, ``MDB_node``), little-endian, 64-bit::
+
+    page   u64 number | u16 pad | u16 flags | u16 lower | u16 upper     an overflow page: u32 pages instead of the last two
+    meta   page | u32 magic | u32 version | u64 address | u64 map size | tree of free pages | main tree | u64 last page |
+           u64 transaction                                              in pages 0 and 1, written in turn
+    tree   u32 pad (page size in the first) | u16 flags | u16 depth | u64 branch, leaf, overflow pages | u64 entries | u64 root
+    node   u16 low | u16 high | u16 flags | u16 key bytes | key | value  found by the u16 offsets behind a page's header
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from varve import limits
+
+MAGIC = 0xBEEFC0DE
+DATA_VERSION = 1
+MAGIC_AT = 16
+NO_PAGE = 2**64 - 1
+
+_PAGE_BYTES = limits.PAGE_BYTES
+_PAGE = struct.Struct("<QHHHH")
+_OVERFLOW = struct.Struct("<QHHI")
+_META = struct.Struct("<QHHHH II QQ IHH5Q IHH5Q QQ")
+_TREE = struct.Struct("<IHH5Q")
+_NODE = struct.Struct("<HHHH")
+_U64 = struct.Struct("<Q")
+
+_BRANCH = 0x01
+_LEAF = 0x02
+_OVERFLOWS = 0x04
+_META_FLAG = 0x08
+_LARGE_VALUE = 0x01
+_SUB_DATABASE = 0x02
+
+_DEPTH_MAX = 32  # CURSOR_STACK of mdb.c
+_KEY_BYTES_MAX = 511
+
+Item = tuple[bytes, bytes]
+
+
+class DamagedPage(ValueError):
+    """A page that is not what it should be."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(f"page {number}: {reason}")
+        self.number = number
+        self.reason = reason
+
+
+class Tree(NamedTuple):
+    """A B+tree's record."""
+
+    depth: int
+    entries: int
+    root: int
+
+
+class Meta(NamedTuple):
+    """A meta page. The greater is the newer."""
+
+    transaction: int
+    last_page: int
+    free: Tree
+    main: Tree
+
+
+def parse_meta(page: bytes, number: int) -> Meta:
+    """The meta page in page 0 or 1, if it can be one that LMDB wrote. Raises ``DamagedPage``."""
+    if len(page) < _META.size:
+        raise DamagedPage(number, "it is cut off")
+    (found, _, flags, _, _, magic, version, _, _, page_bytes, *rest) = _META.unpack_from(page)
+    free, main = (Tree(rest[at + 1], rest[at + 5], rest[at + 6]) for at in (0, 8))
+    last_page, transaction = rest[-2:]
+    if magic != MAGIC or not flags & _META_FLAG or found != number:
+        raise DamagedPage(number, "it is no meta page")
+    if version != DATA_VERSION or page_bytes != _PAGE_BYTES:
+        raise DamagedPage(number, f"data version {version}, pages of {page_bytes} bytes")
+    if transaction and transaction & 1 != number:
+        raise DamagedPage(number, f"transaction {transaction} does not belong here")
+    if last_page < 1:
+        raise DamagedPage(number, "it says that there are no pages")
+    for tree in (free, main):
+        empty = tree.root == NO_PAGE
+        if empty != (tree.entries == 0) or empty != (tree.depth == 0) or tree.depth > _DEPTH_MAX:
+            raise DamagedPage(number, "it describes no tree")
+        if not empty and not 2 <= tree.root <= last_page:
+            raise DamagedPage(number, f"its root {tree.root} lies outside")
+    return Meta(transaction, last_page, free, main)
+
+
+def no_meta(size: int) -> Meta:
+    """What is known of a file without meta pages: how many pages it has. Its trees cannot be read."""
+    lost = Tree(1, 1, 0)
+    return Meta(0, size // _PAGE_BYTES - 1, lost, lost)
+
+
+class PageFile:
+    """The pages of one instant: as they are reached from one meta page.
+
+    ``size`` is the file's length. The caller sees to it that the file does not change under it.
+    """
+
+    def __init__(self, fd: int, meta: Meta, size: int) -> None:
+        self._fd = fd
+        self.meta = meta
+        self.size = size
+        self._last_page = min(meta.last_page, size // _PAGE_BYTES - 1)
+
+    def page(self, number: int) -> bytes:
+        """A page. Raises ``DamagedPage`` where the file does not have it."""
+        return self._read(number, _PAGE_BYTES)
+
+    def _read(self, number: int, length: int) -> bytes:
+        if not 2 <= number <= number + (length - 1) // _PAGE_BYTES <= self.meta.last_page:
+            raise DamagedPage(number, "it lies outside")
+        data = os.pread(self._fd, length, number * _PAGE_BYTES) if number <= self._last_page else b""
+        if len(data) < length:
+            raise DamagedPage(number, "the file ends before it does")
+        return data
+
+    def tables(self) -> dict[bytes, Tree]:
+        """The sub-databases by name. Raises ``DamagedPage``."""
+        return dict(self.readable_tables(_raise))
+
+    def readable_tables(self, on_damage: Callable[[DamagedPage], None]) -> Iterator[tuple[bytes, Tree]]:
+        """The sub-databases that can be found."""
+        for page, name, flags, value, _ in self._nodes(self.meta.main, on_damage, Reached(0)):
+            if flags & _SUB_DATABASE and len(value) == _TREE.size:
+                _, _, depth, _, _, _, entries, root = _TREE.unpack(value)
+                yield name, Tree(depth, entries, root)
+            else:
+                on_damage(DamagedPage(page, f"{name[:40]!r} is no sub-database"))
+
+    def items(self, tree: Tree) -> Iterator[Item]:
+        """Every pair of a tree in key order. Raises ``DamagedPage`` at the first thing that is wrong."""
+        last = b""
+        count = 0
+        for page, key, _, value, _ in self._nodes(tree, _raise, Reached(0)):
+            if key <= last and count:
+                raise DamagedPage(page, "its keys are not in order")
+            last = key
+            count += 1
+            yield key, value
+        if count != tree.entries:
+            raise DamagedPage(tree.root, f"the tree holds {count} pairs and says {tree.entries}")
+
+    def readable(self, tree: Tree, on_damage: Callable[[DamagedPage], None]) -> Iterator[Item]:
+        """Every pair of a tree that can be read, as it stands; what cannot is told. Keys and values may be anything."""
+        for _, key, _, value, _ in self._nodes(tree, on_damage, Reached(0)):
+            yield key, value
+
+    def places(self, tree: Tree, on_damage: Callable[[DamagedPage], None]) -> Iterator[tuple[bytes, bytes, int]]:
+        """As ``readable``, with the offset in the file of each value, all of whose bytes stand together: see ``at``."""
+        for _, key, _, value, at in self._nodes(tree, on_damage, Reached(0)):
+            yield key, value, at
+
+    def at(self, offset: int, length: int) -> bytes:
+        """Bytes of the file."""
+        return os.pread(self._fd, length, offset)
+
+    def _nodes(
+        self, tree: Tree, on_damage: Callable[[DamagedPage], None], reached: Reached
+    ) -> Iterator[tuple[int, bytes, int, bytes, int]]:
+        """Page number, key, flags, value and the value's offset in the file of every leaf node, in order."""
+        todo = [(tree.root, 1)] if tree.root != NO_PAGE else []
+        while todo:
+            number, depth = todo.pop()
+            try:
+                if depth > min(tree.depth, _DEPTH_MAX):
+                    raise DamagedPage(number, "it lies deeper than its tree")  # noqa: TRY301 - told like the others
+                page = self.page(number)
+                if not reached.add(number):
+                    raise DamagedPage(number, "it is reached twice")  # noqa: TRY301
+                is_leaf = depth == tree.depth
+                offsets = _offsets(page, number, _LEAF if is_leaf else _BRANCH, on_damage)
+            except DamagedPage as exc:
+                on_damage(exc)
+                continue
+            if is_leaf:
+                for at in offsets:
+                    try:
+                        yield number, *self._leaf_node(page, number, at, reached)
+                    except DamagedPage as exc:
+                        on_damage(exc)
+            else:
+                children = []
+                for at in offsets:
+                    low, high, flags, _ = _NODE.unpack_from(page, at)
+                    children.append((low | high << 16 | flags << 32, depth + 1))
+                todo += reversed(children)
+
+    def _leaf_node(self, page: bytes, number: int, at: int, reached: Reached) -> tuple[bytes, int, bytes, int]:
+        low, high, flags, key_bytes = _NODE.unpack_from(page, at)
+        value_at = at + _NODE.size + key_bytes
+        length = low | high << 16
+        end = value_at + (8 if flags & _LARGE_VALUE else length)
+        if flags & ~(_LARGE_VALUE | _SUB_DATABASE) or not 1 <= key_bytes <= _KEY_BYTES_MAX or end > len(page):
+            raise DamagedPage(number, f"its node at {at} does not fit")
+        key = page[at + _NODE.size : value_at]
+        if not flags & _LARGE_VALUE:
+            return key, flags, page[value_at:end], number * _PAGE_BYTES + value_at
+        first = _U64.unpack_from(page, value_at)[0]
+        return key, flags, self._large(first, length, reached), first * _PAGE_BYTES + _PAGE.size
+
+    def _large(self, number: int, length: int, reached: Reached) -> bytes:
+        """A value that has pages of its own."""
+        pages = (_PAGE.size - 1 + length) // _PAGE_BYTES + 1
+        data = self._read(number, _PAGE.size + length)
+        new = [reached.add(number + page) for page in range(pages)]
+        if not all(new):
+            raise DamagedPage(number, "a value's pages are reached twice")
+        found, _, flags, count = _OVERFLOW.unpack_from(data)
+        if found != number or flags != _OVERFLOWS or count != pages:
+            raise DamagedPage(number, f"it does not begin a value of {pages} pages")
+        return data[_PAGE.size :]
+
+    def last_page_in_use(self) -> int:
+        """The highest page that any tree reaches. Raises ``DamagedPage``."""
+        reached = self.reached(_raise)
+        return next((page for page in range(self._last_page, 1, -1) if page in reached), 1)
+
+    def reached(self, on_damage: Callable[[DamagedPage], None]) -> Reached:
+        """Every page that a tree reaches."""
+        reached = Reached(self._last_page)
+        trees = [self.meta.free, *dict(self.readable_tables(on_damage)).values()]
+        for _ in self._nodes(self.meta.main, on_damage, reached):
+            pass
+        for tree in trees:
+            for _ in self._nodes(tree, on_damage, reached):
+                pass
+        return reached
+
+    def free_pages(self) -> Reached:
+        """The pages that LMDB may use again. Raises ``DamagedPage``."""
+        free = Reached(self._last_page)
+        for key, value in self.items(self.meta.free):
+            numbers = [number for (number,) in _U64.iter_unpack(value[: len(value) // 8 * 8])]
+            if len(key) != _U64.size or not numbers or numbers[0] != len(numbers) - 1:
+                raise DamagedPage(self.meta.free.root, "a list of free pages is damaged")
+            for number in numbers[1:]:
+                if not 2 <= number <= self.meta.last_page:
+                    raise DamagedPage(self.meta.free.root, f"the free page {number} lies outside")
+                if number <= self._last_page:
+                    free.add(number)
+        return free
+
+    def unaccounted_values(self) -> Iterator[tuple[bytes, int]]:
+        """What may be values, with their offsets, in pages that no tree reaches and that are not free: they belong to trees whose
+        upper pages are damaged. A value with pages of its own comes with all that they hold.
+
+        Raises ``DamagedPage`` where the free pages cannot be told.
+        """
+        free = self.free_pages()
+        reached = self.reached(_ignore)
+        return self._values(
+            number for number in range(2, self._last_page + 1) if number not in free and number not in reached
+        )
+
+    def all_values(self) -> Iterator[tuple[bytes, int]]:
+        """What may be values in any page at all, current or of older states."""
+        return self._values(range(2, self._last_page + 1))
+
+    def _values(self, numbers: Iterable[int]) -> Iterator[tuple[bytes, int]]:
+        for number in numbers:
+            page = self.page(number)
+            found, _, flags, count = _OVERFLOW.unpack_from(page)
+            if flags == _OVERFLOWS and found == number and 0 < count <= self._last_page - number + 1:
+                at = number * _PAGE_BYTES + _PAGE.size
+                yield self.at(at, count * _PAGE_BYTES - _PAGE.size), at
+            elif flags & _LEAF:
+                for node in _offsets(page, number, _LEAF, _ignore):
+                    try:
+                        yield self._leaf_node(page, number, node, Reached(0))[2:]
+                    except DamagedPage:
+                        continue
+
+
+class Reached:
+    """Numbers of pages that were seen: a bit for each."""
+
+    def __init__(self, last_page: int) -> None:
+        self._bits = bytearray(last_page // 8 + 1)
+
+    def add(self, number: int) -> bool:
+        """Note a page; whether it is new."""
+        at, bit = number >> 3, 1 << (number & 7)
+        if at >= len(self._bits):
+            self._bits.extend(bytes(at + 1 - len(self._bits) + len(self._bits) // 2))
+        new = not self._bits[at] & bit
+        self._bits[at] |= bit
+        return new
+
+    def __contains__(self, number: int) -> bool:
+        at = number >> 3
+        return at < len(self._bits) and bool(self._bits[at] & 1 << (number & 7))
+
+
+def _offsets(page: bytes, number: int, kind: int, on_damage: Callable[[DamagedPage], None]) -> list[int]:
+    """Where the nodes of a page are. Damage of the header is told; what still can be nodes is returned."""
+    found, _, flags, lower, upper = _PAGE.unpack_from(page)
+    if found != number or flags != kind:
+        on_damage(
+            DamagedPage(number, f"it says that it is page {found}, of kind {flags:#x}; kind {kind:#x} was expected")
+        )
+    if not _PAGE.size <= lower <= upper <= len(page) or lower % 2:
+        on_damage(DamagedPage(number, f"its bounds {lower} and {upper} are impossible"))
+        return []
+    offsets = [at for (at,) in struct.iter_unpack("<H", page[_PAGE.size : lower])]
+    sound = [at for at in offsets if lower <= at <= len(page) - _NODE.size]
+    if len(sound) != len(offsets) or not offsets:
+        on_damage(DamagedPage(number, "it has no nodes" if not offsets else "its nodes lie outside"))
+    return sound
+
+
+def _raise(damage: DamagedPage) -> None:
+    raise damage
+
+
+def _ignore(damage: DamagedPage) -> None:
+    """Told elsewhere."""

@@ -1,0 +1,383 @@
+"""Verify a store: LMDB's structure, every block, every event, index and metadata against the log, consumers."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from varve import limits
+from varve.codec import EventType, event_type_from_schema
+from varve.engine import files
+from varve.engine.instant import Instant
+from varve.engine.pages import DamagedPage, PageFile, Tree
+from varve.errors import CorruptedStore, MalformedEvent, NotAVarveStore, SchemaError, UnsupportedFormat, VarveError
+from varve.layout import consumers, keys
+from varve.layout.block import Block, MalformedBlock, crc_holds
+from varve.layout.derive import Derivation, Pair
+from varve.layout.records import FORMAT_VERSION, TypeRecord, decode_store_record, decode_type
+from varve.ops.findings import Finding, FindingKind, Where
+
+Progress = Callable[[int, int], None]
+"""Called now and then with the number of events done and the number of events in the store."""
+
+LOG, INDEX, META = files.DATABASES
+CONSUMERS = b"varve." + consumers.TABLE.encode()
+
+UNREADABLE = (ValueError, IndexError, struct.error)  # MalformedBlock is a ValueError
+"""What reading a block raises whose columns contradict each other in a way that ``Block.check`` does not look for."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What a verification came to."""
+
+    findings: tuple[Finding, ...]
+    """Everything that is wrong, in the order of the store's parts and of their keys; at most ``limits.FINDINGS_MAX``."""
+    suppressed: int
+    """Findings beyond that."""
+    not_checked: tuple[str, ...]
+    """What could not be judged because of what was found, a line each. Empty where ``findings`` is."""
+    events: int
+    """Events that were read and found to be valid."""
+    blocks: int
+    """Blocks that were read and found to be whole."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+
+def verify(
+    path: str | os.PathLike[str], *, progress: Progress | None = None, scratch: str | os.PathLike[str] | None = None
+) -> VerifyReport:
+    """Read the whole of a store that this process does not hold open, and say everything that is wrong with it.
+
+    Structure (LMDB's own verifier), every block's checksum and shape, every event as a FlatBuffer of its type, sequences without
+    gaps, times that never go back, index and metadata equal to what the log says pair by pair, positions of consumers within the
+    log. Nothing is written, and no damage can crash or hang the caller: the file is read, never mapped.
+
+    Other processes may write meanwhile: what is verified is one instant, held like a snapshot. LMDB's verifier then works on a
+    copy of the file, in the folder ``scratch`` (the system's folder for temporary files), which needs as much room.
+    ``progress`` is called with events done and events in all. Memory grows with the number of streams.
+
+    Raises ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse`` (bulk loading), ``NotAVarveStore``
+    where the folder holds another program's file, ``UnsupportedFormat``, ``DiskFull``.
+    """
+    folder = os.fspath(path)
+    verification = _Verification(progress)
+    try:
+        with Instant(folder) as instant:
+            verification.structure(instant, None if scratch is None else os.fspath(scratch))
+            verification.contents(instant.file, folder)
+    except CorruptedStore as exc:  # no meta page can be used
+        verification.find("structure", "page", str(exc))
+        verification.not_checked.append("everything else: no meta page says where it is")
+    return verification.report()
+
+
+def examined(path: str) -> dict[str, Any]:
+    """A verification as JSON, for ``varve.open(trust=False)``: its findings, or the error that it met."""
+    try:
+        return {"findings": [str(finding) for finding in verify(path).findings]}
+    except VarveError as exc:
+        facts = {name: value for name, value in vars(exc).items() if isinstance(value, str | int) and name != "message"}
+        return {"error": {"class": type(exc).__name__, "message": str(exc), "facts": facts}}
+
+
+class _Verification:
+    """Findings, collected part by part."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._findings: list[Finding] = []
+        self._suppressed = 0
+        self.not_checked: list[str] = []
+        self._unreadable: set[int] = set()
+        self._events = 0
+        self._blocks = 0
+
+    def report(self) -> VerifyReport:
+        """What it came to."""
+        return VerifyReport(
+            tuple(self._findings), self._suppressed, tuple(self.not_checked), self._events, self._blocks
+        )
+
+    def find(
+        self, where: Where, kind: FindingKind, message: str, sequence: int | None = None, key: bytes | None = None
+    ) -> None:
+        """Something is wrong."""
+        if len(self._findings) < limits.FINDINGS_MAX:
+            self._findings.append(Finding(where, kind, message, sequence, key))
+        else:
+            self._suppressed += 1
+
+    def structure(self, instant: Instant, scratch: str | None) -> None:
+        """LMDB's pages, as its own verifier sees them."""
+        for problem in instant.structure(scratch):
+            self.find("structure", "page", problem)
+
+    def contents(self, file: PageFile, path: str) -> None:
+        """What stands in the pages."""
+        trees = dict(file.readable_tables(self._damage("structure")))
+        if trees and trees.keys().isdisjoint(files.DATABASES):
+            raise NotAVarveStore(f"{path} is an LMDB file of another program; choose another path", path=path)
+        if not trees and not self._findings:
+            return  # its creation was cut off before it had anything; the next open finishes it
+        for name in files.DATABASES:
+            if name not in trees:
+                self.find("structure", "table", f"there is no sub-database {name.decode()}")
+        meta = self._pairs(file, trees.get(META), "meta")
+        check_format(path, dict(meta or ()).get(keys.STORE_RECORD_KEY))
+        index = self._pairs(file, trees.get(INDEX), "index")
+        derivation = self._log(file, trees.get(LOG), dict(meta or ()))
+        if derivation is None:
+            self.not_checked.append("index and metadata against the log: the log is damaged")
+        else:
+            self._compare("index", index, derivation.index_pairs())
+            self._compare("meta", meta, _meta_pairs(derivation, meta))
+        if CONSUMERS in trees:
+            self._consumers(self._pairs(file, trees[CONSUMERS], "consumers"), derivation)
+        known = {*files.DATABASES, *(f"varve.{name}".encode() for name in files.SIDE_TABLES)}
+        self.not_checked += [
+            f"the sub-database {name!r}, which this Varve does not know" for name in trees.keys() - known
+        ]
+
+    def _damage(self, where: Where) -> Callable[[DamagedPage], None]:
+        def tell(damage: DamagedPage) -> None:
+            if not any(finding.kind == "page" for finding in self._findings) or where != "structure":
+                self.find(where, "page", str(damage))
+
+        return tell
+
+    def _pairs(self, file: PageFile, tree: Tree | None, where: Where) -> list[Pair] | None:
+        """Every pair of a sub-database in key order; None where some cannot be read."""
+        if tree is None:
+            return None
+        before = len(self._findings) + self._suppressed
+        pairs = sorted(file.readable(tree, self._damage(where)))
+        return pairs if len(self._findings) + self._suppressed == before else None
+
+    # -- the log -----------------------------------------------------------------------------------
+
+    def _log(self, file: PageFile, tree: Tree | None, meta: dict[bytes, bytes]) -> Derivation | None:
+        """What follows from the log; None where it is damaged."""
+        if tree is None:
+            return None
+        before = len(self._findings) + self._suppressed
+        types = _Types(meta)
+        derivation = Derivation()
+        stored = decode_store_record(meta.get(keys.STORE_RECORD_KEY, b""))
+        total = stored.next_sequence if stored is not None and not isinstance(stored, int) else 0
+        next_sequence = 0
+        last_ns = 0
+        for key, frame in file.readable(tree, self._damage("log")):
+            block = self._block(key, frame)
+            if block is None:
+                continue
+            if block.first != next_sequence:
+                self._gap(next_sequence, block.first)
+            next_sequence = max(next_sequence, block.end)
+            try:
+                last_ns = self._times(block, last_ns)
+                if len(self._findings) + self._suppressed == before:
+                    derivation.feed(block)
+                self._check_events(block, types)
+            except UNREADABLE as exc:
+                self.find("log", "block", f"the block at {block.first}: {exc}", block.first, key)
+            self._blocks += 1
+            if self._progress is not None:
+                self._progress(next_sequence, max(total, next_sequence))
+        if total > next_sequence and len(self._findings) + self._suppressed > before:
+            self._gap(next_sequence, total)
+        return derivation if len(self._findings) + self._suppressed == before else None
+
+    def _block(self, key: bytes, frame: bytes) -> Block | None:
+        """A block that is whole in itself."""
+        if len(key) != 8:
+            self.find("log", "key", f"the key {key[:40].hex()} is no sequence", key=key)
+            return None
+        first = keys.log_sequence(key)
+        if not crc_holds(frame):
+            self._unreadable.add(first)
+            self.find("log", "checksum", f"the checksum of the block at {first} is wrong", first, key)
+            return None
+        try:
+            block = Block(memoryview(frame))
+            block.check()
+            if block.first != first:
+                raise MalformedBlock(f"it says that it begins at {block.first}")
+            for _, _, id_key in block.declared_streams():
+                keys.decode_stream_id(id_key)
+        except UNREADABLE as exc:
+            self._unreadable.add(first)
+            self.find("log", "block", f"the block at {first}: {exc}", first, key)
+            return None
+        return block
+
+    def _gap(self, expected: int, found: int) -> None:
+        if found > expected:
+            if expected not in self._unreadable:  # the block there was told already
+                self.find("log", "gap", f"the sequences {expected} to {found - 1} are missing", expected)
+        else:
+            self.find("log", "block", f"the block at {found} begins before the last one ends, at {expected}", found)
+
+    def _times(self, block: Block, last_ns: int) -> int:
+        for time_ns in block.commit_times():
+            if time_ns < last_ns:
+                self.find("log", "time", f"time goes backwards in the block at {block.first}", block.first)
+            last_ns = max(last_ns, time_ns)
+        return last_ns
+
+    def _check_events(self, block: Block, types: _Types) -> None:
+        """Every event as a FlatBuffer of its type, and the metadata beside them."""
+        if not block.is_plain:
+            for number, name, schema in block.declared_types():
+                problem = types.declare(number, TypeRecord(name, schema))
+                if problem is not None:
+                    self.find("log", "schema", f"the event type {name!r}: {problem}", block.first)
+            self._check_metadata(block)
+        index = 0
+        payload = block.payload()
+        start = 0
+        ends = block.ends()
+        for run in block.runs:
+            compiled = types.get(run.type)
+            for _ in range(run.count):
+                end = ends[index]
+                if compiled is not None:
+                    try:
+                        compiled.verify(payload[start:end])
+                        self._events += 1
+                    except MalformedEvent as exc:
+                        self.find("log", "event", f"the event at {block.first + index}: {exc}", block.first + index)
+                start = end
+                index += 1
+            if compiled is None:
+                at = block.first + index - run.count
+                self.find("log", "schema", f"the type number {run.type} of the event at {at} is unknown", at)
+
+    def _check_metadata(self, block: Block) -> None:
+        for first in block.column("metadata_firsts"):
+            raw = block.metadata_of(first) or b""
+            try:
+                sound = isinstance(json.loads(raw), dict)
+            except (ValueError, RecursionError):
+                sound = False
+            if not sound:
+                at = block.first + first
+                self.find("log", "metadata", f"the metadata of the event at {at} is no JSON object", at)
+
+    # -- what follows from it ----------------------------------------------------------------------
+
+    def _compare(self, where: Where, found: list[Pair] | None, expected: Iterable[Pair]) -> None:
+        if found is None:
+            self.not_checked.append(f"{where} against the log: a part of it cannot be read")
+            return
+        for key, has, should in _merged(found, expected):
+            if has is None:
+                self.find(where, "missing", f"found nothing, the log says {_spelled(key, should)}", key=key)
+            elif should is None:
+                self.find(where, "extra", f"found {_spelled(key, has)}, the log says nothing", key=key)
+            elif has != should:
+                message = f"found {_spelled(key, has)}, the log says {_spelled(key, should)}"
+                self.find(where, "different", message, key=key)
+
+    def _consumers(self, pairs: list[Pair] | None, derivation: Derivation | None) -> None:
+        if pairs is None:
+            return
+        last_token = consumers.decode_token(dict(pairs).get(consumers.TOKEN_KEY))
+        for key, value in pairs:
+            if key == consumers.TOKEN_KEY:
+                continue
+            name = consumers.consumer_name(key)
+            record = None if name is None else consumers.decode_consumer(value)
+            if record is None or isinstance(record, int):
+                self.find("consumers", "record", f"the record {_spelled(key, value)} is damaged", key=key)
+                continue
+            for run in record.runs:
+                if derivation is not None and run.position > derivation.next_sequence:
+                    message = f"{name!r} stands at {run.position}, the log ends at {derivation.next_sequence}"
+                    self.find("consumers", "position", message, run.position, key)
+                if run.token > last_token:
+                    message = f"{name!r} has token {run.token}, the last that was given is {last_token}"
+                    self.find("consumers", "token", message, key=key)
+
+
+class _Types:
+    """The event types of a log, from its declarations, or from the metadata where those are lost."""
+
+    def __init__(self, meta: dict[bytes, bytes]) -> None:
+        self._meta = meta
+        self._known: dict[int, EventType | None] = {}
+
+    def declare(self, number: int, declared: TypeRecord) -> str | None:
+        """What is wrong with a declaration, if anything."""
+        try:
+            self._known[number] = event_type_from_schema(declared.schema)
+        except (SchemaError, MalformedEvent, ValueError, TypeError) as exc:
+            self._known[number] = None
+            return str(exc)
+        return None
+
+    def get(self, number: int) -> EventType | None:
+        """The event type of a number."""
+        if number not in self._known:
+            self._known[number] = None
+            stored = self._meta.get(keys.type_key(number)) if number <= limits.TYPES_MAX else None
+            if stored is not None:
+                try:
+                    self.declare(number, decode_type(stored))
+                except (ValueError, IndexError):
+                    return None
+        return self._known[number]
+
+
+def check_format(path: str, stored: bytes | None) -> None:
+    """Raise ``UnsupportedFormat`` where a store's record says that a newer Varve wrote it."""
+    record = None if stored is None else decode_store_record(stored)
+    if isinstance(record, int):
+        raise UnsupportedFormat(
+            f"{path} has format version {record}; this Varve reads up to {FORMAT_VERSION}. Upgrade varve-store",
+            path=path,
+            found=record,
+            supported=FORMAT_VERSION,
+        )
+
+
+def _meta_pairs(derivation: Derivation, found: list[Pair] | None) -> list[Pair]:
+    """The metadata that follows from the log. Of an empty log nothing follows but that the store's record says so."""
+    if derivation.record is not None:
+        return derivation.meta_pairs()
+    if not found:
+        return []  # its creation was cut off before it had a name; the next open finishes it
+    stored = dict(found).get(keys.STORE_RECORD_KEY)
+    record = None if stored is None else decode_store_record(stored)
+    if stored is None or record is None or isinstance(record, int) or record.next_sequence:
+        return [(keys.STORE_RECORD_KEY, b"the record of an empty store")]
+    return [(keys.STORE_RECORD_KEY, stored)]
+
+
+def _merged(found: Iterable[Pair], expected: Iterable[Pair]) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
+    """Key, value found and value expected, over two sequences in key order."""
+    left, right = iter(found), iter(expected)
+    a, b = next(left, None), next(right, None)
+    while a is not None or b is not None:
+        if b is None or (a is not None and a[0] < b[0]):
+            assert a is not None
+            yield a[0], a[1], None
+            a = next(left, None)
+        elif a is None or b[0] < a[0]:
+            yield b[0], None, b[1]
+            b = next(right, None)
+        else:
+            yield a[0], a[1], b[1]
+            a, b = next(left, None), next(right, None)
+
+
+def _spelled(key: bytes, value: bytes | None) -> str:
+    return f"{key.hex()} -> {(value or b'')[:64].hex()}"

@@ -8,6 +8,8 @@
 #
 #   make soak      writers, tails and readers in 14 processes, killed at random, for SECONDS=300; then every output is compared
 #   make torture   the torture rack: power cuts, kills, failing disks, rot ... for hours (ARGS="rot --count 1000 --seed 7")
+#   make coverage  the tests, measured: every line and branch of layout/, codec/ and engine/ is met (fails below 100 %)
+#   make mutation  mutants of layout/ and engine/ against their tests, for hours (ARGS='varve.layout.runs*' for some of them)
 #   make lint      ruff, mypy --strict, pyright
 #   make format    ruff's formatter and its safe fixes
 #   make bench     speed against bare py-lmdb, small sizes; `make bench-full` takes the real ones (ARGS="--only get")
@@ -22,6 +24,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 SECONDS ?= 300
+MEASURED := $(addprefix tests/,codec engine golden layout ops schema store tailing)
 
 # Candidates in order of preference; the first that is 3.11 or newer makes .venv.
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 $(wildcard $(HOME)/.pyenv/versions/*/bin/python3)
@@ -31,7 +34,7 @@ PYTHON ?= $(shell for python in $(CANDIDATES); do \
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo live test soak torture lint format bench bench-full fuzz test-all clean
+.PHONY: help demo live test soak torture coverage mutation lint format bench bench-full fuzz test-all clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two installers must not share an environment
 
@@ -52,6 +55,19 @@ soak: $(VENV)/.installed-test
 
 torture: $(VENV)/.installed-test
 	$(BIN)/python -m torture $(ARGS)
+
+# Child processes find the data file by its full path, wherever they work.
+coverage: export COVERAGE_FILE := $(CURDIR)/.coverage
+coverage: $(VENV)/.installed-test
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 -m 'not slow' $(MEASURED) $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+# Which tests judge is said in pyproject.toml. `mutants/` keeps what is known: a second run goes on where the first was ended.
+mutation: $(VENV)/.installed-mutation
+	$(BIN)/mutmut run --max-children 2 $(ARGS)
+	$(BIN)/mutmut results
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint
 	$(BIN)/ruff check
@@ -84,7 +100,7 @@ test-all:
 	done; echo "== passed under:$$done"
 
 clean:
-	rm -rf .venv .venv-* build dist demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .coverage* mutants build dist demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- environments ------------------------------------------------------------------------------------------------------
@@ -102,6 +118,11 @@ $(VENV)/.created:
 $(VENV)/.installed-test: $(VENV)/.created pyproject.toml
 	@echo "installing varve-store[test] and what it needs into $(VENV)"
 	@$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-mutation: $(VENV)/.installed-test
+	@echo "installing varve-store[mutation] and what it needs into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[mutation]'
 	@touch $@
 
 $(VENV)/.installed-lint: $(VENV)/.created pyproject.toml

@@ -325,7 +325,7 @@ def recorded_at(
     view = view_class(snapshot, run.type, sequence)
     event = object.__new__(view)
     event._b = block.data
-    event._o = block.span(index)[0]
+    event._o = snapshot.span(block, sequence)[0]
     recorded: Recorded[Any] = object.__new__(recorded_class(view))
     recorded._event = event
     recorded._sequence = sequence

@@ -7,16 +7,17 @@ import dataclasses
 import enum
 import typing
 from datetime import date, timedelta
-from typing import Any, ClassVar, NewType, Optional, Union
+from typing import Annotated, Any, ClassVar, NewType, Optional, Union
 
 import pytest
+import typing_extensions
 from codec_models import Card, Cash, Color, Line, Point
 
 from varve.codec import event, event_type, struct
 from varve.codec.declare import declare
 from varve.errors import SchemaError
-from varve.limits import FIELDS_MAX
-from varve.types import u8, u64
+from varve.limits import FIELDS_MAX, SCHEMA_BYTES_MAX
+from varve.types import Length, u8, u64
 
 UserId = NewType("UserId", int)
 
@@ -40,6 +41,8 @@ REFUSED = [
     (frozenset[int], "use list"),
     (list, "say what it holds"),
     (tuple, "say what it holds"),
+    (typing.List, "say what it holds"),  # noqa: UP006 - the bare name is the point
+    (collections.abc.Sequence, "cannot be stored"),
     (Any, "name one concrete type"),
     (object, "name one concrete type"),
     (complex, "two floats"),
@@ -294,3 +297,85 @@ class Hen:
     compiled = event_type(egg)
     assert compiled.view(compiled.pack(one)) == one
     assert event_type(hen).view(event_type(hen).pack(one.hen)) == one.hen
+
+
+def test_annotations_that_cannot_be_read_are_refused() -> None:
+    """Text that is no expression, or that fails: SchemaError at the class. A name that is still unknown is refused when the class
+    is used, since it may be defined until then."""
+    for annotation in ("list[", "int | 'x' | 5"):
+        with pytest.raises(SchemaError, match=r"^Bad: an annotation cannot be read: "):
+            make(annotation)
+    waiting = make("DefinedNowhere")
+    with pytest.raises(SchemaError, match=r"^Bad: an annotation names something unknown: name 'DefinedNowhere'"):
+        event_type(waiting)
+
+
+def test_a_struct_cannot_hold_itself() -> None:
+    """It would have no end; an event class can."""
+    with pytest.raises(SchemaError, match=r"^Bad\.field: a struct cannot hold itself; use @varve\.event"):
+        make("Bad", "struct")
+    assert event_type(make("Bad | None")).name == "Bad"
+
+
+def test_aliases_are_seen_through_unless_they_never_end() -> None:
+    """A ``type`` alias is what it stands for; one that leads nowhere is refused rather than followed for ever."""
+    alias = typing_extensions.TypeAliasType("alias", u8)
+    assert str(event_type(make(alias)).schema.types["Bad"].fields[0].kind) == "u8"
+    assert str(event_type(make(list[alias])).schema.types["Bad"].fields[0].kind) == "list[u8]"  # type: ignore[valid-type]
+    long: Any = int
+    for n in range(1_000):
+        long = NewType(f"N{n}", long)  # type: ignore[misc, valid-newtype]
+    with pytest.raises(SchemaError, match="cannot be stored"):
+        make(long)
+
+
+def test_enums_need_members_with_names_for_every_language() -> None:
+    """None at all, and names that are not ASCII, are refused where the class is defined."""
+    empty = enum.IntEnum("Empty", [])  # type: ignore[misc]
+    with pytest.raises(SchemaError, match=r"^Empty: an enum needs at least one member"):
+        make(empty)
+    umlaut = enum.IntEnum("Umlaut", {"größe": 1})  # type: ignore[misc]
+    with pytest.raises(SchemaError, match=r"^Umlaut\.größe: an enum member's name must be ASCII"):
+        make(umlaut)
+
+
+def test_two_types_of_one_name_far_from_each_other_are_refused() -> None:
+    """Each class holds one of them; a third that holds both classes cannot be an event."""
+
+    def outer(name: str, item: Any) -> Any:
+        return event(
+            type(name, (), {"__annotations__": {"inner": event(type("Inner", (), {"__annotations__": {"x": item}}))}})
+        )
+
+    held = {"left": outer("Left", int), "right": outer("Right", str)}
+    both = event(type("Both", (), {"__annotations__": held}))
+    with pytest.raises(SchemaError, match=r"^Both needs two different types named 'Inner'; rename one of them"):
+        event_type(both)
+
+
+def test_a_schema_beyond_its_limit_is_refused() -> None:
+    """Defaults are part of it; it stands in the log for ever, so its length has a bound."""
+    fields: dict[str, Any] = {f"f{n}": "x" * (SCHEMA_BYTES_MAX // 4) for n in range(5)}
+    long = event(type("Long", (), {"__annotations__": dict.fromkeys(fields, str), **fields}))
+    with pytest.raises(SchemaError, match=f"^the schema of Long is longer than {SCHEMA_BYTES_MAX} bytes"):
+        event_type(long)
+    fields.popitem(), fields.popitem()
+    assert event_type(event(type("Long", (), {"__annotations__": dict.fromkeys(fields, str), **fields}))).name == "Long"
+
+
+def test_declarations_say_what_they_are() -> None:
+    """In a debugger, kind and name; of a compiled type the fingerprint."""
+    assert repr(Line.__varve__) == "<table Line>"  # type: ignore[attr-defined]
+    assert repr(Point.__varve__) == "<struct Point>"  # type: ignore[attr-defined]
+    assert repr(event_type(Line)) == f"<EventType Line {event_type(Line).fingerprint.hex()}>"
+    assert repr(event_type(Line).schema.types["Line"].fields[0].default) == "NO_DEFAULT"
+
+
+def test_an_event_that_is_too_wide_is_refused() -> None:
+    """Structs and arrays stand in the fixed part of a table, and a vtable reaches 64 KiB."""
+    numbers = make(Annotated[tuple[u64, ...], Length(8_000)], "struct")
+    narrow = event(type("Narrow", (), {"__annotations__": {"a": numbers}}))
+    assert event_type(narrow).name == "Narrow"
+    wide = event(type("Wide", (), {"__annotations__": {"a": numbers, "b": numbers | None}}))
+    with pytest.raises(SchemaError, match=r"^Wide is too wide: the fixed part of an event holds at most 64 KiB"):
+        event_type(wide)

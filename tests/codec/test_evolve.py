@@ -88,6 +88,23 @@ def test_a_default_nested_beyond_reason_is_malformed() -> None:
             assert incompatibilities(one, two)
 
 
+def test_a_default_of_vectors_nested_beyond_reason_is_malformed() -> None:
+    """What the parser of JSON still takes may be too deep to compare: MalformedEvent, and no RecursionError."""
+    text = (
+        b'{"format":1,"root":"E","types":{"E":{"table":[{"default":%s,"name":"x","type":{"table":"T"}}]},'
+        b'"T":{"table":[{"name":"t","type":{"vector":{"table":"T"}}}]}}}'
+    )
+    told = set()
+    for depth in (10, 400, 440, 600, 900):
+        deep = text % (b'{"t":[' * depth + b"{}" + b"]}" * depth)
+        try:
+            told.update(incompatibilities(deep, text % b"{}"))
+        except MalformedEvent as error:
+            told.add(str(error))
+    assert "not a valid event schema: a default is nested too deeply" in told
+    assert any(reason.startswith("E.x had the default") for reason in told)
+
+
 def test_reasons_are_found_among_many_types_once() -> None:
     """A nested class that is reached on two ways is compared once."""
     [reason] = reasons(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import pickle
 import random
+from collections import OrderedDict
 from enum import IntEnum, IntFlag
 from typing import Any
 
@@ -27,10 +29,11 @@ from codec_models import (
     plain,
 )
 
-from varve.codec import event, event_type, event_type_from_schema, incompatibilities, struct, to_json
+from varve.codec import dynamic, event, event_type, event_type_from_schema, incompatibilities, struct, to_json
 from varve.codec.declare import declare
 from varve.codec.fbs import to_fbs
 from varve.errors import MalformedEvent, SchemaError
+from varve.limits import SCHEMA_BYTES_MAX
 from varve.types import u8, u16, u32, u64
 
 SAMPLES = [
@@ -281,3 +284,110 @@ def test_bytes_are_no_default_of_a_vector_of_enums() -> None:
 
     with pytest.raises(SchemaError, match=r"E\.kinds must be a list or tuple \(list\[Kind\]\), not b'.x01'"):
         declare(type("E", (), {"__annotations__": {"kinds": list[Kind]}, "kinds": b"\1"}), "table", None, {})
+
+
+def with_types(root: str, **types: Any) -> bytes:
+    """The text of a schema, good or not."""
+    return json.dumps({"format": 1, "root": root, "types": types}, sort_keys=True, separators=(",", ":")).encode()
+
+
+INT = {"name": "n", "type": "i64"}
+NONSENSE = [
+    (with_types("E", F={"table": []}), "its root is no table"),
+    (with_types("E", E={"enum": "i32", "members": [["A", 1]]}), "its root is no table"),
+    (with_types("E", E={"struct": [INT]}), "its root is no table"),
+    (with_types(5, E={"table": []}), "its root is no table"),  # type: ignore[arg-type]
+    (with_types("E", E={"table": [{"name": "s", "type": {"struct": "S"}}]}, S={"struct": [{"name": "t", "type": "str"}]}),
+     "struct S holds a str"),
+    (with_types("E", E={"table": []}, **{"a b": {"table": []}}), "a b"),
+    (with_types("E", E=[]), "type 'E'"),
+    (with_types("E", E={"table": [INT, INT]}), "type 'E' names a field twice"),
+    (with_types("E", E={"table": []}, C={"enum": "i32", "members": [["A", 1], ["A", 2]]}), "enum 'C' names a member twice"),
+    (with_types("E", E={"table": []}, C={"enum": "u8", "members": [["A", 256]]}), "enum 'C' has a bad member"),
+    (with_types("E", E={"table": []}, C={"enum": "u8", "members": [["a b", 1]]}), "enum 'C' has a bad member"),
+    (with_types("E", E={"table": []}, C={"enum": "u8", "members": [["A", 1, 2]]}), "enum 'C' has a bad member"),
+    (with_types("E", E={"table": [{"default": math.inf, "name": "x", "type": "f64"}]}), r"default of E\.x"),
+    (b" " * (SCHEMA_BYTES_MAX + 1), f"longer than {SCHEMA_BYTES_MAX} bytes"),
+    (with_types("A", A={"table": [{"default": {"a": None}, "name": "b", "type": {"table": "B"}}]},
+                B={"table": [{"default": {"b": {}}, "name": "a", "type": {"table": "A"}}]}),
+     "a default needs A, which needs the default"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "reason"), NONSENSE, ids=[reason for _, reason in NONSENSE])
+def test_nonsense_in_a_schema_is_named(text: bytes, reason: str) -> None:
+    """MalformedEvent says what is wrong with the schema."""
+    with pytest.raises(MalformedEvent, match=f"^not a valid event schema: .*{reason}"):
+        event_type_from_schema(text)
+
+
+@event
+class Innermost:
+    n: int = 3
+
+
+@event
+class Inner:
+    held: Innermost
+    more: list[Innermost] = dataclasses.field(default_factory=list)
+
+
+@event
+class Outer:
+    inner: Inner = Inner(Innermost(5))
+    pay: Card | Cash = Cash()
+
+
+def test_a_default_that_holds_other_classes_survives_the_schema() -> None:
+    """The classes that a default needs are made before it, however deep, in whatever order the schema names them."""
+    made = event_type_from_schema(event_type(Outer).schema_bytes)
+    one = made.cls()
+    assert to_json(one) == to_json(Outer())
+    assert one.inner.held.n == 5
+    assert made.pack(one) == event_type(Outer).pack(Outer())
+
+
+def test_classes_of_schemas_that_were_dropped_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the schemas that a process has met, the latest used are kept; the events of the others stay usable."""
+    monkeypatch.setattr(dynamic, "CLASSES_MAX", 2)
+    monkeypatch.setattr(dynamic, "_classes", OrderedDict())
+    one, two, three = (schema({name: int}) for name in "abc")
+    first, second = event_type_from_schema(one), event_type_from_schema(two)
+    kept = second.cls(5)
+    assert event_type_from_schema(one) is first
+    event_type_from_schema(three)
+    assert event_type_from_schema(one) is first
+    again = event_type_from_schema(two)
+    assert again is not second
+    assert again.schema_bytes == second.schema_bytes
+    assert again.view(second.pack(kept)).b == 5
+    assert pickle.loads(pickle.dumps(kept)).b == 5
+
+
+def test_names_that_look_alike_in_code_are_told_apart() -> None:
+    """``shop.Line`` and ``shop_Line`` would both be ``shop_Line`` in the code that is generated for a class that holds them."""
+
+    def line(name: str, hint: Any) -> Any:
+        return event(name=name)(type("Line", (), {"__annotations__": {"n": hint}}))
+
+    dotted, plain_ = line("shop.Line", int), line("shop_Line", str)
+    both = event(
+        type("Both", (), {"__annotations__": {"a": dotted, "b": plain_, "c": list[dotted], "d": list[plain_]}})
+    )
+    one = both(dotted(1), plain_("x"), [dotted(2)], [plain_("y")])
+    compiled = event_type(both)
+    view = compiled.view(compiled.pack(one))
+    assert view == one
+    assert (view.a.n, view.b.n, view.c[0].n, view.d[0].n) == (1, "x", 2, "y")
+
+
+def test_flags_without_single_bits_are_plain_numbers_in_fbs() -> None:
+    """``bit_flags`` can only say bits: an IntFlag of combinations alone is written as its number."""
+
+    class Mixed(IntFlag):
+        LOW = 3
+        HIGH = 12
+
+    made = event(type("E", (), {"__annotations__": {"mask": Mixed}, "mask": Mixed.LOW}))
+    assert "  mask:uint = 3;\n" in to_fbs(made)
+    assert "enum" not in to_fbs(made)

@@ -17,7 +17,9 @@ import pytest
 from codec_models import Card, Cash, Everything, Line, OrderPlaced, Point, Tree, everything, plain
 
 from varve.codec import event, event_type, owned
+from varve.codec.values import NAN
 from varve.types import f32
+from varve.unknown import UnknownEvent
 
 ORDER = OrderPlaced(12345, "Laptop", 1, 99900)
 
@@ -202,6 +204,64 @@ def test_own_methods_win() -> None:
 
     assert repr(Loose(1)) == "loose"
     assert Loose(1) == 5
+    assert hash(Loose(1)) == hash(Loose(1)) != hash(Loose(2))
+
+
+def test_an_own_hash_wins() -> None:
+    """With the fields' own equality."""
+
+    @event
+    class Bucketed:
+        n: int
+
+        def __hash__(self) -> int:
+            return self.n % 10
+
+    assert hash(Bucketed(25)) == hash(view_of(Bucketed(25))) == 5
+    assert Bucketed(25) == view_of(Bucketed(25)) != Bucketed(15)
+
+
+def test_an_own_constructor_of_plain_fields_is_called_as_it_is() -> None:
+    """Where nothing needs to be normalised, nothing stands around it."""
+
+    def __init__(self: Any, root: int) -> None:
+        object.__setattr__(self, "n", root * root)
+
+    cls: Any = event(type("Squared", (), {"__annotations__": {"n": int}, "__init__": __init__}))
+    assert cls.__init__ is __init__
+    assert cls(3).n == 9
+    assert view_of(cls(3)) == cls(3)
+
+
+SEEN: list[Any] = []
+
+
+@event
+class Early:
+    items: list[Late]
+    ratio: f32
+
+    def __post_init__(self) -> None:
+        SEEN.append((self.items, self.ratio))
+
+
+@event
+class Late:
+    n: int
+
+
+def test_a_post_init_runs_also_where_annotations_wait_for_a_later_class() -> None:
+    """It sees normalised values, as with any class."""
+    SEEN.clear()
+    one = Early([Late(1)], 0.1)
+    assert [((Late(1),), float(np.float32(0.1)))] == SEEN
+    assert view_of(one) == one
+
+
+def test_nan_is_told_apart_from_its_name() -> None:
+    """Equality looks at keys, in which NaN is one object; in a debugger it reads as what it is."""
+    assert repr(NAN) == "nan"
+    assert everything(exact=math.nan) == view_of(everything(exact=math.nan)) != everything(exact=0.0)
 
 
 @pytest.mark.parametrize("one", [ORDER, everything(), Cash(), Point(1, 2)])
@@ -216,6 +276,16 @@ def test_events_pickle_and_copy(one: Any) -> None:
         for twin in (copy.copy(source), copy.deepcopy(source)):
             assert twin == one
             assert type(twin) is type(one)
+
+
+def test_an_unknown_event_is_owned_by_its_bytes() -> None:
+    """``owned`` copies them out of whatever they were a look at."""
+    held = bytearray(b"12345678")
+    unknown = UnknownEvent("Gone", memoryview(held))
+    one = owned(unknown)
+    held[0] = 0
+    assert bytes(one.data) == b"12345678"
+    assert (type(one), one.type_name) == (UnknownEvent, "Gone")
 
 
 def test_owned_holds_no_buffer() -> None:

@@ -358,3 +358,14 @@ def test_a_vector_shared_with_a_deeper_table_counts_there(monkeypatch: pytest.Mo
     monkeypatch.setattr(limits, "NESTING_DEPTH_MAX", 2)
     with pytest.raises(MalformedEvent, match="nested deeper than 2"):
         compiled.verify(bytes(data))
+
+
+def test_an_event_beyond_its_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a byte of it is looked at."""
+    compiled = event_type(OrderPlaced)
+    data = compiled.pack(OrderPlaced(1, "x", 2, 3))
+    monkeypatch.setattr(limits, "EVENT_BYTES_MAX", len(data))
+    compiled.verify(data)
+    monkeypatch.setattr(limits, "EVENT_BYTES_MAX", len(data) - 1)
+    with pytest.raises(MalformedEvent, match=f"an event of {len(data)} bytes; at most {len(data) - 1} are allowed"):
+        compiled.verify(data)

@@ -120,13 +120,15 @@ def flip(path: os.PathLike[str], needle: bytes, offset: int = 0) -> int:
 
 
 class FaultyEnvironment:
-    """Stands before LMDB's environment: write transactions fail as they are told to.
+    """Stands before LMDB's environment: transactions fail as they are told to.
 
-    ``on_begin``, ``on_commit`` and ``on_put`` are called at each such step of a write transaction and raise what shall go wrong.
+    ``on_begin``, ``on_commit`` and ``on_put`` are called at each such step of a write transaction and raise what shall go wrong,
+    ``on_read`` at the beginning of a read transaction and at each step that reads, in either kind.
     """
 
     def __init__(self, env: lmdb.Environment) -> None:
         self._env = env
+        self.on_read: Callable[[], None] | None = None
         self.on_begin: Callable[[], None] = lambda: None
         self.on_commit: Callable[[], None] = lambda: None
         self.on_put: Callable[[], None] = lambda: None
@@ -136,9 +138,20 @@ class FaultyEnvironment:
 
     def begin(self, *args: object, write: bool = False, **kwargs: object) -> object:
         if not write:
-            return self._env.begin(*args, write=False, **kwargs)
+            if self.on_read is None:
+                return self._env.begin(*args, write=False, **kwargs)
+            self.on_read()
+            return _FaultyTransaction(self, self._env.begin(*args, write=False, **kwargs))
         self.on_begin()
         return _FaultyTransaction(self, self._env.begin(*args, write=True, **kwargs))
+
+    def open_db(self, name: bytes, transaction: _FaultyTransaction | None = None, **kwargs: object) -> object:
+        self.read()
+        return self._env.open_db(name, None if transaction is None else transaction._transaction, **kwargs)
+
+    def read(self) -> None:
+        if self.on_read is not None:
+            self.on_read()
 
 
 class _FaultyTransaction:
@@ -148,6 +161,17 @@ class _FaultyTransaction:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._transaction, name)
+
+    def __enter__(self) -> Self:
+        self._transaction.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._transaction.__exit__(*exc)
+
+    def get(self, *args: object, **kwargs: object) -> object:
+        self._faulty.read()
+        return self._transaction.get(*args, **kwargs)
 
     def cursor(self, *args: object, **kwargs: object) -> object:
         return _FaultyCursor(self._faulty, self._transaction.cursor(*args, **kwargs))
@@ -178,6 +202,18 @@ class _FaultyCursor:
 
     def __exit__(self, *exc: object) -> None:
         self._cursor.close()
+
+    def set_range(self, key: bytes) -> bool:
+        self._faulty.read()
+        return self._cursor.set_range(key)
+
+    def last(self) -> bool:
+        self._faulty.read()
+        return self._cursor.last()
+
+    def next(self) -> bool:
+        self._faulty.read()
+        return self._cursor.next()
 
     def put(self, *args: object, **kwargs: object) -> object:
         self._faulty.on_put()

@@ -593,6 +593,7 @@ def test_an_interrupt_between_any_two_lines_of_a_commit_leaves_the_handle_usable
                 return trace
 
             before = notes.reader().length(1)
+            measuring = sys.gettrace()  # coverage's
             sys.settrace(trace)
             try:
                 notes.append(1, Note(turn, "again"))
@@ -600,7 +601,7 @@ def test_an_interrupt_between_any_two_lines_of_a_commit_leaves_the_handle_usable
             except KeyboardInterrupt:
                 pass
             finally:
-                sys.settrace(None)
+                sys.settrace(measuring)
             assert notes.reader().length(1) - before in (0, 1)
             assert notes.append(1, Note(turn, "after")).stream_sequence == notes.reader().length(1) - 1
         assert turn > 50

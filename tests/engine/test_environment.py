@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
-from engine_helpers import Note, finish, raw_lmdb, run_script, start_script
+from engine_helpers import FaultyEnvironment, Note, faulty, finish, lmdb_error, raw_lmdb, run_script, start_script
 
 import varve
 from varve import limits
+from varve.engine import core
 from varve.engine import environment as environment_module
 from varve.testing import ManualClock, assert_sound
 
@@ -444,3 +448,212 @@ db.write(fn)
         holder.communicate()
         assert notes.append(1, Note(3, "")) == (1, 1)
         assert [one.event for one in notes.reader().iter_all()] == [Note(1, ""), Note(3, "")]
+
+
+# -- what LMDB says when it opens ----------------------------------------------------------------------------------------
+
+
+def refused(error: Exception) -> Any:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fails
+
+
+@pytest.mark.parametrize(("error", "wanted"), [
+    (lmdb.InvalidError("not an LMDB file"), varve.CorruptedStore),
+    (lmdb_error(lmdb.DiskError, errno.ENOSPC), varve.DiskFull),
+    (lmdb_error(lmdb.Error, errno.EACCES), varve.StoreAccessDenied),
+    (lmdb_error(lmdb.Error, errno.EIO), varve.StoreUnavailable),
+    (lmdb_error(lmdb.VersionMismatchError, -30794), varve.StoreUnavailable),
+    (OSError(errno.ENOTDIR, "Not a directory"), varve.StoreUnavailable),
+    (OSError(errno.ENOENT, "No such file or directory"), varve.StoreNotFound),
+], ids=repr)  # fmt: skip
+def test_what_lmdb_refuses_at_open_has_a_kind(
+    varve_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, wanted: type[varve.VarveError]
+) -> None:
+    """Whose fault it is follows from the system's number; the handle lock is given back, so that the next try opens."""
+    varve.open(varve_path).close()
+    with monkeypatch.context() as patch:
+        patch.setattr(environment_module.lmdb, "open", refused(error))
+        with pytest.raises(varve.VarveError) as caught:
+            varve.open(varve_path)
+    assert type(caught.value) is wanted
+    varve.open(varve_path, durability="bulk").close()  # which needs the store alone
+
+
+@pytest.mark.parametrize(("error", "wanted"), [
+    (lmdb_error(lmdb.MapFullError, -30792), varve.StoreFull),
+    (lmdb_error(lmdb.Error, errno.EIO), varve.StoreUnavailable),
+], ids=["map full", "EIO"])  # fmt: skip
+def test_databases_that_cannot_be_made_are_told(
+    varve_path: Path, monkeypatch: pytest.MonkeyPatch, error: lmdb.Error, wanted: type[varve.VarveError]
+) -> None:
+    """A map too small for an empty store, a disk that fails: and the next try makes the store."""
+    real = lmdb.open
+
+    def opened(*args: Any, **kwargs: Any) -> Any:
+        proxy = FaultyEnvironment(real(*args, **kwargs))
+        monkeypatch.setattr(proxy, "open_db", refused(error), raising=False)
+        return proxy
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment_module.lmdb, "open", opened)
+        with pytest.raises(varve.VarveError) as caught:
+            varve.open(varve_path)
+    assert type(caught.value) is wanted
+    monkeypatch.undo()
+    varve.open(varve_path).close()
+
+
+def test_a_store_that_cannot_be_made_is_told(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first write of all, that of the store's record: StoreFailed, and the next try makes it."""
+    real = lmdb.open
+
+    def opened(*args: Any, **kwargs: Any) -> Any:
+        proxy = FaultyEnvironment(real(*args, **kwargs))
+        proxy.on_put = refused(lmdb_error(lmdb.Error, errno.EIO))
+        return proxy
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment_module.lmdb, "open", opened)
+        with pytest.raises(varve.StoreFailed, match="cannot create the store"):
+            varve.open(varve_path)
+    with varve.open(varve_path) as db:
+        # Of two processes that make it at once, the slower one finds the record of the other.
+        assert db._engine._create(lambda: 0) == db._engine.created.encode()
+        assert db._engine.block_after(0) is None
+
+
+def test_a_commit_that_cannot_begin_is_told(varve_path: Path) -> None:
+    """LMDB gives no write transaction: StoreFailed, nothing is written, and the next one may."""
+    with varve.open(varve_path) as db:
+        notes = db.stream("notes", Note)
+        proxy = faulty(db)
+        proxy.on_begin = refused(lmdb_error(lmdb.Error, errno.EIO))
+        with pytest.raises(varve.StoreFailed, match="cannot begin a commit"):
+            notes.append(1, Note(1, "x"))
+        proxy.on_begin = lambda: None
+        proxy.on_put = refused(lmdb_error(lmdb.CorruptedError, -30796))
+        with pytest.raises(varve.CorruptedStore, match="LMDB finds a damaged page"):
+            notes.append(1, Note(1, "x"))
+        proxy.on_put = lambda: None
+        assert notes.append(1, Note(1, "x")).global_sequence == 0
+
+
+def test_a_side_table_that_another_thread_opened_meanwhile_is_used(
+    varve_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads may ask for it at once; LMDB opens it once."""
+    with varve.open(varve_path) as db:
+        environment = db._engine.environment
+        there = object()
+
+        def has_side(name: str) -> bool:
+            environment._side[name] = there
+            return True
+
+        with monkeypatch.context() as patch:
+            patch.setattr(environment, "has_side", has_side)
+            assert environment.side("made meanwhile") is there
+        del environment._side["made meanwhile"]
+        assert environment.side("made meanwhile") is None
+
+
+def test_a_view_given_while_the_store_closes_keeps_it_open(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread was given one between the first look and the refusal: ViewsStillAlive, and the store stays usable."""
+    with varve.open(varve_path) as db:
+        notes = db.stream("notes", Note)
+        looks: list[int] = []
+
+        def check() -> None:
+            looks.append(1)
+            if len(looks) == 2:
+                raise varve.ViewsStillAlive("one", count=1)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(db._engine.environment, "_check_views", check)
+            with pytest.raises(varve.ViewsStillAlive):
+                db.close()
+        assert notes.append(1, Note(1, "x")).global_sequence == 0
+        db.close()
+        db._engine._close_idle()  # two threads that close at once: the second finds it done
+        with pytest.raises(varve.StoreClosed):
+            notes.append(1, Note(2, "x"))
+
+
+def test_readers_are_listed_from_what_lmdb_prints(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that reads nothing has a dash; a line of another form is passed over."""
+    with varve.open(varve_path) as db:
+        environment = db._engine.environment
+        real = environment.env
+
+        class Prints:
+            def readers(self) -> str:
+                return "    pid     thread     txnid\n  12 7f00 -\n  13 7f01 5\n(no more readers here)\n"
+
+        with monkeypatch.context() as patch:
+            patch.setattr(environment, "env", Prints())
+            assert list(environment.readers()) == [(12, None), (13, 5)]
+        assert environment.env is real
+
+
+def test_a_set_that_changes_while_it_is_listed_is_listed_again() -> None:
+    """Another thread makes an iterator while the store closes: none is left out, and nothing is raised."""
+    turns: list[int] = []
+
+    class Changing:
+        def __iter__(self) -> Iterator[int]:
+            turns.append(1)
+            if len(turns) < 3:
+                raise RuntimeError("Set changed size during iteration")
+            return iter((1, 2))
+
+    assert core._members(Changing()) == [1, 2]  # type: ignore[arg-type]
+
+
+def test_another_py_lmdb_is_left_as_it_is_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it does not remember open files by name, there is nothing to go around."""
+    from lmdb import _envid
+
+    monkeypatch.delattr(_envid, "env_keys")
+    environment_module._unguard_lmdb()
+    assert not hasattr(_envid, "env_keys")
+
+
+def test_a_fork_inside_write_leaves_the_transaction_to_the_parent(varve_path: Path) -> None:
+    """The child's commit is refused; the parent's goes on."""
+    with varve.open(varve_path) as db:
+        notes = db.stream("notes", Note)
+        pids: list[int] = []
+
+        def fill(tx: Any) -> None:
+            tx.append(notes, 1, Note(1, "before"))
+            pids.append(os.fork())
+            tx.append(notes, 1, Note(2, "after"))
+
+        try:
+            db.write(fill)
+        except varve.ForkedStore:
+            os._exit(7)  # the child
+        if pids == [0]:
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]) == 7
+        assert [one.event.number for one in notes.reader().iter_stream(1)] == [1, 2]
+
+
+def test_a_writer_tells_whether_a_commit_runs(varve_path: Path) -> None:
+    """On this thread or on another; a finaliser asks so that it need not wait."""
+    with varve.open(varve_path) as db:
+        writer = db._engine._writer
+        seen: list[bool] = [writer.busy]
+
+        def look(_: Any) -> None:
+            seen.append(writer.busy)
+            thread = threading.Thread(target=lambda: seen.append(writer.busy))
+            thread.start()
+            thread.join()
+
+        db.write(look)
+        seen.append(writer.busy)
+        assert seen == [False, True, True, False]

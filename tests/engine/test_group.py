@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from hypothesis import strategies as st
 
 import varve
 from varve import limits, ops
+from varve.engine import commit as commit_module
+from varve.engine import group as group_module
 from varve.engine.group import Group, Ticket, _Gate
 from varve.engine.instant import contents
 from varve.engine.request import CommitRequest, Committed
@@ -1104,3 +1107,143 @@ def test_code_that_a_commit_calls_cannot_commit(varve_path: Path) -> None:
         assert len(refused) == 16
         assert notes.reader().length(1) == 4
         assert notes.reader().length(2) == 0
+
+
+# -- interrupts and threads that die ---------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_while_a_ticket_is_handed_in_withdraws_it(
+    db: varve.Varve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner has gone: the helper passes it, delivers it to nobody, and goes on with the others."""
+    group = db._engine._group
+    put = group._put
+
+    def struck(ticket: Ticket) -> bool:
+        put(ticket)
+        raise KeyboardInterrupt
+
+    box = Box()
+    with writer_held(db):
+        with monkeypatch.context() as patch:
+            patch.setattr(group, "_put", struck)
+            gone = Ticket(note(1, 7), box)
+            with pytest.raises(KeyboardInterrupt):
+                db._engine.submit(gone)
+        db._engine.submit(Ticket(note(1, 8), box))
+    until(lambda: len(box.deliveries) == 1)
+    group.drain()
+    assert gone.inbox is not box
+    assert texts(db) == [(1, 8)]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_helper_that_dies_is_followed_by_another(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever killed it, the next ticket starts a new one."""
+    group = db._engine._group
+    serve = group._serve_tickets
+    died = threading.Event()
+
+    def dies() -> None:
+        died.set()
+        raise SystemExit
+
+    box = Box()
+    monkeypatch.setattr(group, "_serve_tickets", dies)
+    db._engine.submit(Ticket(note(1, 1), box))
+    assert died.wait(30)
+    until(lambda: group._thread is None)
+    monkeypatch.setattr(group, "_serve_tickets", serve)
+    db._engine.submit(Ticket(note(1, 2), box))
+    until(lambda: sum(map(len, box.deliveries)) == 2)
+    assert texts(db) == [(1, 1), (1, 2)]
+
+
+def test_a_ticket_that_comes_as_the_helper_goes_to_sleep_is_served(db: varve.Varve) -> None:
+    """It came between the helper's last look into the queue and the one after it has said that it must be rung."""
+
+    class Late(deque[Ticket]):
+        looks = 0
+
+        def __bool__(self) -> bool:
+            self.looks += 1
+            return self.looks > 1 and len(self) > 0
+
+    group = db._engine._group
+    box = Box()
+    group._waiting = Late([Ticket(note(1, 1), box)])
+    group._ending = True
+    group._bell.release()
+    group._serve_tickets()
+    assert texts(db) == [(1, 1)]
+    assert len(box.deliveries) == 1
+    group._ending = False
+
+
+def test_without_threads_a_ticket_that_is_settled_already_is_left(
+    db: varve.Varve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that was cancelled before its commit: nothing is written. Draining waits for nobody then."""
+
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    box = Box()
+    ticket = Ticket(note(1, 1), box)
+    ticket.withdraw()
+    db._engine.submit(ticket)
+    assert box.deliveries == []
+    group = db._engine._group
+    group._waiting.append(ticket)
+    group.drain()
+    group._waiting.clear()
+    assert texts(db) == []
+
+
+def test_an_error_that_cannot_be_copied_is_shared(db: varve.Varve) -> None:
+    """Better than none; notes that were added to it go along where it can be copied."""
+
+    class Stubborn(Exception):
+        def __copy__(self) -> None:
+            raise TypeError("one of a kind")
+
+    one = Stubborn("x")
+    assert group_module._copy(one) is one
+    noted = varve.StoreFailed("gone", path="p", reason="r")
+    noted.add_note("look at the disk")
+    twin = group_module._copy(noted)
+    assert twin is not noted
+    assert (twin.path, twin.__notes__) == ("p", ["look at the disk"])  # type: ignore[attr-defined]
+    fresh = ValueError("x")
+    fresh.add_note("one")
+    assert group_module._copy(fresh).__notes__ == ["one"]
+
+
+def test_a_replay_whose_first_commit_cannot_be_read_is_told(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a group each outcome stands alone: what is read for a retry fails that retry only."""
+    first, *_ = settle(db, [note(1, 1, key="k")])
+    assert isinstance(first, Committed)
+
+    def fails(*_: Any) -> Any:
+        raise varve.CorruptedBlock("rot", path="p", first_sequence=0, reason="rot")
+
+    monkeypatch.setattr(commit_module, "log_segments", fails)
+    again, other = settle(db, [note(1, 1, key="k"), note(1, 2)])
+    assert isinstance(again, varve.CorruptedBlock)
+    assert isinstance(other, Committed)
+
+
+def test_a_process_that_ends_after_a_fork_leaves_the_parents_queue(
+    db: varve.Varve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At exit a child drains only what is its own."""
+    group = db._engine._group
+    drained: list[int] = []
+    monkeypatch.setattr(group, "drain", lambda: drained.append(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(db._engine.environment, "is_forked", True)
+        group_module._at_exit()
+        assert drained == []
+    group_module._at_exit()
+    assert drained == [1]

@@ -367,3 +367,38 @@ def test_the_first_event_may_continue_an_earlier_commit(plan: Plan) -> None:
         wanted = draft.commit_sequence if event["commit"] == plan.first else event["commit"]
         assert block.commit_of(index)[0] == wanted
     assert block.commit_firsts()[0] == draft.commit_sequence
+
+
+def test_an_event_outside_its_frame_is_malformed() -> None:
+    """Ends that fall, that lie behind the frame, or that are not in it: MalformedBlock, from a block and from its places."""
+    frame = bytearray(plan_of(random.Random(3), full=False).draft().encode())
+    block = Block(memoryview(frame))
+    assert block.count > 2
+    first_end, second_end = struct.unpack_from("<II", frame, block.ends_at)
+    places = block.places()
+    for ends in (
+        (second_end + 8, second_end),
+        (first_end, len(frame)),
+        (first_end, first_end - 8),
+        (first_end, 2**32 - 8),
+    ):
+        struct.pack_into("<II", frame, block.ends_at, *ends)
+        for found in (lambda: block.span(1), lambda: places.find(block.data, 1)):
+            with pytest.raises(MalformedBlock, match="an event lies outside"):
+                found()
+    struct.pack_into("<II", frame, block.ends_at, len(frame) - block.payload_at, len(frame) - block.payload_at)
+    assert block.span(0) == places.find(block.data, 0)[1:] == (block.payload_at, len(frame))
+    assert block.span(1) == places.find(block.data, 1)[1:] == (len(frame), len(frame))
+    struct.pack_into("<I", frame, block.ends_at, len(frame) - block.payload_at + 8)
+    for found in (lambda: block.span(0), lambda: places.find(block.data, 0)):
+        with pytest.raises(MalformedBlock, match="an event lies outside"):
+            found()
+    cut = memoryview(frame)[: block.ends_at]
+    for found in (
+        lambda: block.span(len(frame)),
+        lambda: places.find(block.data, len(frame)),
+        lambda: places.find(cut, 0),
+        lambda: places.find(memoryview(frame)[: block.ends_at + 4], 1),
+    ):
+        with pytest.raises(MalformedBlock, match="its ends reach beyond its end"):
+            found()

@@ -120,3 +120,20 @@ def test_what_no_record_can_be_is_refused(value: bytes) -> None:
 def test_a_record_of_a_newer_version_gives_its_version() -> None:
     """For the message that says so."""
     assert decode_consumer(sealed(b"\x02\x00" + GOLDEN[6:])) == 2
+
+
+@pytest.mark.parametrize("name", ["a", "né", "x" * 255])
+def test_a_key_tells_the_consumer_that_it_belongs_to(name: str) -> None:
+    """Its name; None for the token's key and for what no version of ours wrote; never an error, even for broken text."""
+    assert consumers.consumer_name(consumers.consumer_key(name)) == name
+    for other in (consumers.TOKEN_KEY, b"", b"\2" + name.encode()):
+        assert consumers.consumer_name(other) is None
+    assert consumers.consumer_name(b"\1\xff") == "\ufffd"
+
+
+def test_a_token_is_zero_until_one_was_given() -> None:
+    """What was encoded comes back; nothing, and what is no token, counts as none given."""
+    for token in (1, 258, 2**64 - 1):
+        assert consumers.decode_token(consumers.encode_token(token)) == token
+    for value in (None, b"", bytes(7), b"\1" * 9):
+        assert consumers.decode_token(value) == 0

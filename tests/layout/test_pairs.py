@@ -18,7 +18,16 @@ from varve.layout import keys, records
 from varve.layout.block import Block, MalformedBlock
 from varve.layout.derive import Derivation
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
-from varve.layout.runs import RUN_EVENTS_MAX, Run, append_runs, decode_runs, encode_runs, split_entries
+from varve.layout.runs import (
+    RUN_EVENTS_MAX,
+    Run,
+    append_one,
+    append_runs,
+    decode_runs,
+    encode_runs,
+    find_in_runs,
+    split_entries,
+)
 
 some = settings(max_examples=80, deadline=None)
 
@@ -87,6 +96,48 @@ def test_a_run_is_filled_up_to_its_limit() -> None:
             at += count
         assert runs == wanted
         assert decode_runs(encode_runs(runs)) == wanted
+
+
+@some
+@given(gaps_and_counts)
+def test_an_entry_finds_each_of_its_events(gaps: list[tuple[int, int]]) -> None:
+    """Event by event, and nothing behind the last one."""
+    runs = as_runs(gaps)[: limits.RUNS_PER_INDEX_ENTRY_MAX]
+    value = encode_runs(runs)
+    events = [sequence for first, count in runs for sequence in range(first, first + count)]
+    assert [find_in_runs(value, index) for index in range(len(events))] == events
+    assert find_in_runs(value, len(events)) is None
+    assert find_in_runs(memoryview(value), len(events) + 1) is None
+
+
+@some
+@given(gaps_and_counts)
+def test_events_appended_one_by_one_make_the_same_entries(gaps: list[tuple[int, int]]) -> None:
+    """``append_one`` is ``append_runs`` for an event: the same runs, in entries that begin where the last one was full."""
+    runs = as_runs(gaps)
+    entries: dict[int, bytes] = {}
+    position, entry, length = 0, b"", 0
+    for first, count in runs:
+        for sequence in range(first, first + count):
+            position, entry = append_one(position, entry, sequence, length)
+            entries[position] = entry
+            length += 1
+    merged: list[Run] = []
+    append_runs(merged, runs)
+    wanted, at = {}, 0
+    for one in split_entries(merged):
+        wanted[at] = encode_runs(one)
+        at += sum(count for _, count in one)
+    assert entries == wanted
+
+
+def test_an_event_appended_to_a_full_run_opens_another() -> None:
+    """A run of RUN_EVENTS_MAX is not made longer, as its count has 32 bits."""
+    nearly = encode_runs([(10, RUN_EVENTS_MAX - 1)])
+    position, full = append_one(3, nearly, 9 + RUN_EVENTS_MAX, 99)
+    assert (position, decode_runs(full)) == (3, [(10, RUN_EVENTS_MAX)])
+    position, entry = append_one(3, full, 10 + RUN_EVENTS_MAX, 99)
+    assert (position, decode_runs(entry)) == (3, [(10, RUN_EVENTS_MAX), (10 + RUN_EVENTS_MAX, 1)])
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------
@@ -196,6 +247,16 @@ def test_index_keys_sort_by_number_and_position(one: tuple[int, int], other: tup
     assert keys.entry_position(memoryview(keys.name_entry_key(*names[0]))) == one[1]
     assert (keys.log_key(one[1]) < keys.log_key(other[1])) == (one[1] < other[1])
     assert keys.log_sequence(keys.log_key(one[1])) == one[1]
+
+
+def test_an_index_key_tells_its_position_to_its_stream_only() -> None:
+    """None for another stream's entry, and for an entry of a name, whatever its bytes say."""
+    assert keys.stream_entry_position(keys.stream_entry_key(7, 258), 7) == 258
+    assert keys.stream_entry_position(memoryview(keys.stream_entry_key(7, 0)), 7) == 0
+    assert keys.stream_entry_position(keys.stream_entry_key(7, 258), 8) is None
+    assert keys.stream_entry_position(keys.name_entry_key(7, 258), 7) is None
+    assert keys.stream_entry_position(b"\2" + keys.stream_entry_key(7, 258)[1:], 7) is None
+    assert keys.stream_entry_position(keys.stream_entry_key(7, 258) + b"\0", 7) is None
 
 
 # -- records -------------------------------------------------------------------------------------------------------------

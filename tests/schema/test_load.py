@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
+from collections import OrderedDict
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum, IntFlag
@@ -15,7 +16,7 @@ import pytest
 from schema_texts import ERRORS, ORDERS, UNITS
 
 import varve
-from varve.codec import event_type, event_type_from_schema
+from varve.codec import event_type, event_type_from_schema, fbs_load
 from varve.schema import SchemaFile, load, to_fbs
 
 
@@ -250,3 +251,36 @@ def test_what_is_not_supported_is_told_with_its_place(
     error = caught.value
     assert (error.path, error.line, error.column) == (str(tmp_path / "one.fbs"), line, column)
     assert str(error).startswith(f"{error.path}:{line}:{column}: ")
+
+
+def test_constants_may_stand_in_quotes_and_be_named_by_their_enum(tmp_path: Path) -> None:
+    """Signs inside quotes count, as does one before a name; of enums of one name the one that has the value is meant."""
+    found = loaded(
+        tmp_path,
+        """
+        native_include "not_for_us.h";
+        namespace far; enum Color : int { Red = 1 }
+        namespace near; enum Shade : int { Blue = 3 } enum Color : int { Blue = 5 }
+        table T { a:int = "-5"; b:int = "+6"; c:int = " 7 "; d:int = Color.Blue; e:int = -Color.Blue; f:[ubyte] = []; }
+        """,
+    )
+    one = found.T()
+    assert (one.a, one.b, one.c, one.d, one.e, one.f) == (-5, 6, 7, 5, -5, b"")
+
+
+def test_models_that_were_dropped_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the models that a process has loaded, the latest used are kept; events of a class that is gone still pickle."""
+    monkeypatch.setattr(fbs_load, "CLASSES_MAX", 2)
+    monkeypatch.setattr(fbs_load, "_models", OrderedDict())
+    first = loaded(tmp_path, "table T { a:int; }").T
+    pickled = pickle.dumps(first(a=5))
+    second = loaded(tmp_path, "table T { b:int; }").T
+    assert loaded(tmp_path, "table T { a:int; }").T is first
+    loaded(tmp_path, "table T { c:int; }")
+    assert len(fbs_load._models) == 2
+    assert loaded(tmp_path, "table T { a:int; }").T is first
+    assert loaded(tmp_path, "table T { b:int; }").T is not second
+    loaded(tmp_path, "table T { c:int; }")
+    again = pickle.loads(pickled)
+    assert type(again) is not first
+    assert again.a == 5

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import itertools
+import math
 import os
 import subprocess
 import sys
 import types
 from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from codec_models import Cash, Everything, Ledger, Line, Numbers, OrderPlaced, Tree, events_of
@@ -252,6 +258,66 @@ def test_type_checkers_accept_what_is_written(checker: str, tmp_path: Path) -> N
         [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+class Shade(IntEnum):
+    DARK = 1
+
+
+@varve.event
+class Innermost:
+    n: int = 3
+    shade: Shade = Shade.DARK
+    when: datetime = datetime(2020, 1, 2, tzinfo=UTC)
+    key: UUID = UUID(int=7)
+    price: Decimal = Decimal("1.50")
+    ratio: float = math.inf
+
+
+@varve.event
+class Alone:
+    n: varve.u8 = 1
+
+
+@varve.event
+class Inner:
+    held: Innermost
+    others: list[Alone | Innermost] = dataclasses.field(default_factory=list)
+    gone: Innermost | None = None
+
+
+@varve.event
+class Outer:
+    inner: Inner = Inner(Innermost(5), [Alone(2), Innermost()])
+    either: Innermost | Alone = Alone(9)
+
+
+def test_defaults_that_are_events_stand_behind_their_classes(import_text: Import) -> None:
+    """The module of a class whose default holds instances of other classes could not be imported: those that were needed
+    only inside of the default were written after it."""
+    source = to_python(Outer)
+    module = import_text(source)
+    assert event_type(module.Outer).schema_bytes == event_type(Outer).schema_bytes
+    assert varve.to_json(module.Outer()) == varve.to_json(Outer())
+    assert module.Outer().inner.others == (module.Alone(2), module.Innermost())
+
+
+def test_a_module_imports_only_what_it_needs(load_text: Load, import_text: Import) -> None:
+    """Enums alone need nothing of varve; where fields are given by name, the mark for it steps aside for a field of its name."""
+    source = to_python([Shade])
+    assert "varve" not in source.replace("varve.schema.to_python", "")
+    assert import_text(source).Shade(1).name == "DARK"
+    found = load_text("table T { _:int; late:string (required); early:bool; } root_type T;").root_type
+    made = import_text(to_python(found)).T
+    assert made(late="x", _=5) == made(_=5, late="x", early=False)
+    assert event_type(made).schema_bytes == event_type(found).schema_bytes
+
+
+def test_two_types_of_one_name_do_not_fit_a_module() -> None:
+    """Nor would either be right."""
+    other = varve.event(type("Line", (), {"__annotations__": {"n": int}}))
+    with pytest.raises(varve.SchemaError, match="two different types are named 'Line'; one module cannot declare both"):
+        to_python([Line, other])
 
 
 def test_a_module_is_written_of_classes_only() -> None:

@@ -233,3 +233,86 @@ def test_a_store_that_nobody_watches_has_no_folder_for_it(tmp_path: Path) -> Non
         db.stream("orders", Placed).append(1, Placed(0))
         asyncio.run(take(db.tail(), 1))
         assert not (tmp_path / "store" / "watch").exists()
+
+
+def refuses(*_: Any, **__: Any) -> Any:
+    raise OSError(24, "Too many open files")
+
+
+def test_no_socket_for_a_writer_hints_nobody_and_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the process has no descriptor left, watchers poll; once there is one, they are hinted again."""
+    watcher, sender = bound(tmp_path, monkeypatch), HintSender(str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr("socket.socket", refuses)
+        sender.send()
+        watcher.sweep()
+        assert HintSocket.bind(str(tmp_path)) is None
+    assert unread(watcher) == 0
+    os.utime(tmp_path / "watch")
+    sender.send()
+    assert unread(watcher) == 1
+    sender.close()
+    watcher.close()
+
+
+def test_a_folder_that_cannot_be_listed_hints_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sockets that were known are let go, as their owners may be gone; nothing is raised into a commit."""
+    watcher, sender = bound(tmp_path, monkeypatch), HintSender(str(tmp_path))
+    sender.send()
+    assert unread(watcher) == 1
+    os.utime(tmp_path / "watch", (0, 0))
+    with monkeypatch.context() as patch:
+        patch.setattr("os.listdir", refuses)
+        sender.send()
+    assert unread(watcher) == 0
+    assert not sender._watchers
+    sender.close()
+    watcher.close()
+
+
+def test_a_socket_that_cannot_be_connected_or_sent_to_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is neither hinted nor swept: the next listing tries again."""
+    watcher, sender = bound(tmp_path, monkeypatch), HintSender(str(tmp_path))
+
+    @contextlib.contextmanager
+    def no_address(*_: Any) -> Any:
+        raise OSError(13, "Permission denied")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hints, "_address", no_address)
+        sender.send()
+        watcher.sweep()
+    assert unread(watcher) == 0
+    assert len(list((tmp_path / "watch").iterdir())) == 1
+    os.utime(tmp_path / "watch")
+    sender.send()
+    assert unread(watcher) == 1
+    [(name, known)] = sender._watchers.items()
+    monkeypatch.setattr(hints, "_is_unread", lambda _: False)
+
+    class Broken:
+        send = staticmethod(refuses)
+        close = staticmethod(known.close)
+
+    sender._hint(name, Broken())  # type: ignore[arg-type]
+    assert not sender._watchers
+    sender._drop(name)  # twice is once
+    sender.close()
+    watcher.close()
+
+
+def test_what_lies_in_a_socket_that_cannot_tell_counts_as_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hint too many is harmless, one too few is not."""
+    watcher, sender = bound(tmp_path, monkeypatch), HintSender(str(tmp_path))
+    sender.send()
+    [known] = sender._watchers.values()
+    assert hints._is_unread(known)
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.ioctl", refuses)
+        assert not hints._is_unread(known)
+    sender.close()
+    assert not hints._is_unread(known)
+    watcher.close()

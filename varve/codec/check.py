@@ -239,7 +239,7 @@ def _str(value: object, path: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise _Bad(path, "must be text without lone surrogates", value) from None
-    return str(value)
+    return str.__str__(value)  # the text itself, also of a member of a (str, Enum), whose str() is its name
 
 
 def _bytes(value: object, path: str) -> bytes:
@@ -265,7 +265,7 @@ def _decimal(value: object, path: str) -> Decimal:
         raise _Bad(path, "must be a Decimal", value)
     if not value.is_finite():
         raise _Bad(path, "must be a finite Decimal", value)
-    return value
+    return value if type(value) is Decimal else Decimal(value)
 
 
 def _uuid(value: object, path: str) -> UUID:

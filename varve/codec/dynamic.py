@@ -70,11 +70,8 @@ def rebuild_event(schema_bytes: bytes, name: str, fields: tuple[Any, ...]) -> An
 
 
 def rebuild_member(schema_bytes: bytes, name: str, value: int) -> Any:
-    """Unpickle an enum's member; a value beyond the known ones stays an int."""
-    try:
-        return _classes_of(schema_bytes)[name](value)
-    except ValueError:
-        return value
+    """Unpickle an enum's member."""
+    return _classes_of(schema_bytes)[name](value)
 
 
 def _classes_of(text: bytes) -> dict[str, Any]:

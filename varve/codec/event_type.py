@@ -21,7 +21,7 @@ from varve.codec.json import absent_object
 from varve.codec.plan import StructPlan, TablePlan, inline_shape, plan_struct, plan_table
 from varve.codec.schema import SCALARS, Kind, Schema
 from varve.codec.verify import is_buffer, verify_event
-from varve.errors import EventEncodingError, SchemaError
+from varve.errors import SchemaError
 
 __all__ = ["EventType", "event_type"]
 
@@ -310,8 +310,6 @@ def slow_packer(build: Build, namespace: dict[str, Any]) -> Callable[[Any], byte
         fit = coerce_event(declared, event)
         try:
             return namespace["pack_whole"](fit)  # type: ignore[no-any-return]
-        except EventEncodingError:
-            raise
         except (runtime.Reject, ValueError, TypeError, ArithmeticError, AttributeError) as error:
             raise encoding_error(declared.name, "", "cannot be encoded", event) from error
 

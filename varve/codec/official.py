@@ -103,8 +103,6 @@ class _Matched:
             return
         definition = self.schema.types[name]
         self.out[name] = one
-        if definition.what != one.what:
-            raise self.differs(one, f"{name} is a {definition.what}")
         fields = {f.slot: f for f in one.fields} if one.what == "table" else dict(enumerate(one.fields))
         matched = []
         slot = -1

@@ -96,7 +96,8 @@ class Layouts:
 
 
 class Prefixes(dict[int, bytes]):
-    """A piece of the constant head of a table by mask of the absent ones among some optional fields."""
+    """A piece of the constant head of a table by mask of the absent ones among some optional fields: PACK_LAYOUTS_MAX at most,
+    since ``mask_bits`` gives a piece no more bits than that."""
 
     def __init__(self, plan: TablePlan, optional: list[int], start: int, end: int) -> None:
         super().__init__()
@@ -105,9 +106,7 @@ class Prefixes(dict[int, bytes]):
         self.piece = slice(start, end)
 
     def __missing__(self, mask: int) -> bytes:
-        piece = self.plan.prefix(absent_fields(self.optional, mask))[self.piece]
-        if len(self) < limits.PACK_LAYOUTS_MAX:
-            self[mask] = piece
+        piece = self[mask] = self.plan.prefix(absent_fields(self.optional, mask))[self.piece]
         return piece
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
@@ -65,8 +64,6 @@ UOFFSETS_AT: Final = Unpackers()
 
 PAD_BYTES: Final = (b"", bytes(3), bytes(2), bytes(1))
 """Zeros after a vector, by length & 3."""
-
-LITTLE_ENDIAN: Final = sys.byteorder == "little"
 
 
 class Reject(Exception):
@@ -357,11 +354,7 @@ def scalar_vector_reader(tag: str) -> Callable[[Any, int], Any]:
         values = b[p : p + U4(b, p - 4)[0] * size].cast(code)
         return values if values.readonly else values.toreadonly()
 
-    def read_swapped(b: Any, p: int) -> Any:
-        p += U4(b, p)[0]
-        return struct.unpack_from(f"<{U4(b, p)[0]}{code}", b, p + 4)
-
-    return read if LITTLE_ENDIAN else read_swapped
+    return read
 
 
 def array_reader(item: Callable[[Any, int], Any], stride: int, length: int) -> Callable[[Any, int], tuple[Any, ...]]:

@@ -7,6 +7,7 @@ import dataclasses
 import keyword
 import math
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from enum import IntEnum, IntFlag
@@ -134,11 +135,8 @@ class _Writer:
                 return
             target = self.found[name]
             if isinstance(target, Declaration):
-                needed = [f.kind for f in target.fields if target.what == "struct" or f.default not in (NO_DEFAULT, [])]
-                for kind in needed:
-                    for other in kind.references():
-                        if other != name:
-                            add(other)
+                for other in needed_by(target):
+                    add(other)
             done[name] = None
 
         rank = {"enum": 0, "struct": 1, "table": 2}
@@ -282,10 +280,30 @@ def quoted(value: str | bytes) -> str:
     return text if text[-1] == '"' or '"' in text else f'{text[:start]}"{text[start + 1 : -1]}"'
 
 
+def needed_by(declared: Declaration) -> Iterator[str]:
+    """What stands before a class in a module: the structs that a struct holds, and the classes of the instances that are
+    defaults of fields, however deep; their own annotations may name what comes later."""
+    for f in declared.fields:
+        if declared.what == "struct":
+            yield from f.kind.references()
+        elif f.default is not NO_DEFAULT:
+            yield from classes_in(absent_object(f.kind, f.default, declared))
+
+
+def classes_in(value: Any) -> Iterator[str]:
+    """Names of the classes of an instance and of all that it holds."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from classes_in(item)
+    held = declaration(type(value))
+    if held is not None:
+        yield held.name
+        for f in held.fields:
+            yield from classes_in(getattr(value, f.name))
+
+
 def usual_base(definition: Any) -> str:
     """How an enum with these values is stored without ``stored_as``."""
-    for base in ("u32", "i32", "u64", "i64") if definition.flags else ("i32", "u32", "i64", "u64"):
-        low, high = INT_RANGES[base]
-        if all(low <= value <= high for _, value in definition.members):
-            return base
-    return ""
+    bases = ("u32", "i32", "u64", "i64") if definition.flags else ("i32", "u32", "i64", "u64")
+    values = [value for _, value in definition.members]
+    return next(base for base in bases if INT_RANGES[base][0] <= min(values) and max(values) <= INT_RANGES[base][1])

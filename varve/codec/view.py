@@ -21,7 +21,6 @@ import struct
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from varve import limits
 from varve.codec import runtime
 from varve.codec.pack import Source, head_bounds
 from varve.codec.plan import UOFFSET, Slot, TablePlan
@@ -51,13 +50,11 @@ def read_call(kind: Kind, build: Build) -> str:
         return build.ref("nested", kind.name)
     if tag == "enum":
         return build.ref("read_enum", kind.name)
-    if tag == "vector":
-        return build.ref("read_vector", str(kind.item), kind.item)
-    return f"read_{tag}"
+    return build.ref("read_vector", str(kind.item), kind.item)  # numbers and unions are read on the spot
 
 
 def reader(kind: Kind, build: Build) -> Any:
-    """The function that ``read_call`` names, for vectors and structs to be built on."""
+    """The function that ``read_call`` names, for vectors and structs to be built on (no table: a vector of them has its own)."""
     tag = kind.tag
     if tag in SCALARS:
         return runtime.scalar_reader(SCALARS[tag].code)
@@ -65,8 +62,6 @@ def reader(kind: Kind, build: Build) -> Any:
         return runtime.enum_reader(build.declaration.enum_of(kind.name), build.shape(kind)[2])
     if tag == "struct":
         return build.compiled_struct(kind.name).read
-    if tag == "table":
-        return build.compiled_table(kind.name).nested
     if tag == "vector":
         assert kind.item is not None
         if kind.item.tag in SCALARS:
@@ -290,7 +285,8 @@ def view_source(build: Build) -> str:
 
 
 class Known(dict[bytes, int]):
-    """What our packer writes for one piece of a class's head (the bytes up to the table's fields); at most PACK_LAYOUTS_MAX."""
+    """What our packer writes for one piece of a class's head (the bytes up to the table's fields): at most PACK_LAYOUTS_MAX, as
+    many as its masks have values (``pack.mask_bits``)."""
 
     def __init__(self, build: Build, start: int, end: int) -> None:
         super().__init__()
@@ -319,8 +315,7 @@ class Known(dict[bytes, int]):
     def accept(self, head: bytes | None) -> bool:
         if head is None or not self.usual_but_for_gaps(head):
             return False
-        if len(self) < limits.PACK_LAYOUTS_MAX:
-            self[head] = 1
+        self[head] = 1
         return True
 
 

@@ -121,7 +121,10 @@ class Session:
 
     def find_meta(self, key: bytes) -> memoryview | None:
         """A metadata value, valid until the next write; None where there is none."""
-        return self.open.get(key, db=self.environment.meta)
+        try:
+            return self.open.get(key, db=self.environment.meta)
+        except lmdb.Error as exc:
+            raise self.environment.read_error(exc) from exc
 
     def meta(self, key: bytes) -> memoryview:
         """A metadata value that must be there. Raises ``CorruptedStore``."""
@@ -279,7 +282,7 @@ class Session:
 
     def last_stream_entry(self, number: int) -> tuple[int, bytes]:
         """Position and value of a stream's last index entry."""
-        return self._last_entry(keys.stream_entry_key(number, 2**64 - 1), 5) or (0, b"")
+        return self._last_entry(keys.stream_entry_key(number, 2**64 - 1), 5, "stream", number)
 
     def extend_stream_entry(self, number: int, sequence: int, length: int) -> tuple[int, bytes]:
         """Position and value of a stream's last index entry once event ``length`` of it, at a global sequence, is in it."""
@@ -292,21 +295,21 @@ class Session:
 
     def last_name_entry(self, number: int) -> tuple[int, bytes]:
         """Position and value of a name's last index entry."""
-        return self._last_entry(keys.name_entry_key(number, 2**64 - 1), 3) or (0, b"")
+        return self._last_entry(keys.name_entry_key(number, 2**64 - 1), 3, "name", number)
 
-    def _last_entry(self, beyond: bytes, prefix_bytes: int) -> tuple[int, bytes] | None:
-        """Position and value of the last index entry under a prefix."""
+    def _last_entry(self, beyond: bytes, prefix_bytes: int, what: str, number: int) -> tuple[int, bytes]:
+        """Position and value of the last index entry under a prefix. Raises ``CorruptedStore`` where there is none: whatever has a
+        number has an event, and to begin again at 0 would write stream sequences twice."""
         cursor = self._index_cursor
         if cursor is None:
             cursor = self._index_cursor = self.open.cursor(self.environment.index)
-        if cursor.set_range(beyond):
-            if not cursor.prev():
-                return None
-        elif not cursor.last():
-            return None
+        there = cursor.prev() if cursor.set_range(beyond) else cursor.last()
         found, value = cursor.item()
-        if found[:prefix_bytes] != beyond[:prefix_bytes]:
-            return None
+        if not there or found[:prefix_bytes] != beyond[:prefix_bytes]:
+            raise CorruptedStore(
+                f"{self.environment.path}: the index has no entry for {what} number {number}; rebuild it with varve.ops",
+                path=self.environment.path,
+            )
         return keys.entry_position(found), bytes(value)
 
     def _plan_append(self, pending: Pending, plan: Plan, append: AppendRequest) -> list[Segment]:

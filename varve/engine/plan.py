@@ -276,8 +276,8 @@ class Pending:
         blocks = _Blocks(tail, limits.TAIL_BLOCK_BYTES_MAX if interleaved else limits.BLOCK_BYTES_MAX)
         for plan in self.plans:
             yield from plan.fill(blocks)
-        if blocks.touched and blocks.draft is not None:
-            yield blocks.draft
+        assert blocks.draft is not None  # the last event's
+        yield blocks.draft
 
 
 def _gain_one(runs: dict[int, list[Run]], number: int, sequence: int) -> None:

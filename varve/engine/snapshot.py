@@ -364,10 +364,11 @@ class Snapshot:
             block = self._holding(sequence, self._parse(first, data))
             if stream is not None and block.stream_of(sequence - first) != (stream, stream_sequence):
                 raise self.index_wrong(sequence)
-            start, end = self._span(block, sequence)
+            start, end = self.span(block, sequence)
             return self.keep(data[start:end])
 
-    def _span(self, block: Block, sequence: int) -> tuple[int, int]:
+    def span(self, block: Block, sequence: int) -> tuple[int, int]:
+        """Start and end of an event in its block's data. Raises ``CorruptedBlock``."""
         try:
             return block.span(sequence - block.first)
         except MalformedBlock as exc:
@@ -431,10 +432,9 @@ class Snapshot:
     def global_of(self, number: int, stream_sequence: int) -> int | None:
         """Global sequence of a stream's event, or None past the end of what can be seen."""
         entry = self._floor(keys.stream_entry_key(number, stream_sequence))
-        if entry is None:
-            return None
-        position = keys.stream_entry_position(entry[0], number)
-        if position is None:
+        position = None if entry is None else keys.stream_entry_position(entry[0], number)
+        if entry is None or position is None:
+            self._check_unborn(number)
             return None
         found = find_in_runs(entry[1], stream_sequence - position)
         return found if found is None or self.limit is None or found < self.limit else None
@@ -443,6 +443,7 @@ class Snapshot:
         """Number of a stream's events that can be seen."""
         last = self.stream_entry(number, 2**64 - 1)
         if last is None:
+            self._check_unborn(number)
             return 0
         position, runs = last
         length = position + sum(count for _, count in runs)
@@ -457,6 +458,12 @@ class Snapshot:
             else:
                 low = middle + 1
         return low
+
+    def _check_unborn(self, number: int) -> None:
+        """A stream without an index entry is younger than this instant. Where the instant knows it, the entry is lost, and it must
+        not look like a stream without events: raises ``CorruptedStore``."""
+        if self.find_meta(keys.stream_key(number)) is not None:
+            raise self._index_gap(f"stream number {number}")
 
     def stream_runs(self, number: int, start: int, stop: int, *, reverse: bool = False) -> Iterator[StreamRun]:
         """Runs that cover stream sequences ``start .. stop`` (which exist), cut to them."""

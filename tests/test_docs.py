@@ -47,7 +47,7 @@ def test_links_inside_the_project_lead_somewhere() -> None:
 
 
 def test_what_the_pages_call_exists() -> None:
-    """Every dotted name such as ``varve.ops.check`` in the prose of a page is there after ``import varve``."""
+    """Every dotted name such as ``varve.ops.verify`` in the prose of a page is there after ``import varve``."""
     on_disk = {
         "varve.log",
         "varve.index",

@@ -14,16 +14,7 @@ from pathlib import Path
 
 from torture.part import Budget, Outcome, Part
 
-PARTS: tuple[str, ...] = (
-    "powercut",
-    "locks",
-    "kills",
-    "calls",
-    "rot",
-    "hostile",
-    "model",
-    "soak",
-)
+PARTS: tuple[str, ...] = ("powercut", "locks", "kills", "calls", "rot", "hostile", "model", "soak")
 """Modules ``torture.NAME`` with an object ``PART``."""
 
 

@@ -254,7 +254,7 @@ def _rebuilding(on: Disk) -> list[str]:
     path, target = on.folder / "store", on.folder / "rebuilt"
     on.fill()
     try:
-        ops.rebuild(path, target)
+        ops.repair(path, target)
     except Exception:  # noqa: BLE001 - it may say what the system says: it promises no handle
         pass
     else:

@@ -420,7 +420,7 @@ def bulk_with(work: Work) -> None:
 def rebuild(work: Work) -> None:
     """Rebuilding a store into a new one."""
     work.arm()
-    work.do("rebuild", lambda: ops.rebuild(work.store, work.folder / TARGET))
+    work.do("rebuild", lambda: ops.repair(work.store, work.folder / TARGET))
     work.finish(None)
 
 

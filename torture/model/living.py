@@ -202,7 +202,7 @@ def rebuild(machine: Machine, _: random.Random) -> None:
     machine.db.close()
     old = machine.path
     machine.generation += 1
-    report = ops.rebuild(old, machine.path)
+    report = ops.repair(old, machine.path)
     same(report.events, len(machine.world.log), "events of a rebuilt store")
     shutil.rmtree(old)
     machine.map_bytes = MAP_BYTES

@@ -407,7 +407,7 @@ def _rebuild(work: Work, root: Path) -> None:
     for name, position in positions:
         _say("trypos", name, position)
     numbers = _try(*events)
-    ops.rebuild(work.path, target)
+    ops.repair(work.path, target)
     _say("ack", numbers)
     for name, position in positions:
         _say("ackpos", name, position)

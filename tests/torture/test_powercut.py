@@ -220,6 +220,13 @@ def test_a_workload_is_recorded_as_lmdb_commits(single: Recorded) -> None:
             assert one.offset % PAGE + len(one.data) <= SECTOR
 
 
+def test_a_workload_that_fails_stops_the_rack(recorder: Recorder) -> None:
+    """With what it said: a harness that cannot do its work must not report that nothing was found."""
+    with pytest.raises(RuntimeError, match="KeyError: 'no such kind'"):
+        recorder.record("no such kind", 1)
+    assert recorder.record("creation", 1).log
+
+
 def test_equal_seeds_record_equal_traces(recorder: Recorder, single: Recorded) -> None:
     """Byte for byte, but for the names of the moment: so an image can be made again."""
 

@@ -17,7 +17,6 @@ from engine_helpers import Note, faulty, lmdb_error, run_script
 import varve
 from varve import limits
 from varve.engine import files, unfinished
-from varve.tailing.poller import Poller
 from varve.testing import assert_sound
 
 EIO = lmdb_error(lmdb.Error, errno.EIO)
@@ -76,40 +75,6 @@ def test_leaving_a_bulk_block_whose_last_sync_fails_says_so(varve_path: Path) ->
         faulty(db).sync = raising(EIO)  # type: ignore[attr-defined]
     with varve.open(varve_path) as again:
         assert again.next_global_sequence == 1
-
-
-def test_closing_waits_for_a_poller_that_is_just_being_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that began to wait made the poller's thread known before it ran; ``close()`` joined it there and then and
-    raised RuntimeError ("cannot join thread before it is started"), half closed."""
-    poller = Poller(str(tmp_path), lambda seen: seen, lambda: 1)
-    made, go = threading.Event(), threading.Event()
-    start = threading.Thread.start
-
-    def slow_start(thread: threading.Thread) -> None:
-        if thread.name.startswith("varve poller"):
-            made.set()
-            go.wait()
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", slow_start)
-    starter = threading.Thread(target=poller.start)
-    starter.start()
-    made.wait()
-    errors: list[BaseException] = []
-
-    def join() -> None:
-        try:
-            poller.stop()
-            poller.join(60)
-        except RuntimeError as exc:
-            errors.append(exc)
-
-    joiner = threading.Thread(target=join)
-    joiner.start()
-    go.set()
-    joiner.join()
-    starter.join()
-    assert not errors
 
 
 # -- creation ------------------------------------------------------------------------------------------------------------

@@ -151,3 +151,37 @@ def test_a_failed_look_tells_who_waits(db: varve.Varve, orders: Orders, monkeypa
     assert hub._look(-1) is None
     with pytest.raises(varve.StoreFailed):
         hub.watermark.wait_blocking(9, None)
+
+
+def test_closing_waits_for_a_poller_that_is_just_being_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that began to wait made the poller's thread known before it ran; ``close()`` joined it there and then and
+    raised RuntimeError ("cannot join thread before it is started"), half closed."""
+    poller = Poller(str(tmp_path), lambda seen: seen, lambda: 1)
+    made, go = threading.Event(), threading.Event()
+    start = threading.Thread.start
+
+    def slow_start(thread: threading.Thread) -> None:
+        if thread.name.startswith("varve poller"):
+            made.set()
+            go.wait()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", slow_start)
+    starter = threading.Thread(target=poller.start)
+    starter.start()
+    made.wait()
+    errors: list[BaseException] = []
+
+    def join() -> None:
+        try:
+            poller.stop()
+            poller.join(60)
+        except RuntimeError as exc:
+            errors.append(exc)
+
+    joiner = threading.Thread(target=join)
+    joiner.start()
+    go.set()
+    joiner.join()
+    starter.join()
+    assert not errors

@@ -39,7 +39,7 @@ Plant = Callable[[list[Lane]], None]
 class Setting:
     """How a round is played; controls change it."""
 
-    patience_s: float = 30.0
+    patience_s: float = 60.0
     roles: tuple[str, ...] = OF_A_ROUND
     deaths: tuple[Death, ...] = ()
     """Instead of those that chance gives."""

@@ -281,3 +281,27 @@ def test_bytes_are_no_default_of_a_vector_of_enums() -> None:
 
     with pytest.raises(SchemaError, match=r"E\.kinds must be a list or tuple \(list\[Kind\]\), not b'.x01'"):
         declare(type("E", (), {"__annotations__": {"kinds": list[Kind]}, "kinds": b"\1"}), "table", None, {})
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        {"T": {"table": [{"default": {"x": 1}, "name": "a", "type": {"vector": "u8"}}]}},
+        {"T": {"table": [{"default": "none", "name": "a", "type": "uuid"}]}},
+        {"T": {"table": [{"name": "a", "type": {"vector": {"struct": ""}}}]}},
+        {"T": {"table": [{"name": "a", "type": {"bytes": ""}}]}},
+        {"S": {"struct": []}, "T": {"table": [{"name": "a", "type": {"struct": "S"}}]}},
+        {"S": {"struct": [{"name": "a", "optional": True, "type": "u8"}]}, "T": {"table": []}},
+        {"S": {"struct": [{"name": "a", "type": {"struct": "S"}}]}, "T": {"table": []}},
+        {
+            "S": {"struct": [{"name": "a", "type": {"array": "u64", "length": 60_000}}]},
+            "T": {"table": [{"name": "a", "type": {"struct": "S"}}]},
+        },
+    ],
+    ids=["a default of another kind", "no uuid", "no name", "bytes of nothing", "no fields", "optional", "itself", "too large"],
+)
+def test_a_schema_that_no_class_can_have_is_malformed(types: dict[str, Any]) -> None:
+    """Each of these was KeyError, SchemaError or an error of the inside: a reader of a log knows MalformedEvent."""
+    text = json.dumps({"format": 1, "root": "T", "types": types}, sort_keys=True, separators=(",", ":"))
+    with pytest.raises(MalformedEvent, match="not a valid event schema"):
+        event_type_from_schema(text.encode())

@@ -36,12 +36,18 @@ class Contents(NamedTuple):
     consumers: tuple[tuple[str, int], ...]
 
 
+class Unreadable(VarveError):
+    """An event that Varve gives as one whose type it does not know."""
+
+
 class Wrong(AssertionError):
     """Something was returned as right that is not."""
 
 
 def row_of(recorded: varve.Recorded[Any]) -> Row:
-    """All of it, every field read."""
+    """All of it, every field read. Raises ``Unreadable`` where its type's schema is damaged."""
+    if recorded.type is varve.UnknownEvent:
+        raise Unreadable(f"the schema of {recorded.event.type_name!r} cannot be used")
     return Row(
         recorded.stream,
         recorded.stream_id,

@@ -298,7 +298,16 @@ def test_bytes_are_no_default_of_a_vector_of_enums() -> None:
             "T": {"table": [{"name": "a", "type": {"struct": "S"}}]},
         },
     ],
-    ids=["a default of another kind", "no uuid", "no name", "bytes of nothing", "no fields", "optional", "itself", "too large"],
+    ids=[
+        "a default of another kind",
+        "no uuid",
+        "no name",
+        "bytes of nothing",
+        "no fields",
+        "optional",
+        "itself",
+        "too large",
+    ],
 )
 def test_a_schema_that_no_class_can_have_is_malformed(types: dict[str, Any]) -> None:
     """Each of these was KeyError, SchemaError or an error of the inside: a reader of a log knows MalformedEvent."""

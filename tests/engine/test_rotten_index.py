@@ -111,7 +111,7 @@ def test_an_entry_that_is_none_is_told_with_a_type(store: Path, value: bytes) ->
 def test_records_that_contradict_each_other_are_found_out(store: Path, key: bytes, value: bytes) -> None:
     """What a number means is stored in both directions: events of a stream were given under the name or id of another."""
     put(store, "meta", key, value)
-    with pytest.raises(CorruptedStore), varve.open(store) as db:  # noqa: PT012
+    with pytest.raises(CorruptedStore), varve.open(store) as db:
         list(db.global_reader().iter_from(0))
         list(db.stream("notes", Note).reader().iter_stream("a"))
 

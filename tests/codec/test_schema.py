@@ -391,3 +391,36 @@ def test_flags_without_single_bits_are_plain_numbers_in_fbs() -> None:
     made = event(type("E", (), {"__annotations__": {"mask": Mixed}, "mask": Mixed.LOW}))
     assert "  mask:uint = 3;\n" in to_fbs(made)
     assert "enum" not in to_fbs(made)
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        {"T": {"table": [{"default": {"x": 1}, "name": "a", "type": {"vector": "u8"}}]}},
+        {"T": {"table": [{"default": "none", "name": "a", "type": "uuid"}]}},
+        {"T": {"table": [{"name": "a", "type": {"vector": {"struct": ""}}}]}},
+        {"T": {"table": [{"name": "a", "type": {"bytes": ""}}]}},
+        {"S": {"struct": []}, "T": {"table": [{"name": "a", "type": {"struct": "S"}}]}},
+        {"S": {"struct": [{"name": "a", "optional": True, "type": "u8"}]}, "T": {"table": []}},
+        {"S": {"struct": [{"name": "a", "type": {"struct": "S"}}]}, "T": {"table": []}},
+        {
+            "S": {"struct": [{"name": "a", "type": {"array": "u64", "length": 60_000}}]},
+            "T": {"table": [{"name": "a", "type": {"struct": "S"}}]},
+        },
+    ],
+    ids=[
+        "a default of another kind",
+        "no uuid",
+        "no name",
+        "bytes of nothing",
+        "no fields",
+        "optional",
+        "itself",
+        "too large",
+    ],
+)
+def test_a_schema_that_no_class_can_have_is_malformed(types: dict[str, Any]) -> None:
+    """Each of these was KeyError, SchemaError or an error of the inside: a reader of a log knows MalformedEvent."""
+    text = json.dumps({"format": 1, "root": "T", "types": types}, sort_keys=True, separators=(",", ":"))
+    with pytest.raises(MalformedEvent, match="not a valid event schema"):
+        event_type_from_schema(text.encode())

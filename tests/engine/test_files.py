@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import stat
 import struct
@@ -416,3 +417,14 @@ print("watched")
         store,
     )
     assert out == "watched\n"
+
+
+def test_a_pipe_in_the_place_of_the_handle_lock_is_not_waited_for(store: Path) -> None:
+    """A reader would wait for a writer who never comes."""
+    (store / "varve.lock").unlink()
+    os.mkfifo(store / "varve.lock")
+    signal.alarm(30)  # ends the process that waits
+    try:
+        varve.open(store, readonly=True).close()
+    finally:
+        signal.alarm(0)

@@ -117,6 +117,7 @@ ERRORS = [
     ("tabel T { }", 1, 1, "expected a declaration"),
     ("table T { a:int", 1, 16, "the end of the file"),
     ("rpc_service S { A(B):C;", 1, 24, "expected '}'"),
+    ("enum E : byte { _b }", 1, 17, "cannot be the name of an enum's value"),
     ('include "nothing.fbs";', 1, 1, "there is no file"),
     (r'table T { a:string = "\q"; }', 1, 22, r"unknown escape: \\q"),
     (r'table T { a:string = "\ud800"; }', 1, 22, "half a surrogate pair"),

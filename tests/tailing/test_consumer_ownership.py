@@ -292,6 +292,20 @@ def test_what_the_system_refuses_becomes_an_error_of_ours(
     db.consumer("billing").close()
 
 
+def test_a_pipe_in_the_place_of_a_lock_file_is_not_waited_for(db: varve.Varve) -> None:
+    """Opening one for reading waits for a writer, who may never come: looking who runs a consumer did not come back."""
+    db.consumer("billing").close()
+    path = lock_file(db)
+    path.unlink()
+    os.mkfifo(path)
+    signal.alarm(30)  # ends the process that waits
+    try:
+        assert [info.running for info in db.consumers()] == [False]
+        db.consumer("billing").close()
+    finally:
+        signal.alarm(0)
+
+
 def test_a_file_in_the_place_of_the_folder_is_told(db: varve.Varve) -> None:
     """Not a crash."""
     Path(db.path, "consumers").write_text("")

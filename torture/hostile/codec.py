@@ -203,7 +203,8 @@ def generated(chance: random.Random, declarations: int | None = None) -> str:
                 members = ", ".join(f"{word()} = {number()}" if chance.randrange(4) == 0 else word() for _ in range(3))
                 return f"enum E{at % 5} : {chance.choice(('byte', 'ulong', 'string', 'T0'))}{attributes()} {{ {members} }}\n"
             case 7:
-                return f"union U{at % 5} {{ {', '.join(chance.choice(('T0', 'T1', 'T2', word())) for _ in range(chance.randint(1, 3)))} }}\n"
+                members = ", ".join(chance.choice(("T0", "T1", "T2", word())) for _ in range(chance.randint(1, 3)))
+                return f"union U{at % 5} {{ {members} }}\n"
             case _:
                 other = (
                     "namespace a.b.c;",
@@ -236,7 +237,7 @@ def replanted(value: Any, chance: random.Random) -> Any:
     if not nodes:
         return value
     owner, key = chance.choice(nodes)
-    odd = (
+    odd: tuple[Any, ...] = (
         *(None, True, 0, -1, 2**64, 2**31, 1.5, 1e308, math.nan, "", "\0", "x" * 3_000, "T0", "int", [], {}, [[]]),
         *("1970-01-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00", "AA==", "NaN", "1e400", "-" * 40, "\ud800"),
     )

@@ -9,6 +9,8 @@ from torture.rot.originals import PAGE, Original
 
 _META_BYTES = 152
 _HEADER_BYTES = 16
+_LEAF = 0x02
+_LARGE = 0x01
 
 
 def flips(image: bytearray, _original: Original, chance: random.Random) -> None:
@@ -42,6 +44,26 @@ def nodes(image: bytearray, _original: Original, chance: random.Random) -> None:
         image[min(len(image) - 1, node + chance.randrange(24))] ^= 1 << chance.randrange(8)
     else:
         image[page + chance.randrange(PAGE)] ^= 1 << chance.randrange(8)
+
+
+def oversized(image: bytearray, _original: Original, chance: random.Random) -> None:
+    """A value with pages of its own that is said to be larger than the file, or to begin elsewhere."""
+    found = []
+    for page in range(2 * PAGE, len(image) - PAGE + 1, PAGE):
+        flags, lower = (int.from_bytes(image[page + at : page + at + 2], "little") for at in (10, 12))
+        if flags == _LEAF and _HEADER_BYTES <= lower <= PAGE:
+            slots = range(page + _HEADER_BYTES, page + lower, 2)
+            nodes = [page + int.from_bytes(image[slot : slot + 2], "little") for slot in slots]
+            found += [node for node in nodes if node + 24 < page + PAGE and image[node + 4] & _LARGE]
+    if not found:
+        flips(image, _original, chance)
+        return
+    node = chance.choice(found)
+    if chance.randrange(4):
+        image[node + 2 : node + 4] = chance.choice((2, 16, 64, 2**10, 2**14)).to_bytes(2, "little")
+    else:
+        value = node + 8 + int.from_bytes(image[node + 6 : node + 8], "little")
+        image[value : value + 8] = chance.randrange(len(image) // PAGE).to_bytes(8, "little")
 
 
 def metas(image: bytearray, _original: Original, chance: random.Random) -> None:
@@ -145,11 +167,13 @@ def _page(image: bytearray, chance: random.Random) -> int:
 
 Damage = Callable[[bytearray, Original, random.Random], None]
 
+MIXED = "mixed with another store"
 KINDS: dict[str, Damage] = {
     "bit flips": flips,
     "overwritten bytes": words,
     "page headers": headers,
     "entries of pages": nodes,
+    "oversized values": oversized,
     "meta pages": metas,
     "zeroed": zeroed,
     "garbage": garbage,
@@ -160,9 +184,9 @@ KINDS: dict[str, Damage] = {
     "lost writes": lost_writes,
     "old meta pages": old_meta,
     "old file": old_file,
-    "mixed with another store": flips,  # see ``damaged``
+    MIXED: flips,  # see ``damaged``
 }
-_WEIGHTS = (16, 8, 8, 12, 8, 8, 5, 7, 7, 6, 2, 9, 4, 3, 4)
+_WEIGHTS = (16, 8, 8, 12, 4, 8, 8, 5, 7, 7, 6, 2, 9, 4, 3, 4)
 
 
 def damaged(
@@ -173,7 +197,7 @@ def damaged(
     weights = dict(zip(KINDS, _WEIGHTS, strict=True))
     (kind,) = chance.choices(kinds, [weights[one] for one in kinds])
     image = bytearray(original.image)
-    if kind == "mixed with another store":
+    if kind == MIXED:
         other = chance.choice([one for one in all_of if one is not original])
         for at in range(0, min(len(image), len(other.image)), PAGE):
             if chance.randrange(3) == 0:

@@ -106,7 +106,7 @@ class Derivation:
             self._open_key = None
             if index in begun:
                 token, digest = begun[index]
-                _fits(token, 1 + limits.IDEMPOTENCY_KEY_BYTES_MAX, "idempotency key")
+                _fits(token, 1 + limits.IDEMPOTENCY_KEY_BYTES_MAX, "key token")
                 if token in self._keys:
                     raise MalformedBlock(f"the idempotency key {token!r} is used twice")
                 self._open_key = token

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -78,6 +79,13 @@ def chosen(seed: int, run: int, step: int) -> tuple[Step, random.Random]:
 
 def play(folder: Path, seed: int, run: int, steps: Iterable[int]) -> Ran:
     """These steps of a run, on a new store."""
+    with warnings.catch_warnings():
+        # How long a snapshot is held is the machine's doing here, where warnings may be errors.
+        warnings.filterwarnings("ignore", "a snapshot of the store has been alive", ResourceWarning)
+        return _play(folder, seed, run, steps)
+
+
+def _play(folder: Path, seed: int, run: int, steps: Iterable[int]) -> Ran:
     small = random.Random(f"{seed}/{run}").random() < 0.2
     machine = Machine(Path(tempfile.mkdtemp(dir=folder)), small=small)
     at = -1

@@ -54,6 +54,11 @@ class Failed(AssertionError):
     """A process failed, or hangs."""
 
 
+def _warnings(name: str) -> list[str]:
+    """Any warning is a failure, but of those that leak: they are warned, rightly."""
+    return [] if name.startswith("leak") else ["-W", "error"]
+
+
 class Soak:
     """The processes of one run, and what was measured of them."""
 
@@ -89,7 +94,10 @@ class Soak:
         ]
         with (self.folder / f"{name}.errors").open("ab") as errors:
             self.running[name] = subprocess.Popen(
-                [sys.executable, "-W", "error", *map(str, command)], stdin=subprocess.DEVNULL, stderr=errors, cwd=_ROOT
+                [sys.executable, *_warnings(name), *map(str, command)],
+                stdin=subprocess.DEVNULL,
+                stderr=errors,
+                cwd=_ROOT,
             )
 
     def kill(self, name: str) -> None:
@@ -312,6 +320,8 @@ def leaks(folder: Path, seed: int, seconds: float = 7.0) -> Iterator[Control]:
             _begin(soak, db, names, 100)
             until_s = time.monotonic() + seconds
             while time.monotonic() < until_s or _least_done(folder, names) < LEAKED_TIMES:
+                if time.monotonic() > until_s + STALLED_S:
+                    raise Failed(f"processes that leak do not go on: {[soak.errors(name) for name in names]}")
                 soak.measure(db, names)
                 time.sleep(SAMPLE_S / 4)
             (folder / STOP).touch()

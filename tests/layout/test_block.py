@@ -32,9 +32,13 @@ def assert_tells(block: Block, plan: Plan) -> None:
     wanted = plan.flat()
     assert (block.first, block.count, block.end) == (plan.first, len(wanted), plan.first + len(wanted))
     block.check()
+    places = block.places()
+    assert (places.count, places.frame_bytes) == (len(wanted), len(block.data))
+    assert places.type == (wanted[0]["type"] if len({event["type"] for event in wanted}) == 1 else None)
     for index, event in enumerate(wanted):
         start, end = block.span(index)
         assert bytes(block.data[start:end]) == event["raw"]
+        assert places.find(block.data, index) == (event["type"], start, end)
         run, run_at = block.run_of(index)
         assert (run.stream, run.type, run.first_stream_sequence + index - run_at) == (
             event["stream"],

@@ -131,6 +131,17 @@ def test_events_appended_one_by_one_make_the_same_entries(gaps: list[tuple[int, 
     assert entries == wanted
 
 
+def test_an_entry_that_is_full_is_followed_by_another() -> None:
+    """Also where events come one by one: entry k holds runs 32k .. 32k+31."""
+    size = limits.RUNS_PER_INDEX_ENTRY_MAX
+    position, entry, entries = 0, b"", {}
+    for index in range(2 * size + 1):
+        position, entry = append_one(position, entry, 10 * index, index)
+        entries[position] = decode_runs(entry)
+    assert {at: len(runs) for at, runs in entries.items()} == {0: size, size: size, 2 * size: 1}
+    assert entries[size][0] == (10 * size, 1)
+
+
 def test_an_event_appended_to_a_full_run_opens_another() -> None:
     """A run of RUN_EVENTS_MAX is not made longer, as its count has 32 bits."""
     nearly = encode_runs([(10, RUN_EVENTS_MAX - 1)])
@@ -225,7 +236,7 @@ def test_idempotency_keys_of_different_kinds_differ() -> None:
     assert keys.encode_idempotency_key(bytearray(b"k")) == keys.encode_idempotency_key(b"k")
 
 
-@pytest.mark.parametrize("raw", [b"\x01short", b"\x03" + bytes(15), b"\x09unknown", b"\x02\xff"])
+@pytest.mark.parametrize("raw", [b"\x01short", b"\x03" + bytes(15), b"\x09unknown", b"\x02\xff", b"\x09" + bytes(16)])
 def test_an_unknown_id_key_is_a_value_error(raw: bytes) -> None:
     """What no encoder of ours wrote raises ValueError."""
     with pytest.raises(ValueError):
@@ -278,6 +289,8 @@ def test_store_records_round_trip(values: tuple[object, ...]) -> None:
     assert records.decode_store_record(b"") is None
     assert records.decode_store_record(b"XXXX" + raw[4:]) is None
     assert records.decode_store_record(raw[:4] + b"\2\0\0\0" + raw[8:] + b"and more") == 2
+    assert records.decode_store_record(raw[:4] + b"\2\0\0\0") == 2
+    assert records.decode_store_record(raw[:7]) is None
 
 
 @some
@@ -442,3 +455,35 @@ def test_what_is_declared_twice_is_refused() -> None:
         derivation.feed(block(add_key=(b"\2k", bytes(16))))
         with pytest.raises(MalformedBlock, match=reason):
             derivation.feed(block(2, **changes))
+
+
+def test_a_keyed_commit_over_several_blocks_is_counted_whole() -> None:
+    """Its record has the events of all its blocks; the next commit without a key adds nothing to it, and index entries follow
+    each other where the last one was full."""
+    derivation = Derivation()
+    derivation.feed(block(add_key=(b"\2k", bytes(range(16)))))
+    derivation.feed(block(2, commit_sequence=0))
+    derivation.feed(block(4, commit_sequence=0))
+    derivation.feed(block(6))
+    derivation.feed(block(8, commit_sequence=6))
+    pairs = dict(derivation.meta_pairs())
+    assert pairs[keys.idempotency_key(b"\2k")] == IdempotencyRecord(0, 6, bytes(range(16))).encode()
+    assert pairs[keys.STORE_RECORD_KEY] == StoreRecord(bytes(range(16)), 5, 0, 10, 1, 1, 1).encode()
+    assert len(pairs) == 8
+    with pytest.raises(MalformedBlock, match="it continues a commit of 0; the last one began at 6"):
+        derivation.feed(block(10, commit_sequence=0))
+
+
+def test_long_streams_have_entries_one_behind_the_other() -> None:
+    """A stream of many runs: positions of entries are counted on, and runs stand at their global sequences."""
+    derivation = Derivation()
+    turns = 2 * limits.RUNS_PER_INDEX_ENTRY_MAX + 3
+    declared = (["notes"], [("Note", b"{}")], [b"\2a", b"\2b"], (bytes(16), 5))
+    adds = [Add(turn % 2, 0, [bytes(8)] * 3, None) for turn in range(2 * turns)]
+    derivation.feed(Block(memoryview(Plan(0, [Commit(5, None, adds)], *declared).draft().encode())))
+    size = limits.RUNS_PER_INDEX_ENTRY_MAX
+    for number in (0, 1):
+        runs = [(6 * turn + 3 * number, 3) for turn in range(turns)]
+        for entry in range(3):
+            key = keys.stream_entry_key(number, 3 * size * entry)
+            assert dict(derivation.index_pairs())[key] == encode_runs(runs[size * entry : size * (entry + 1)])

@@ -12,9 +12,10 @@ import contextlib
 import ctypes
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import lmdb
 
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 Durability = Literal["full", "relaxed", "bulk"]
 DURABILITIES: tuple[Durability, ...] = ("full", "relaxed", "bulk")
+
+_INVALID_TRIES: Final = 10
+_TRY_PAUSE_S: Final = 0.002
 
 _registry: dict[tuple[int, int], _Entry] = {}
 _registry_lock = threading.RLock()  # a store may be let go by the garbage collector while this thread opens another
@@ -150,6 +154,7 @@ class Environment:
     def _open(self, map_bytes: int) -> lmdb.Environment:
         """LMDB's environment, with as much address space reserved as the machine grants."""
         files.check_room_for_readers(self.path, limits.READERS_MAX)
+        tries = _INVALID_TRIES
         while True:
             try:
                 env = lmdb.open(
@@ -173,6 +178,12 @@ class Environment:
                     ) from exc
                 map_bytes //= 2
             except lmdb.InvalidError as exc:
+                # Whoever was first prepares LMDB's lock file while others wait for it. Killed there, it leaves them with an
+                # unfinished one, which LMDB calls invalid, and which the next to open prepares anew.
+                if tries:
+                    tries -= 1
+                    time.sleep(_TRY_PAUSE_S)
+                    continue
                 raise CorruptedStore(f"LMDB refuses {self.path}: {exc}; restore a backup", path=self.path) from exc
             except lmdb.Error as exc:
                 raise self._open_error(exc) from exc

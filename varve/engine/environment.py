@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import threading
 import time
@@ -186,6 +187,10 @@ class Environment:
                     continue
                 raise CorruptedStore(f"LMDB refuses {self.path}: {exc}; restore a backup", path=self.path) from exc
             except lmdb.Error as exc:
+                if tries and exc.code == errno.EINVAL:  # the same, with a lock file that is still empty
+                    tries -= 1
+                    time.sleep(_TRY_PAUSE_S)
+                    continue
                 raise self._open_error(exc) from exc
             except OSError as exc:
                 raise files.unavailable(self.path, exc) from exc

@@ -208,6 +208,27 @@ varve.open(sys.argv[1]).close()
     assert_sound(tmp_path / "store")
 
 
+def test_a_lock_file_that_was_left_unfinished_is_prepared_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes opened a store at once; the first was killed while it prepared LMDB's lock file, and the other, which
+    had waited for it, was told that the store is corrupted. LMDB prepares the file when it is opened once more."""
+    refusals = [lmdb_error(lmdb.InvalidError, -30793), lmdb_error(lmdb.Error, errno.EINVAL)] * 2
+    real = lmdb.open
+
+    def refusing(*arguments: object, **how: object) -> lmdb.Environment:
+        if refusals:
+            raise refusals.pop()
+        return real(*arguments, **how)
+
+    monkeypatch.setattr(lmdb, "open", refusing)
+    varve.open(tmp_path / "store").close()
+    assert not refusals
+    assert_sound(tmp_path / "store")
+    refusals += [lmdb_error(lmdb.InvalidError, -30793)] * 1_000
+    with pytest.raises(varve.CorruptedStore):
+        varve.open(tmp_path / "store")
+    assert refusals
+
+
 # -- readers that die ----------------------------------------------------------------------------------------------------
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import lmdb
 
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
 
 Durability = Literal["full", "relaxed", "bulk"]
 DURABILITIES: tuple[Durability, ...] = ("full", "relaxed", "bulk")
+
+_INVALID_TRIES: Final = 10
+_TRY_PAUSE_S: Final = 0.002
 
 _registry: dict[tuple[int, int], _Entry] = {}
 _registry_lock = threading.RLock()  # a store may be let go by the garbage collector while this thread opens another
@@ -165,6 +170,7 @@ class Environment:
         files.check_room_for_readers(self.path, limits.READERS_MAX)
         if self.is_new:
             self._make_file()
+        tries = _INVALID_TRIES
         while True:
             try:
                 env = lmdb.open(
@@ -188,8 +194,18 @@ class Environment:
                     ) from exc
                 map_bytes //= 2
             except lmdb.InvalidError as exc:
+                # Whoever was first prepares LMDB's lock file while others wait for it. Killed there, it leaves them with an
+                # unfinished one, which LMDB calls invalid, and which the next to open prepares anew.
+                if tries:
+                    tries -= 1
+                    time.sleep(_TRY_PAUSE_S)
+                    continue
                 raise CorruptedStore(f"LMDB refuses {self.path}: {exc}; restore a backup", path=self.path) from exc
             except lmdb.Error as exc:
+                if tries and exc.code == errno.EINVAL:  # the same, with a lock file that is still empty
+                    tries -= 1
+                    time.sleep(_TRY_PAUSE_S)
+                    continue
                 raise self._open_error(exc) from exc
             except OSError as exc:
                 raise files.unavailable(self.path, exc) from exc

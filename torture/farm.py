@@ -7,6 +7,7 @@ it is at. One that dies, or does not come back from a unit, is a finding of that
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import mmap
 import os
@@ -127,6 +128,7 @@ class _Worker:
         try:
             signal.signal(signal.SIGVTALRM, _hang)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            faulthandler.disable()  # the signal and the unit are what is reported
             task.begin(self.index)
             if task.memory_bytes is not None:
                 most = _address_space() + task.memory_bytes

@@ -125,9 +125,7 @@ def _harness_controls(budget: Budget) -> Iterator[Control]:
 
     def crash() -> None:
         import ctypes
-        import faulthandler
 
-        faulthandler.disable()  # it is meant: nobody needs the traceback
         ctypes.string_at(0)
 
     def hang() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import resource
@@ -30,6 +31,7 @@ def in_child(work: Callable[[], Any], wait_s: float = _WAIT_S) -> Any:
         code = 1
         try:
             os.close(reading)
+            faulthandler.disable()  # it may die, and how is told to the parent
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

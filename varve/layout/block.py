@@ -13,7 +13,6 @@ vtable of u16).
 
 from __future__ import annotations
 
-import json
 import struct
 import sys
 import zlib
@@ -430,8 +429,6 @@ class Block:
             yield "its metadata columns differ in length"
         elif any(first + size > until for first, size, until in zip(firsts, counts, [*firsts[1:], self.count])):  # noqa: B905 - each with the next
             yield "its metadata is of more events than there are, or of some of them twice"
-        elif not all(map(_is_json_object, metadata)):
-            yield "its metadata is no JSON object"
         commits = [commit for commit, _, _ in self.commit_keys()]
         if len(commits) * 16 != len(self.column("key_digests")):
             yield "its key digests are not 16 bytes each"
@@ -454,13 +451,6 @@ def _cast(raw: memoryview, width: int) -> memoryview:
     code: Any = _CODES[width]
     typed: memoryview = raw.cast(code)
     return typed
-
-
-def _is_json_object(raw: bytes) -> bool:
-    try:
-        return isinstance(json.loads(raw), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _pieces(ends: memoryview, data: memoryview) -> list[bytes]:

@@ -178,7 +178,9 @@ def test_a_stream_whose_index_is_lost_is_not_begun_again(tmp_path: Path, lost: s
                 lambda stream_id=stream_id: notes.append(stream_id, Note(9, "again"), expected=varve.NO_STREAM),
                 lambda stream_id=stream_id: notes.append_batch(stream_id, [Note(9, "again")] * 2),
             ):
-                with pytest.raises(varve.CorruptedStore, match=r"the index has no entry for stream number .*(rebuild|repair)"):
+                with pytest.raises(
+                    varve.CorruptedStore, match=r"the index has no entry for stream number .*(rebuild|repair)"
+                ):
                     append()
             for read in (
                 lambda stream_id=stream_id: list(notes.reader().iter_stream(stream_id)),

@@ -106,24 +106,22 @@ def test_a_read_that_fails_at_any_step_is_told(
         return proxies[-1]
 
     monkeypatch.setattr(environment_module.lmdb, "open", opened)
-    operation, at, refused = READS[what], 0, 0
+    operation, at = READS[what], 0
+    told: list[varve.VarveError] = []
     while True:
         at += 1
         on_read = Steps(kind, at)
         try:
             db = varve.open(path, durability="relaxed")
         except varve.VarveError as exc:
-            assert what == "opening"
-            assert isinstance(exc, wanted | varve.StoreUnavailable), repr(exc)
-            refused += 1
+            told.append(exc.with_traceback(None))
             continue
         with db:
             proxies[-1].on_read = on_read
             try:
                 operation(db)
             except varve.VarveError as exc:
-                assert isinstance(exc, wanted), repr(exc)
-                refused += 1
+                told.append(exc.with_traceback(None))
             proxies[-1].on_read = None
             if kind.code != errno.EIO or on_read.left > 0:
                 operation(db)
@@ -132,7 +130,9 @@ def test_a_read_that_fails_at_any_step_is_told(
                     operation(db)
         if on_read.left > 0:
             break
-    assert refused > 0
+    assert told
+    kinds = (wanted, varve.StoreUnavailable) if what == "opening" else (wanted,)
+    assert all(isinstance(error, kinds) for error in told), told
     monkeypatch.undo()
     gc.collect()
     assert_sound(path)
@@ -174,16 +174,18 @@ def test_a_stream_whose_index_is_lost_is_not_begun_again(tmp_path: Path, lost: s
         changed(db, lose)
         for stream_id in {"the first stream's": (1,), "the last stream's": (3,), "all": (1, 2, 3)}[lost]:
             for append in (
-                lambda: notes.append(stream_id, Note(9, "again")),
-                lambda: notes.append(stream_id, Note(9, "again"), expected=varve.NO_STREAM),
-                lambda: notes.append_batch(stream_id, [Note(9, "again")] * 2),
+                lambda stream_id=stream_id: notes.append(stream_id, Note(9, "again")),
+                lambda stream_id=stream_id: notes.append(stream_id, Note(9, "again"), expected=varve.NO_STREAM),
+                lambda stream_id=stream_id: notes.append_batch(stream_id, [Note(9, "again")] * 2),
             ):
-                with pytest.raises(varve.CorruptedStore, match="the index has no entry for stream number .*rebuild"):
+                with pytest.raises(
+                    varve.CorruptedStore, match=r"the index has no entry for stream number .*(rebuild|repair)"
+                ):
                     append()
             for read in (
-                lambda: list(notes.reader().iter_stream(stream_id)),
-                lambda: notes.reader().length(stream_id),
-                lambda: notes.reader().get(stream_id, 0),
+                lambda stream_id=stream_id: list(notes.reader().iter_stream(stream_id)),
+                lambda stream_id=stream_id: notes.reader().length(stream_id),
+                lambda stream_id=stream_id: notes.reader().get(stream_id, 0),
             ):
                 with pytest.raises(varve.CorruptedStore, match="the index has no entry for stream number"):
                     read()
@@ -220,7 +222,7 @@ def test_a_metadata_record_that_is_lost_is_told(varve_path: Path) -> None:
 
             changed(db, lose)
             for name in fails:
-                with pytest.raises(varve.CorruptedStore, match="rebuild"):
+                with pytest.raises(varve.CorruptedStore, match=r"rebuild|repair"):
                     steps[name](db)
             found = kept[0]
             changed(db, lambda transaction, environment, k=key, v=found: transaction.put(k, v, db=environment.meta))

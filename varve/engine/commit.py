@@ -298,7 +298,7 @@ class Session:
         return self._last_entry(keys.name_entry_key(number, 2**64 - 1), 3, "name", number)
 
     def _last_entry(self, beyond: bytes, prefix_bytes: int, what: str, number: int) -> tuple[int, bytes]:
-        """Position and value of the last index entry under a prefix. Raises ``CorruptedStore`` where there is none: whatever has a
+        """Position and value of the last index entry under a prefix. Raises ``CorruptedStore`` where there is none: what has a
         number has an event, and to begin again at 0 would write stream sequences twice."""
         cursor = self._index_cursor
         if cursor is None:
@@ -307,7 +307,7 @@ class Session:
         found, value = cursor.item()
         if not there or found[:prefix_bytes] != beyond[:prefix_bytes]:
             raise CorruptedStore(
-                f"{self.environment.path}: the index has no entry for {what} number {number}; rebuild it with varve.ops",
+                f"{self.environment.path}: the index has no entry for {what} number {number}; repair it with varve.ops",
                 path=self.environment.path,
             )
         return keys.entry_position(found), bytes(value)

@@ -460,7 +460,7 @@ class Snapshot:
         return low
 
     def _check_unborn(self, number: int) -> None:
-        """A stream without an index entry is younger than this instant. Where the instant knows it, the entry is lost, and it must
+        """A stream without an index entry is younger than this instant. Where the instant knows it, the entry is lost, and must
         not look like a stream without events: raises ``CorruptedStore``."""
         if self.find_meta(keys.stream_key(number)) is not None:
             raise self._index_gap(f"stream number {number}")

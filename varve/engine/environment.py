@@ -86,6 +86,58 @@ def lingering(path: str) -> lmdb.Environment | None:
         return env
 
 
+def open_environment(path: str, map_bytes: int, **options: Any) -> lmdb.Environment:
+    """LMDB's environment of an existing file, with as much address space reserved as the machine grants.
+
+    Raises ``StoreUnavailable`` and its kin, ``CorruptedStore`` where LMDB refuses the file, ``DiskFull``.
+    """
+    tries = _INVALID_TRIES
+    while True:
+        try:
+            return lmdb.open(
+                path,
+                map_size=map_bytes,
+                mode=0o700,
+                create=False,
+                max_readers=limits.READERS_MAX,
+                lib_version=0,
+                **options,
+            )
+        except lmdb.MemoryError as exc:
+            if map_bytes // 2 < limits.MAP_BYTES_MIN:
+                raise StoreUnavailable(
+                    f"cannot reserve even {map_bytes} bytes of address space for {path}", path=path
+                ) from exc
+            map_bytes //= 2
+        except lmdb.InvalidError as exc:
+            # Whoever was first prepares LMDB's lock file while others wait for it. Killed there, it leaves them with an
+            # unfinished one, which LMDB calls invalid, and which the next to open prepares anew.
+            if tries:
+                tries -= 1
+                time.sleep(_TRY_PAUSE_S)
+                continue
+            raise CorruptedStore(f"LMDB refuses {path}: {exc}; restore a backup", path=path) from exc
+        except lmdb.Error as exc:
+            if tries and exc.code == errno.EINVAL:  # the same, with a lock file that is still empty
+                tries -= 1
+                time.sleep(_TRY_PAUSE_S)
+                continue
+            raise open_error(path, exc) from exc
+        except OSError as exc:
+            raise files.unavailable(path, exc) from exc
+
+
+def open_error(path: str, exc: lmdb.Error) -> VarveError:
+    """What LMDB says when it cannot open a file, as ours."""
+    if "already open" in str(exc):
+        return StoreAlreadyOpen(f"{path} is open already in this process; close it first", path=path)
+    if exc.code in files.SPACE_ERRORS:
+        return DiskFull(f"{path}: no room on the file system to create or open it ({exc})", path=path)
+    if exc.code is not None and exc.code > 0:
+        return files.unavailable(path, OSError(exc.code, os.strerror(exc.code)))
+    return StoreUnavailable(f"LMDB cannot open {path}: {exc}", path=path)
+
+
 class Environment:
     """An LMDB environment and its three sub-databases.
 
@@ -166,53 +218,23 @@ class Environment:
         return entry
 
     def _open(self, map_bytes: int) -> lmdb.Environment:
-        """LMDB's environment, with as much address space reserved as the machine grants."""
+        """LMDB's environment, made where the store is new."""
         files.check_room_for_readers(self.path, limits.READERS_MAX)
         if self.is_new:
             self._make_file()
-        tries = _INVALID_TRIES
-        while True:
-            try:
-                env = lmdb.open(
-                    self.path,
-                    map_size=map_bytes,
-                    readonly=self.readonly,
-                    metasync=self.durability == "full",
-                    sync=self.durability != "bulk",
-                    mode=0o700,
-                    create=False,
-                    max_readers=limits.READERS_MAX,
-                    max_dbs=limits.DATABASES_MAX,
-                    max_spare_txns=1,
-                    readahead=True,
-                    lib_version=0,
-                )
-            except lmdb.MemoryError as exc:
-                if map_bytes // 2 < limits.MAP_BYTES_MIN:
-                    raise StoreUnavailable(
-                        f"cannot reserve even {map_bytes} bytes of address space for {self.path}", path=self.path
-                    ) from exc
-                map_bytes //= 2
-            except lmdb.InvalidError as exc:
-                # Whoever was first prepares LMDB's lock file while others wait for it. Killed there, it leaves them with an
-                # unfinished one, which LMDB calls invalid, and which the next to open prepares anew.
-                if tries:
-                    tries -= 1
-                    time.sleep(_TRY_PAUSE_S)
-                    continue
-                raise CorruptedStore(f"LMDB refuses {self.path}: {exc}; restore a backup", path=self.path) from exc
-            except lmdb.Error as exc:
-                if tries and exc.code == errno.EINVAL:  # the same, with a lock file that is still empty
-                    tries -= 1
-                    time.sleep(_TRY_PAUSE_S)
-                    continue
-                raise self._open_error(exc) from exc
-            except OSError as exc:
-                raise files.unavailable(self.path, exc) from exc
-            else:
-                if self.is_new:
-                    self._sync_name(env)
-                return env
+        env = open_environment(
+            self.path,
+            map_bytes,
+            readonly=self.readonly,
+            metasync=self.durability == "full",
+            sync=self.durability != "bulk",
+            max_dbs=limits.DATABASES_MAX,
+            max_spare_txns=1,
+            readahead=True,
+        )
+        if self.is_new:
+            self._sync_name(env)
+        return env
 
     def _sync_name(self, env: lmdb.Environment) -> None:
         """A new file's name on disk."""
@@ -226,20 +248,11 @@ class Environment:
         try:
             creation.make_data_file(self.path)
         except lmdb.Error as exc:
-            raise self._open_error(exc) from exc
+            raise open_error(self.path, exc) from exc
         except OSError as exc:
             if exc.errno in files.SPACE_ERRORS:
                 raise DiskFull(f"{self.path}: no room on the file system to create it ({exc})", path=self.path) from exc
             raise files.unavailable(self.path, exc) from exc
-
-    def _open_error(self, exc: lmdb.Error) -> VarveError:
-        if "already open" in str(exc):
-            return StoreAlreadyOpen(f"{self.path} is open already in this process, by other code", path=self.path)
-        if exc.code in files.SPACE_ERRORS:
-            return DiskFull(f"{self.path}: no room on the file system to create or open it ({exc})", path=self.path)
-        if exc.code is not None and exc.code > 0:
-            return files.unavailable(self.path, OSError(exc.code, os.strerror(exc.code)))
-        return StoreUnavailable(f"LMDB cannot open {self.path}: {exc}", path=self.path)
 
     def _databases(self) -> list[lmdb._Database]:
         """The three sub-databases; made in one transaction where the store is new."""
@@ -261,7 +274,7 @@ class Environment:
                 f"{self.path}: map_bytes is too small to hold even an empty store", path=self.path
             ) from None
         except lmdb.Error as exc:
-            raise self._open_error(exc) from exc
+            raise open_error(self.path, exc) from exc
 
     def side(self, name: str) -> lmdb._Database | None:
         """The sub-database of a side table; None where no commit has made it yet.

@@ -12,14 +12,13 @@ import struct
 import tempfile
 from typing import Self
 
-import lmdb
 from lmdb.verify import VerifyError, verify
 
 from varve import limits
 from varve.engine import files
-from varve.engine.environment import lingering
+from varve.engine.environment import lingering, open_environment
 from varve.engine.pages import DamagedPage, Meta, PageFile, no_meta, parse_meta
-from varve.errors import CorruptedStore, DiskFull, StoreAlreadyOpen, StoreNotFound, StoreUnavailable
+from varve.errors import CorruptedStore, DiskFull, StoreNotFound, StoreUnavailable
 
 _CHUNK = 256 * limits.PAGE_BYTES
 _U64 = struct.Struct("<Q")
@@ -80,7 +79,9 @@ class Instant:
         """The newest meta page, while a reader of LMDB's keeps what it reaches."""
         env = lingering(self.path)
         if env is None:
-            env = self._environment()
+            # It maps the file, and reads nothing of it but the meta pages.
+            files.check_room_for_readers(self.path, limits.READERS_MAX)
+            env = open_environment(self.path, limits.MAP_BYTES, readonly=True)
             ends.callback(env.close)
         while True:
             transaction = env.begin()
@@ -94,34 +95,6 @@ class Instant:
                         self._page = page
                         return meta
             transaction.abort()  # two commits went by between the two lines
-
-    def _environment(self) -> lmdb.Environment:
-        """LMDB's environment, which maps the file and reads nothing of it but the meta pages."""
-        files.check_room_for_readers(self.path, limits.READERS_MAX)
-        map_bytes = limits.MAP_BYTES
-        while True:
-            try:
-                return lmdb.open(
-                    self.path,
-                    readonly=True,
-                    create=False,
-                    mode=0o700,
-                    map_size=map_bytes,
-                    max_readers=limits.READERS_MAX,
-                    lib_version=0,
-                )
-            except lmdb.MemoryError as exc:
-                if map_bytes // 2 < limits.MAP_BYTES_MIN:
-                    raise StoreUnavailable(f"cannot reserve address space for {self.path}", path=self.path) from exc
-                map_bytes //= 2
-            except lmdb.Error as exc:
-                if "already open" in str(exc):
-                    raise StoreAlreadyOpen(
-                        f"{self.path} is open already in this process; close it first", path=self.path
-                    ) from exc
-                if exc.code is not None and exc.code > 0:
-                    raise files.unavailable(self.path, OSError(exc.code, os.strerror(exc.code))) from exc
-                raise CorruptedStore(f"LMDB refuses {self.path}: {exc}; restore a backup", path=self.path) from exc
 
     def structure(self, scratch: str | None = None) -> list[str]:
         """What LMDB's own verifier says of the file: of the file itself where nobody writes to it, else of a copy of this

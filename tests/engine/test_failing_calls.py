@@ -68,6 +68,22 @@ def test_a_bulk_handle_whose_last_sync_fails_says_so_and_is_closed(varve_path: P
         assert again.next_global_sequence == 1
 
 
+def test_a_read_that_a_close_meets_does_not_hinder_the_next_open(varve_path: Path) -> None:
+    """A thread was in the middle of a short read when another one closed the store: opening it in another mode right behind was
+    refused with ``ViewsStillAlive``, though there were no views. Now it waits for the read to end."""
+    db = varve.open(varve_path, durability="bulk")
+    db.stream("notes", Note).append(1, Note(1, "loaded"))
+    environment = db._engine.environment
+    reading = [environment.env]
+    environment.active.add(1)
+    db.close()
+    ends = threading.Timer(0.05, reading.clear)
+    ends.start()
+    with varve.open(varve_path) as again:
+        assert again.next_global_sequence == 1
+    ends.join()
+
+
 def test_leaving_a_bulk_block_whose_last_sync_fails_says_so(varve_path: Path) -> None:
     """The same at the end of a ``with`` block."""
     with pytest.raises(varve.StoreFailed), varve.open(varve_path, durability="bulk") as db:

@@ -74,14 +74,32 @@ def test_time_that_goes_back(path: Path) -> None:
 
 
 def test_a_schema_that_cannot_be_read(path: Path) -> None:
-    """Every event of the type is told as well as the declaration: nobody can say whether they are right."""
+    """The checksum is right, so that is how it was written: no fault, but its events cannot be judged here."""
 
     def edit(draft: BlockDraft) -> None:
         draft.columns["type_schemas"][0] = ord("[")
 
     rewrite(path, 0, edit)
-    assert ("log", "schema") in kinds(path)
-    assert ops.verify(path).events == 0
+    report = ops.verify(path)
+    assert ("meta", "different") in kinds(path)  # which still has it as it was
+    assert not any(finding.kind == "schema" for finding in report.findings)
+    assert any("'Noted'" in line for line in report.not_checked)
+    assert report.events == 0
+
+
+def test_a_type_that_nothing_declares(path: Path) -> None:
+    """Neither the log nor the metadata."""
+
+    def edit(draft: BlockDraft) -> None:
+        draft.run_types[0] = 77
+
+    block = rewrite(path, 2, edit)
+    [finding] = ops.verify(path).findings
+    assert (finding.kind, finding.sequence) == ("block", block.first)  # what comes first: it was never declared
+    with raw(path) as of:  # nor is it where the log begins too late to have declared anything
+        transaction, log = of("log")
+        transaction.delete(keys.log_key(0), db=log)
+    assert ("schema", block.first) in {(finding.kind, finding.sequence) for finding in ops.verify(path).findings}
 
 
 def test_a_block_that_contradicts_the_ones_before(path: Path) -> None:

@@ -47,6 +47,7 @@ DURABILITIES: tuple[Durability, ...] = ("full", "relaxed", "bulk")
 
 _INVALID_TRIES: Final = 10
 _TRY_PAUSE_S: Final = 0.002
+_READ_ENDS_TRIES: Final = 500
 
 _registry: dict[tuple[int, int], _Entry] = {}
 _registry_lock = threading.RLock()  # a store may be let go by the garbage collector while this thread opens another
@@ -61,6 +62,14 @@ class _Entry:
         self.settings = settings
         self.pins = pins
         self.lingering = False
+
+    def has_gone(self) -> bool:
+        """Whether the environment goes when nobody holds it but a read on another thread that was under way as it was closed."""
+        for _ in range(_READ_ENDS_TRIES):
+            if self.env() is None:
+                return True
+            time.sleep(_TRY_PAUSE_S)
+        return False
 
 
 class _Gone:
@@ -211,6 +220,8 @@ class Environment:
             )
         # A handle that only reads may stand on any environment; one that writes needs what it asked for.
         if entry.settings != settings and not self.readonly:
+            if not entry.pins.count and entry.has_gone():
+                return None
             raise ViewsStillAlive(
                 f"{self.path} was left while views of it were alive, and cannot be opened in another mode until they are dropped",
                 count=entry.pins.count,
@@ -404,6 +415,7 @@ class Environment:
                 else:
                     _registry.pop(self._key, None)
                     env.close()
+            del env  # an error that is kept keeps this frame, and must not keep the map
             self._release_lock()
 
     def warn_of_old_snapshots(self) -> None:

@@ -223,11 +223,15 @@ def metas(fd: int) -> list[Meta | DamagedPage]:
 
 def newest_meta(fd: int, path: str) -> Meta:
     """The newer of two sane meta pages. Raises ``NotAVarveStore`` and ``CorruptedStore``."""
-    for _ in range(8):  # a writer may be in the middle of one
+    tries = 8  # a writer may be in the middle of one
+    while True:
         found = metas(fd)
         sane = [meta for meta in found if isinstance(meta, Meta)]
         if len(sane) == 2:
             return max(sane)
+        tries -= 1
+        if not tries:
+            break
     head = os.pread(fd, _HEAD.size, MAGIC_AT)
     data = os.path.join(path, DATA)
     if not sane and (len(head) < _HEAD.size or _HEAD.unpack(head)[0] != MAGIC):

@@ -36,7 +36,7 @@ FindingKind = Literal[
 ``block``       a block contradicts itself or the blocks before it
 ``gap``         sequences are missing between two blocks, or at the end
 ``time``        a commit is older than the one before it
-``schema``      a declared event type cannot be read
+``schema``      an event has a type that nothing declares
 ``event``       an event is no valid FlatBuffer of its type
 ``metadata``    an append's metadata is no JSON object
 ``missing``     index or metadata lack a pair that follows from the log

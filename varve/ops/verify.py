@@ -40,7 +40,7 @@ class VerifyReport:
     suppressed: int
     """Findings beyond that."""
     not_checked: tuple[str, ...]
-    """What could not be judged because of what was found, a line each. Empty where ``findings`` is."""
+    """What could not be judged, a line each: because of what was found, or because a newer Varve wrote it."""
     events: int
     """Events that were read and found to be valid."""
     blocks: int
@@ -238,8 +238,10 @@ class _Verification:
         if not block.is_plain:
             for number, name, schema in block.declared_types():
                 problem = types.declare(number, TypeRecord(name, schema))
-                if problem is not None:
-                    self.find("log", "schema", f"the event type {name!r}: {problem}", block.first)
+                if problem is not None:  # its checksum is right, so that is how it was written
+                    self.not_checked.append(
+                        f"events of the type {name!r}, whose schema this Varve cannot read: {problem}"
+                    )
             self._check_metadata(block)
         index = 0
         payload = block.payload()
@@ -257,7 +259,7 @@ class _Verification:
                         self.find("log", "event", f"the event at {block.first + index}: {exc}", block.first + index)
                 start = end
                 index += 1
-            if compiled is None:
+            if compiled is None and not types.is_declared(run.type):
                 at = block.first + index - run.count
                 self.find("log", "schema", f"the type number {run.type} of the event at {at} is unknown", at)
 
@@ -314,15 +316,21 @@ class _Types:
     def __init__(self, meta: dict[bytes, bytes]) -> None:
         self._meta = meta
         self._known: dict[int, EventType | None] = {}
+        self._declared: set[int] = set()
 
     def declare(self, number: int, declared: TypeRecord) -> str | None:
         """What is wrong with a declaration, if anything."""
+        self._declared.add(number)
         try:
             self._known[number] = event_type_from_schema(declared.schema)
         except (SchemaError, MalformedEvent, ValueError, TypeError) as exc:
             self._known[number] = None
             return str(exc)
         return None
+
+    def is_declared(self, number: int) -> bool:
+        """Whether the log has declared a type of this number, readable or not."""
+        return number in self._declared
 
     def get(self, number: int) -> EventType | None:
         """The event type of a number."""

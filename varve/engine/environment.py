@@ -127,7 +127,8 @@ def open_environment(path: str, map_bytes: int, **options: Any) -> lmdb.Environm
                 continue
             raise CorruptedStore(f"LMDB refuses {path}: {exc}; restore a backup", path=path) from exc
         except lmdb.Error as exc:
-            if tries and exc.code == errno.EINVAL:  # the same, with a lock file that is still empty
+            # The same, with a lock file that is still empty; or the last use of it on another thread is just ending.
+            if tries and (exc.code == errno.EINVAL or "already open" in str(exc)):
                 tries -= 1
                 time.sleep(_TRY_PAUSE_S)
                 continue

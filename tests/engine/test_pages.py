@@ -98,6 +98,7 @@ META_DAMAGE = {
     "other pages": at(40, "<I", 8192),
     "a transaction of the other page": at(144, "<Q", 2**40 + 1),
     "no last page": at(136, "<Q", 0),
+    "an endless map": at(32, "<Q", 2**60),
     "a root outside": at(128, "<Q", 2**50),
     "a root in a meta page": at(128, "<Q", 1),
     "entries without a root": at(128, "<Q", 2**64 - 1),

@@ -14,8 +14,9 @@ from varve.layout import consumers
 from varve.layout.consumers import PARTITIONS, ConsumerRecord, Run, decode_consumer, partition_of, partitions_of
 from varve.layout.keys import encode_stream_id
 
+KEY = consumers.consumer_key("billing")
 GOLDEN = bytes.fromhex(
-    "1922c929"  # crc32 of the rest
+    "3206bd85"  # crc32 of the rest
     "0100"  # version
     "0200"  # members
     "0c00000000000000"  # updated at
@@ -33,8 +34,8 @@ RECORD = ConsumerRecord(2, 12, (Run(0, 128, 7, 5, 3, 10), Run(128, 128, 8, 6, 4,
 
 def test_a_record_has_the_bytes_that_the_format_page_gives() -> None:
     """Positions of two members."""
-    assert RECORD.encode() == GOLDEN
-    assert decode_consumer(GOLDEN) == RECORD
+    assert RECORD.encode(KEY) == GOLDEN
+    assert decode_consumer(GOLDEN, KEY) == RECORD
     assert consumers.consumer_key("Ä") == b"\x01\xc3\x84"
     assert consumers.encode_token(258) == b"\x02\x01" + bytes(6)
 
@@ -84,7 +85,7 @@ def test_replacing_runs_is_as_replacing_each_partition(changes: list[tuple[int, 
         positions[share.start : share.stop] = [position] * len(share)
     assert [run.position for run in record.runs for _ in range(run.partitions)] == positions
     assert all(one.position != other.position for one, other in zip(record.runs, record.runs[1:], strict=False))
-    assert decode_consumer(record.encode()) == record
+    assert decode_consumer(record.encode(KEY), KEY) == record
     assert record.position == min(positions)
 
 
@@ -93,11 +94,16 @@ def test_no_damaged_byte_goes_unnoticed(at: int) -> None:
     """A wrong position would skip events."""
     damaged = bytearray(GOLDEN)
     damaged[at] ^= 0x10
-    assert decode_consumer(bytes(damaged)) is None
+    assert decode_consumer(bytes(damaged), KEY) is None
+
+
+def test_a_record_belongs_to_its_name() -> None:
+    """Under another name it would be another consumer's position: a damaged key is noticed too."""
+    assert decode_consumer(GOLDEN, consumers.consumer_key("filling")) is None
 
 
 def sealed(rest: bytes) -> bytes:
-    return zlib.crc32(rest).to_bytes(4, "little") + rest
+    return zlib.crc32(KEY + rest).to_bytes(4, "little") + rest
 
 
 @pytest.mark.parametrize(
@@ -114,12 +120,12 @@ def sealed(rest: bytes) -> bytes:
 )
 def test_what_no_record_can_be_is_refused(value: bytes) -> None:
     """Also under a checksum that holds."""
-    assert decode_consumer(value) is None
+    assert decode_consumer(value, KEY) is None
 
 
 def test_a_record_of_a_newer_version_gives_its_version() -> None:
     """For the message that says so."""
-    assert decode_consumer(sealed(b"\x02\x00" + GOLDEN[6:])) == 2
+    assert decode_consumer(sealed(b"\x02\x00" + GOLDEN[6:]), KEY) == 2
 
 
 @pytest.mark.parametrize("name", ["a", "né", "x" * 255])

@@ -37,7 +37,7 @@ def test_the_format_page_gives_the_places_of_the_hot_table() -> None:
 def test_the_format_page_gives_the_sizes_of_a_consumer() -> None:
     """docs/format.md's offsets for stored positions are those of an encoded record."""
     run = consumers.Run(0, 256, 3, 4, 5, 6)
-    record = consumers.ConsumerRecord(2, 9, (run,)).encode()
+    record = consumers.ConsumerRecord(2, 9, (run,)).encode(b"\x01name")
     assert struct.unpack_from("<HHq", record, 4) == (consumers.VERSION, 2, 9)
     assert struct.unpack_from("<HHIQQq", record, 16) == run
     assert len(record) == 16 + 32

@@ -173,9 +173,9 @@ def test_consumers(path: Path, edit: Edit | None, kind: str) -> None:
     with raw(path) as of:
         transaction, table = of("consumers")
         value = bytes(transaction.get(key, db=table))
-    record = consumers.decode_consumer(value)
+    record = consumers.decode_consumer(value, key)
     assert isinstance(record, consumers.ConsumerRecord)
-    put(path, "consumers", key, value[:-1] + b"\xff" if edit is None else edit(record).encode())
+    put(path, "consumers", key, value[:-1] + b"\xff" if edit is None else edit(record).encode(key))
     [finding] = ops.verify(path).findings
     assert (finding.where, finding.kind, finding.key) == ("consumers", kind, key)
 

@@ -228,10 +228,10 @@ def test_consumers_stay_within_the_log(path: Path, tmp_path: Path) -> None:
     with raw(path) as of:
         transaction, table = of("consumers")
         value = bytes(transaction.get(consumers.consumer_key("billing"), db=table))
-    record = consumers.decode_consumer(value)
+    record = consumers.decode_consumer(value, consumers.consumer_key("billing"))
     assert isinstance(record, consumers.ConsumerRecord)
     far = record._replace(runs=(record.runs[0]._replace(position=10**6, token=99),))
-    put(path, "consumers", consumers.consumer_key("billing"), far.encode())
+    put(path, "consumers", consumers.consumer_key("billing"), far.encode(consumers.consumer_key("billing")))
     put(path, "consumers", consumers.consumer_key("damaged"), value[:-1] + b"\xff")
     report, after = salvaged(path, tmp_path)
     assert len([note for note in report.notes if "consumer" in note]) == 2

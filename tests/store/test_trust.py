@@ -142,3 +142,14 @@ def test_a_folder_that_may_not_be_seen(path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(examine.os, "stat", denied)
     with pytest.raises(varve.StoreAccessDenied):
         examine.examine(str(path))
+
+
+def test_a_table_that_nobody_knows_is_a_refusal(path: Path) -> None:
+    """A flipped bit in the name of a sub-database hides what stands in it: consumers would begin anew."""
+    with varve.open(path) as db:
+        db.consumer("billing", interval_s=0).close()
+    data = (path / "data.mdb").read_bytes()
+    assert data.count(b"varve.consumers")
+    (path / "data.mdb").write_bytes(data.replace(b"varve.consumers", b"varve.consumert"))
+    with pytest.raises(varve.CorruptedStore, match="consumert"):
+        varve.open(path, trust=False)

@@ -540,7 +540,7 @@ def test_a_position_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     with varve.open(tmp_path / "store", durability="relaxed") as db:
         db.consumer("billing").close()
         rest = b"\x09\x00" + bytes(42)
-        put(db, b"\x01billing", zlib.crc32(rest).to_bytes(4, "little") + rest)
+        put(db, b"\x01billing", zlib.crc32(b"\x01billing" + rest).to_bytes(4, "little") + rest)
         with pytest.raises(varve.UnsupportedFormat) as caught:
             db.consumer("billing")
         assert (caught.value.found, caught.value.supported) == (9, 1)
@@ -555,7 +555,7 @@ def test_the_check_finds_what_cannot_be(tmp_path: Path, part: str) -> None:
         fill(db, 3)
         db.consumer("billing").close()
         run = Run(0, 256, 1, 4 if part == "position" else 3, 2 if part == "token" else 1, 0)
-        put(db, b"\x01billing", ConsumerRecord(1, 0, (run,)).encode())
+        put(db, b"\x01billing", ConsumerRecord(1, 0, (run,)).encode(b"\x01billing"))
     [finding] = ops.verify(tmp_path / "store").findings
     assert (finding.where, finding.kind) == ("consumers", part)
     assert "'billing'" in str(finding)

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from torture.part import Budget
-from torture.rot import PART, host, known_limit
+from torture.rot import PART, host
 from torture.rot.damage import KINDS, damaged
 from torture.rot.originals import PAGE, Original
-from torture.rot.reading import Contents
 
 SEED = 20_240_229
 
@@ -65,13 +64,3 @@ def test_a_child_says_what_it_found_or_how_it_died() -> None:
         host.in_child(signal.pause, wait_s=0.05)
     with pytest.raises(host.Died, match="an error"):
         host.in_child(lambda: 1 // 0)
-
-
-def test_only_the_names_of_consumers_are_a_known_limit() -> None:
-    """A position that changed is none, an event less is none."""
-    state = Contents(5, (("a", 3), ("b", 4)))
-    assert known_limit(state, [state]) is None
-    assert known_limit(Contents(5, (("a", 3), ("c", 4))), [state]) == "a consumer under another name"
-    assert known_limit(Contents(5, ()), [state]) == "the table of consumers under another name"
-    assert known_limit(Contents(5, (("a", 3), ("b", 5))), [state]) is None
-    assert known_limit(Contents(4, ()), [state]) is None

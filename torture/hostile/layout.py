@@ -251,7 +251,7 @@ class RecordsTarget:
     def holes(self) -> Iterator[Hole]:
         """Runs of partitions that need not cover all of them."""
 
-        def careless(value: bytes) -> Any:
+        def careless(value: bytes, _: bytes) -> Any:
             _, version, members, updated_at_ns = consumers._HEAD.unpack_from(value)  # noqa: SLF001
             rest = value[consumers._HEAD.size :]  # noqa: SLF001
             found = tuple(consumers.Run(*fields) for fields in consumers._RUN.iter_unpack(rest))  # noqa: SLF001
@@ -265,7 +265,7 @@ class RecordsTarget:
 
 
 def _decode_consumer(value: bytes) -> Any:
-    return consumers.decode_consumer(value)  # looked up each time: controls patch it
+    return consumers.decode_consumer(value, b"")  # looked up each time: controls patch it
 
 
 def _decoders(found: dict[str, dict[bytes, bytes]]) -> list[Decoder]:
@@ -278,7 +278,7 @@ def _decoders(found: dict[str, dict[bytes, bytes]]) -> list[Decoder]:
         return lambda out, data: insist(encode(out) == data, "what was read is not what was written")
 
     def consumer(out: Any, data: bytes) -> None:
-        insist(out.encode() == data, "what was read is not what was written")
+        insist(out.encode(b"") == data, "what was read is not what was written")
         insist(0 <= out.position < 2**64, "a position")
         for member in range(out.members):
             partitions = consumers.partitions_of(member, out.members)
@@ -307,7 +307,7 @@ def _decoders(found: dict[str, dict[bytes, bytes]]) -> list[Decoder]:
         ("runs", runs.decode_runs, list(found["index"].values()), same(runs.encode_runs)),
         ("event in runs", lambda v: (runs.find_in_runs(v, 3),), list(found["index"].values()), lambda *_: None),
         ("position", lambda k: (keys.stream_entry_position(k, 1),), list(found["index"]), lambda *_: None),
-        ("consumer", _decode_consumer, list(found["consumers"].values()), consumer),
+        ("consumer", _decode_consumer, [framed(value) for value in found["consumers"].values()], consumer),
         ("token", lambda v: (consumers.decode_token(v),), list(found["consumers"].values()), lambda *_: None),
         ("consumer name", consumers.consumer_name, list(found["consumers"]), lambda *_: None),
     ]

@@ -77,7 +77,7 @@ def parse_meta(page: bytes, number: int) -> Meta:
     """The meta page in page 0 or 1, if it can be one that LMDB wrote. Raises ``DamagedPage``."""
     if len(page) < _META.size:
         raise DamagedPage(number, "it is cut off")
-    (found, _, flags, _, _, magic, version, _, _, page_bytes, *rest) = _META.unpack_from(page)
+    (found, _, flags, _, _, magic, version, _, map_bytes, page_bytes, *rest) = _META.unpack_from(page)
     free, main = (Tree(rest[at + 1], rest[at + 5], rest[at + 6]) for at in (0, 8))
     last_page, transaction = rest[-2:]
     if magic != MAGIC or not flags & _META_FLAG or found != number:
@@ -86,8 +86,8 @@ def parse_meta(page: bytes, number: int) -> Meta:
         raise DamagedPage(number, f"data version {version}, pages of {page_bytes} bytes")
     if transaction and transaction & 1 != number:
         raise DamagedPage(number, f"transaction {transaction} does not belong here")
-    if last_page < 1:
-        raise DamagedPage(number, "it says that there are no pages")
+    if last_page < 1 or map_bytes > limits.MAP_BYTES_MAX:
+        raise DamagedPage(number, f"its sizes are impossible: a map of {map_bytes} bytes, last page {last_page}")
     for tree in (free, main):
         empty = tree.root == NO_PAGE
         if empty != (tree.entries == 0) or empty != (tree.depth == 0) or tree.depth > _DEPTH_MAX:

@@ -2,7 +2,7 @@
 
 =============  ===========================================================================================
 ``00``         ``u64``: the last token that was given; it only rises, also over deleted consumers
-``01`` | name  a consumer (name in UTF-8): ``u32 crc32 of the rest | u16 version 1 | u16 members | i64 updated
+``01`` | name  a consumer (name in UTF-8): ``u32 crc32 of the key and the rest | u16 version 1 | u16 members | i64 updated
                at (ns)``, then runs of partitions in order, together all 256: ``u16 first partition | u16
                partitions | u32 process id | u64 position | u64 token | i64 taken at (ns)``
 =============  ===========================================================================================
@@ -91,11 +91,11 @@ class ConsumerRecord(NamedTuple):
     updated_at_ns: int
     runs: tuple[Run, ...]
 
-    def encode(self) -> bytes:
-        """The record's bytes."""
+    def encode(self, key: bytes) -> bytes:
+        """The record's bytes. They belong to their key: under another one they are damaged."""
         head = _HEAD.pack(0, VERSION, self.members, self.updated_at_ns)
         rest = head[_CRC_BYTES:] + b"".join(_RUN.pack(*run) for run in self.runs)
-        return zlib.crc32(rest).to_bytes(_CRC_BYTES, "little") + rest
+        return zlib.crc32(rest, zlib.crc32(key)).to_bytes(_CRC_BYTES, "little") + rest
 
     @property
     def position(self) -> int:
@@ -125,9 +125,11 @@ def merged(runs: Iterable[Run]) -> tuple[Run, ...]:
     return tuple(joined)
 
 
-def decode_consumer(value: bytes) -> ConsumerRecord | int | None:
+def decode_consumer(value: bytes, key: bytes) -> ConsumerRecord | int | None:
     """The record; its version where that is not ours; None where it is damaged."""
-    if len(value) < _HEAD.size or int.from_bytes(value[:_CRC_BYTES], "little") != zlib.crc32(value[_CRC_BYTES:]):
+    if len(value) < _HEAD.size or int.from_bytes(value[:_CRC_BYTES], "little") != zlib.crc32(
+        value[_CRC_BYTES:], zlib.crc32(key)
+    ):
         return None
     _, version, members, updated_at_ns = _HEAD.unpack_from(value)
     if version != VERSION:

@@ -416,7 +416,7 @@ def readable_positions(pairs: dict[bytes, bytes], end: int, notes: list[str]) ->
         name = consumers.consumer_name(key)
         if name is None:
             continue
-        record = consumers.decode_consumer(value)
+        record = consumers.decode_consumer(value, key)
         if record is None or isinstance(record, int):
             notes.append(f"the position of consumer {name!r} is damaged, and was left out: it will begin anew")
             continue
@@ -425,5 +425,5 @@ def readable_positions(pairs: dict[bytes, bytes], end: int, notes: list[str]) ->
             runs = (run._replace(position=min(run.position, end)) for run in record.runs)
             record = record._replace(runs=consumers.merged(runs))
         token = max(token, *(run.token for run in record.runs))
-        kept.append((key, record.encode()))
+        kept.append((key, record.encode(key)))
     return [(consumers.TOKEN_KEY, consumers.encode_token(token)), *kept] if kept or token else []

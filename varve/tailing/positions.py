@@ -134,7 +134,8 @@ class Take:
             run._replace(pid=os.getpid(), token=self.token, taken_at_ns=now_ns)
             for run in record.within(claim.partitions)
         ]
-        table.put(consumer_key(claim.name), record.replaced(claim.partitions, self.runs, now_ns).encode())
+        key = consumer_key(claim.name)
+        table.put(key, record.replaced(claim.partitions, self.runs, now_ns).encode(key))
 
     def _secure(self, record: ConsumerRecord | None) -> None:
         """Hold the lock for certain: nobody changes lock files outside of a write transaction, except by hand."""
@@ -167,7 +168,7 @@ class Advance:
         own = claim.check_token(record, self._token)
         if record is not None and any(run.position < self.position for run in own):
             runs = [run._replace(position=max(run.position, self.position)) for run in own]
-            table.put(key, record.replaced(claim.partitions, runs, claim.engine.clock()).encode())
+            table.put(key, record.replaced(claim.partitions, runs, claim.engine.clock()).encode(key))
 
 
 class Move:
@@ -190,7 +191,7 @@ class Move:
         assert record is not None
         self.token = _next_token(table, record)
         self.runs = [run._replace(position=self._position, token=self.token) for run in own]
-        table.put(key, record.replaced(claim.partitions, self.runs, claim.engine.clock()).encode())
+        table.put(key, record.replaced(claim.partitions, self.runs, claim.engine.clock()).encode(key))
 
 
 class Delete:
@@ -231,7 +232,7 @@ def load(engine: Engine, name: str) -> ConsumerRecord | None:
 
 def read(path: str, name: str, value: bytes | None) -> ConsumerRecord | None:
     """A consumer's record, None where there is none. Raises ``CorruptedStore``, ``UnsupportedFormat``."""
-    record = None if value is None else decode_consumer(value)
+    record = None if value is None else decode_consumer(value, consumer_key(name))
     if isinstance(record, int):
         raise UnsupportedFormat(
             f"{path}: consumer {name!r} was written by a newer Varve (version {record}; this one reads {VERSION}). Upgrade "

@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 
 from torture.kills.page import Cell
 from torture.preload.fail import Action, Spoiler
-from varve.engine import commit, core, environment, files, group, hints, put, side, single, writer
+from varve.engine import commit, core, creation, environment, files, group, hints, put, side, single, writer
 from varve.tailing import consumer, ownership, poller, positions
 
 _SOURCES: Final[dict[str, tuple[ModuleType, str, str]]] = {
@@ -58,7 +58,9 @@ _SOURCES: Final[dict[str, tuple[ModuleType, str, str]]] = {
     "making the folder": (files, "_create_folder", "os.mkdir(folder"),
     "syncing a folder": (files, "sync_folder", "os.fsync(fd)"),
     "locking the handle": (files, "lock_handle", "fcntl.flock"),
-    "opening LMDB": (environment, "Environment._open", "env = lmdb.open("),
+    "making LMDB's file": (creation, "make_data_file", "_sync_file(unfinished)"),
+    "naming LMDB's file": (creation, "make_data_file", "os.link(unfinished"),
+    "opening LMDB": (environment, "open_environment", "return lmdb.open("),
     "making the databases": (environment, "Environment._databases", "databases = [self.env.open_db"),
     "databases made": (environment, "Environment._databases", "return databases"),
     "making the record": (core, "Engine._create", "record = StoreRecord"),

@@ -132,7 +132,7 @@ class Rot:
     name = "rot"
     unit = "damaged files"
     goal = 100_000
-    small = 250
+    small = 80
 
     def __init__(
         self,

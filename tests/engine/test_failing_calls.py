@@ -16,7 +16,7 @@ from engine_helpers import Note, faulty, lmdb_error, run_script
 
 import varve
 from varve import limits
-from varve.engine import files, unfinished
+from varve.engine import creation, files
 from varve.testing import assert_sound
 
 EIO = lmdb_error(lmdb.Error, errno.EIO)
@@ -188,15 +188,15 @@ def test_a_creation_that_is_under_way_elsewhere_is_not_disturbed(
     data = cut_off(path, limits.PAGE_BYTES)
     before = data.read_bytes()
     pauses = []
-    monkeypatch.setattr(unfinished.time, "sleep", pauses.append)
+    monkeypatch.setattr(creation.time, "sleep", pauses.append)
     held = files.lock_handle(str(path), exclusive=False, readonly=False)
     try:
-        unfinished.clear_unfinished(str(path), readonly=False)
+        creation.clear_unfinished(str(path), readonly=False)
     finally:
         os.close(held)
     assert pauses
     assert data.read_bytes() == before
-    unfinished.clear_unfinished(str(path), readonly=False)
+    creation.clear_unfinished(str(path), readonly=False)
     assert data.stat().st_size == 0
 
 

@@ -22,8 +22,8 @@ _BATCH_BYTES = 16 * 2**20
 class FreshStore:
     """A store in the making; a context manager. ``finish`` gives it its name; left without that, nothing of it remains.
 
-    Raises ``InvalidInput`` where the target, or what an earlier attempt left, exists; ``DiskFull``, ``StoreFailed``; ``StoreUnavailable``
-    and its kin where its folder cannot be used.
+    Raises ``InvalidInput`` where the target, or what an earlier attempt left, exists; ``DiskFull``, ``StoreFailed``;
+    ``StoreUnavailable`` and its kin where the folder cannot be used.
     """
 
     def __init__(self, target: str) -> None:

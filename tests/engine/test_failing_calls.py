@@ -16,7 +16,7 @@ from engine_helpers import Note, faulty, lmdb_error, run_script
 
 import varve
 from varve import limits
-from varve.engine import files, unfinished
+from varve.engine import creation, environment, files
 from varve.testing import assert_sound
 
 EIO = lmdb_error(lmdb.Error, errno.EIO)
@@ -73,15 +73,29 @@ def test_a_read_that_a_close_meets_does_not_hinder_the_next_open(varve_path: Pat
     refused with ``ViewsStillAlive``, though there were no views. Now it waits for the read to end."""
     db = varve.open(varve_path, durability="bulk")
     db.stream("notes", Note).append(1, Note(1, "loaded"))
-    environment = db._engine.environment
-    reading = [environment.env]
-    environment.active.add(1)
+    reading = [db._engine.environment.env]
+    db._engine.environment.active.add(1)
     db.close()
     ends = threading.Timer(0.05, reading.clear)
     ends.start()
     with varve.open(varve_path) as again:
         assert again.next_global_sequence == 1
     ends.join()
+
+
+def test_a_read_that_does_not_end_is_told(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody holds the map for longer than one can wait for: the open is refused, and succeeds once he lets go."""
+    pauses: list[float] = []
+    monkeypatch.setattr(environment.time, "sleep", pauses.append)
+    db = varve.open(varve_path, durability="bulk")
+    reading = [db._engine.environment.env]
+    db._engine.environment.active.add(1)
+    db.close()
+    with pytest.raises(varve.ViewsStillAlive):
+        varve.open(varve_path)
+    assert pauses
+    reading.clear()
+    varve.open(varve_path).close()
 
 
 def test_leaving_a_bulk_block_whose_last_sync_fails_says_so(varve_path: Path) -> None:
@@ -188,16 +202,32 @@ def test_a_creation_that_is_under_way_elsewhere_is_not_disturbed(
     data = cut_off(path, limits.PAGE_BYTES)
     before = data.read_bytes()
     pauses = []
-    monkeypatch.setattr(unfinished.time, "sleep", pauses.append)
+    monkeypatch.setattr(creation.time, "sleep", pauses.append)
     held = files.lock_handle(str(path), exclusive=False, readonly=False)
     try:
-        unfinished.clear_unfinished(str(path), readonly=False)
+        creation.clear_unfinished(str(path), readonly=False)
     finally:
         os.close(held)
     assert pauses
     assert data.read_bytes() == before
-    unfinished.clear_unfinished(str(path), readonly=False)
+    creation.clear_unfinished(str(path), readonly=False)
     assert data.stat().st_size == 0
+
+
+def test_a_creation_that_ends_elsewhere_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the first look and the lock another process finished what looked cut off: it is looked at again."""
+    path = tmp_path / "store"
+    data = cut_off(path, limits.PAGE_BYTES)
+    real = files.lock_handle
+
+    def finished(folder: str, *, exclusive: bool, readonly: bool) -> int:
+        with data.open("ab") as file:
+            file.write(bytes(limits.PAGE_BYTES))
+        return real(folder, exclusive=exclusive, readonly=readonly)
+
+    monkeypatch.setattr(files, "lock_handle", finished)
+    creation.clear_unfinished(str(path), readonly=False)
+    assert data.stat().st_size == 2 * limits.PAGE_BYTES
 
 
 def test_a_real_file_size_limit_cuts_a_creation_off(tmp_path: Path) -> None:

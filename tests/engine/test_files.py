@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -12,7 +14,8 @@ from pathlib import Path
 
 import lmdb
 import pytest
-from engine_helpers import Note, finish, raw_lmdb, run_script, start_script
+from engine_helpers import Blob, Note, blob, finish, raw_lmdb, run_script, start_script
+from lmdb.verify import verify as lmdb_verify
 
 import varve
 from varve.engine import files
@@ -186,6 +189,20 @@ def test_another_programs_environment_is_refused(tmp_path: Path, shape: str) -> 
     assert contents(path) == before
 
 
+@pytest.mark.parametrize(("offset", "value", "told"), [(20, 2, "data version 2"), (40, 8192, "pages of 8192 bytes")])
+def test_another_lmdb_is_refused(store: Path, offset: int, value: int, told: str) -> None:
+    """A file of LMDB 1.0, or of a machine with other pages: it is no damage, and stays as it is."""
+    data = store / "data.mdb"
+    raw = bytearray(data.read_bytes())
+    for page in (0, 4096):
+        struct.pack_into("<I", raw, page + offset, value)
+    data.write_bytes(raw)
+    for readonly in (True, False):
+        with pytest.raises(varve.NotAVarveStore, match=told):
+            varve.open(store, readonly=readonly)
+    assert data.read_bytes() == raw
+
+
 def test_a_newer_format_is_refused(store: Path) -> None:
     """A store of a later format version: UnsupportedFormat with both versions, nothing changed."""
     with raw_lmdb(store) as (transaction, databases):
@@ -247,6 +264,51 @@ for readonly in (True, False):
         length,
     )
     assert data.stat().st_size == length
+
+
+def test_an_impossible_last_page_is_corruption(store: Path) -> None:
+    """A meta page that speaks of a file of terabytes: refused, at no cost."""
+    data = store / "data.mdb"
+    raw = bytearray(data.read_bytes())
+    newest = max((0, 4096), key=lambda page: struct.unpack_from("<Q", raw, page + 144))
+    struct.pack_into("<Q", raw, newest + 136, 2**40)
+    data.write_bytes(raw)
+    with pytest.raises(varve.CorruptedStore, match="truncated"):
+        varve.open(store)
+
+
+def test_the_lost_end_of_a_large_value_is_found(tmp_path: Path) -> None:
+    """LMDB's own verifier looks at the first page of a value with pages of its own: a file that ends behind it is sound to it,
+    and SIGBUS to whoever reads the event."""
+    path = tmp_path / "store"
+    with varve.open(path, durability="relaxed") as db:
+        for number in range(50):  # what they free, the pages of the next commit's trees are taken from
+            db.stream("notes", Note).append(number, Note(number, "x" * 300))
+        db.stream("blobs", Blob).append(1, blob(1, 200_000))
+    data = path / "data.mdb"
+    os.truncate(data, data.stat().st_size - 4096)
+    assert lmdb_verify(str(data), subdir=False) == []
+    with pytest.raises(varve.CorruptedStore, match="file ends before it does"):
+        varve.open(path)
+
+
+@pytest.mark.parametrize("commits", [1, 100])
+def test_a_store_that_is_written_to_while_it_is_looked_at(
+    store: Path, monkeypatch: pytest.MonkeyPatch, commits: int
+) -> None:
+    """What was seen on either side of a commit says nothing together: it is looked at again, and one that is never quiet is
+    sound to those who write to it."""
+    real = files.newest_meta
+    looks = []
+
+    def changing(fd: int, path: str) -> files.Meta:
+        looks.append(fd)
+        meta = real(fd, path)
+        return meta._replace(transaction=meta.transaction + len(looks)) if len(looks) <= 2 * commits else meta
+
+    monkeypatch.setattr(files, "newest_meta", changing)
+    files.check_data_file(str(store))
+    assert len(looks) == (4 if commits == 1 else 16)
 
 
 def test_a_file_that_only_lacks_free_pages_opens(tmp_path: Path) -> None:
@@ -428,3 +490,27 @@ def test_a_pipe_in_the_place_of_the_handle_lock_is_not_waited_for(store: Path) -
         varve.open(store, readonly=True).close()
     finally:
         signal.alarm(0)
+
+
+def test_a_handle_lock_that_cannot_be_had_is_unavailable(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something else stands in its place, or the file system knows no such locks: the system's words, as ours."""
+
+    def flock(fd: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", flock)
+        with pytest.raises(varve.StoreUnavailable, match=os.strerror(errno.ENOLCK)):
+            varve.open(store)
+    (store / "varve.lock").unlink()
+    (store / "varve.lock").mkdir()
+    with pytest.raises(varve.StoreUnavailable, match=os.strerror(errno.EISDIR)):
+        varve.open(store)
+
+
+def test_a_link_that_leads_nowhere_is_no_folder_for_a_store(tmp_path: Path) -> None:
+    """Something has the name already, and it cannot be entered."""
+    (tmp_path / "store").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(varve.StoreUnavailable, match=os.strerror(errno.EEXIST)):
+        varve.open(tmp_path / "store")
+    assert not (tmp_path / "nowhere").exists()

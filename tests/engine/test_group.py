@@ -997,8 +997,10 @@ def other():
         notes.append(2, Note(acknowledged[2], ""))
         acknowledged[2] += 1
 def interrupt():
-    while not done.wait(0.002):
+    pause = 0
+    while not done.wait(0.002 * (1 + pause)):  # on a slow machine no append would ever end in two milliseconds
         os.kill(os.getpid(), signal.SIGINT)
+        pause = (pause + 1) % 8
 threads = [threading.Thread(target=other), threading.Thread(target=interrupt)]
 for thread in threads:
     thread.start()

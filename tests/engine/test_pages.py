@@ -65,7 +65,6 @@ def test_every_page_is_reached_or_free(file: PageFile) -> None:
     for number in range(2, file.meta.last_page + 1):
         assert (number in free) != (number in reached)
     assert list(file.unaccounted_values()) == []
-    assert file.last_page_in_use() <= file.meta.last_page
 
 
 def test_values_below_a_damaged_page_are_unaccounted(data: Path, file: PageFile) -> None:
@@ -129,7 +128,7 @@ def test_an_empty_environment(tmp_path: Path) -> None:
     fd = os.open(tmp_path / "data.mdb", os.O_RDONLY)
     empty = PageFile(fd, files.newest_meta(fd, str(tmp_path)), os.fstat(fd).st_size)
     assert empty.tables() == {}
-    assert empty.last_page_in_use() == 1
+    assert not any(number in empty.reached(lambda damage: pytest.fail(str(damage))) for number in range(9))
     assert list(empty.unaccounted_values()) == []
     os.close(fd)
 
@@ -250,6 +249,39 @@ def test_a_count_that_does_not_hold(file: PageFile) -> None:
     tree = file.tables()[b"one"]
     with pytest.raises(DamagedPage, match="says"):
         list(file.items(tree._replace(entries=tree.entries + 1)))
+
+
+@pytest.mark.parametrize("depth", [0, 1, 40])
+def test_a_depth_that_does_not_hold(file: PageFile, depth: int) -> None:
+    """A tree whose record says that it is flatter or deeper than it is: an error, and an end."""
+    tree = file.tables()[b"one"]
+    wrong = tree._replace(depth=depth)
+    with pytest.raises(DamagedPage):
+        list(file.items(wrong))
+    told: list[DamagedPage] = []
+    assert len(list(file.readable(wrong, told.append))) < tree.entries
+    assert told
+
+
+def test_a_pair_beside_the_sub_databases(data: Path) -> None:
+    """It is told, and hides none of them."""
+    with lmdb.open(str(data.parent), max_dbs=4, map_size=2**30, lib_version=0) as env, env.begin(write=True) as out:
+        out.put(b"no table", b"a value")
+    with data.open("rb") as raw:
+        file = PageFile(raw.fileno(), files.newest_meta(raw.fileno(), str(data.parent)), data.stat().st_size)
+        with pytest.raises(DamagedPage, match="'no table' is no sub-database"):
+            file.tables()
+        told: list[DamagedPage] = []
+        assert [name for name, _ in file.readable_tables(told.append)] == [b"one", b"two"]
+    assert len(told) == 1
+
+
+def test_free_pages_that_the_file_does_not_reach(file: PageFile) -> None:
+    """A file may end before the free pages at its end: they are left out, and are no damage."""
+    free = [number for number in range(2, file.meta.last_page + 1) if number in file.free_pages()]
+    short = PageFile(file._fd, file.meta, free[-1] * PAGE)
+    found = short.free_pages()
+    assert [number for number in range(2, file.meta.last_page + 1) if number in found] == free[:-1]
 
 
 def test_a_list_of_free_pages_that_does_not_hold(data: Path, file: PageFile) -> None:

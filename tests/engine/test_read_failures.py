@@ -427,9 +427,9 @@ def test_a_transaction_that_an_interrupt_left_is_ended(varve_path: Path, tmp_pat
         assert notes.append(1, Note(1, "x")).global_sequence == 0
         db._engine._writer.on_committed = lambda: None  # type: ignore[assignment]
         assert notes.append(1, Note(2, "x")).global_sequence == 1
-        left_over(db)
 
         def clock() -> int:
+            left_over(db)
             notes.append(1, Note(3, "from the other's clock"))
             return 1
 

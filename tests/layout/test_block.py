@@ -80,6 +80,7 @@ def test_a_continued_block_encodes_to_the_same_frame(plan: Plan) -> None:
     draft = plan.draft()
     frame = draft.encode()
     again = BlockDraft.of(Block(memoryview(frame)))
+    assert again.count == draft.count == len(plan.flat())
     assert again.encode() == frame
     assert again.encode() == frame
     assert again.bytes_max == draft.bytes_max
@@ -406,3 +407,15 @@ def test_an_event_outside_its_frame_is_malformed() -> None:
     ):
         with pytest.raises(MalformedBlock, match="its ends reach beyond its end"):
             found()
+
+
+def test_a_run_outside_its_frame_is_malformed() -> None:
+    """Which stream an event belongs to is told by the frame or not at all: a frame that is cut off raises MalformedBlock."""
+    frame = memoryview(plan_of(random.Random(3), full=False).draft().encode())
+    block = Block(frame)
+    places = block.places()
+    for index in range(block.count):
+        assert places.stream_of(frame, index) == block.stream_of(index)
+        for end in block.streams_and_firsts_at:
+            with pytest.raises(MalformedBlock, match="its runs reach beyond its end"):
+                places.stream_of(frame[:end], index)

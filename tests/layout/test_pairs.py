@@ -409,6 +409,14 @@ def test_blocks_that_follow_each_other_are_derived() -> None:
     assert pairs[keys.type_lookup_key("Note")] == records.encode_numbers([0])
 
 
+def test_an_empty_log_derives_nothing() -> None:
+    """No store was declared, so there is no record to write either."""
+    derivation = Derivation()
+    assert derivation.record is None
+    assert derivation.meta_pairs() == []
+    assert list(derivation.index_pairs()) == []
+
+
 @pytest.mark.parametrize(("blocks", "reason"), [
     (lambda: [block(2)], "begins at 2"),
     (lambda: [block(), block(4)], "begins at 4"),

@@ -23,7 +23,6 @@ import lmdb
 from varve import limits
 from varve.engine import creation, files
 from varve.engine.pins import Pins
-from varve.engine.unfinished import clear_unfinished
 from varve.errors import (
     CorruptedStore,
     DiskFull,
@@ -169,7 +168,7 @@ class Environment:
         self.refusal: Callable[[], VarveError] | None = None
         self.active: set[int] = set()
         self.held: weakref.WeakSet[Snapshot] = weakref.WeakSet()
-        clear_unfinished(path, readonly=readonly)
+        creation.clear_unfinished(path, readonly=readonly)
         self.is_new = files.prepare(path, readonly=readonly, allow_network=allow_network)
         self.is_forked = False
         self.is_closed = False

@@ -273,11 +273,9 @@ def _check_short_file(data: str, path: str, file: PageFile) -> None:
         problems = [str(exc)]
     if not problems:
         # It looks at the first page of a large value only: the rest may be what is missing.
-        try:
-            if (file.last_page_in_use() + 1) * limits.PAGE_BYTES > file.size:
-                problems = ["the end of a large value is missing"]
-        except DamagedPage as exc:
-            problems = [str(exc)]
+        damage: list[DamagedPage] = []
+        file.reached(damage.append)
+        problems = [str(one) for one in damage]
     if problems:
         raise CorruptedStore(
             f"{data} is truncated: {file.size} bytes of {(file.meta.last_page + 1) * limits.PAGE_BYTES} ({problems[0]}); "

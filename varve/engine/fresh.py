@@ -13,7 +13,7 @@ import lmdb
 from varve import limits
 from varve.engine import files
 from varve.engine.environment import Environment
-from varve.errors import DiskFull, InvalidInput, StoreFailed, VarveError
+from varve.errors import DiskFull, InvalidInput, StoreAlreadyOpen, StoreFailed, StoreInUse, VarveError
 
 _BATCH = 4_096
 _BATCH_BYTES = 16 * 2**20
@@ -22,7 +22,8 @@ _BATCH_BYTES = 16 * 2**20
 class FreshStore:
     """A store in the making; a context manager. ``finish`` gives it its name; left without that, nothing of it remains.
 
-    Raises ``InvalidInput`` where the target, or what an earlier attempt left, exists; ``DiskFull``, ``StoreFailed``.
+    Raises ``InvalidInput`` where the target, or what an earlier attempt left, exists; ``DiskFull``, ``StoreFailed``;
+    ``StoreUnavailable`` and its kin where the folder cannot be used.
     """
 
     def __init__(self, target: str) -> None:
@@ -36,9 +37,15 @@ class FreshStore:
             raise InvalidInput(
                 f"{self.unfinished} exists, left by an attempt that was cut off or is still running; remove it first"
             )
-        self._environment: Environment | None = Environment(
-            self.unfinished, readonly=False, durability="bulk", map_bytes=limits.MAP_BYTES, allow_network=True
-        )
+        try:
+            self._environment: Environment | None = Environment(
+                self.unfinished, readonly=False, durability="bulk", map_bytes=limits.MAP_BYTES, allow_network=True
+            )
+        except (StoreAlreadyOpen, StoreInUse):
+            raise  # somebody began at the same moment: it is his
+        except BaseException:
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+            raise
 
     def put(self, table: str, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         """Add pairs, in key order and behind those that are there, to ``log``, ``index``, ``meta`` or a side table."""
@@ -70,8 +77,9 @@ class FreshStore:
         except lmdb.Error as exc:
             raise self._failed(exc) from exc
 
-    def _failed(self, exc: lmdb.Error) -> VarveError:
-        if exc.code in files.SPACE_ERRORS or files.free_bytes(os.path.dirname(self.target)) < 2**20:
+    def _failed(self, exc: lmdb.Error | StoreFailed) -> VarveError:
+        code = getattr(exc.__cause__ or exc, "code", None)  # what the system said, of LMDB's error
+        if code in files.SPACE_ERRORS or files.free_bytes(os.path.dirname(self.target)) < 2**20:
             return DiskFull(f"no room for {self.target}; free some and retry: nothing was kept", path=self.target)
         return StoreFailed(f"cannot write {self.target}: {exc}; nothing was kept", path=self.target, reason=str(exc))
 
@@ -81,7 +89,7 @@ class FreshStore:
         if environment is not None:
             try:
                 environment.release()
-            except lmdb.Error as exc:
+            except StoreFailed as exc:
                 raise self._failed(exc) from exc
 
     def finish(self) -> None:
@@ -89,8 +97,11 @@ class FreshStore:
         self.close()
         if os.path.lexists(self.target):
             raise InvalidInput(f"{self.target} was made by somebody else meanwhile")
-        os.rename(self.unfinished, self.target)
-        files.sync_folder(os.path.dirname(self.target))
+        try:
+            os.rename(self.unfinished, self.target)
+            files.sync_folder(os.path.dirname(self.target))
+        except OSError as exc:
+            raise files.unavailable(self.target, exc) from exc
 
     def __enter__(self) -> Self:
         return self

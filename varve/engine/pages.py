@@ -223,11 +223,6 @@ class PageFile:
             raise DamagedPage(number, f"it does not begin a value of {pages} pages")
         return data[_PAGE.size :]
 
-    def last_page_in_use(self) -> int:
-        """The highest page that any tree reaches. Raises ``DamagedPage``."""
-        reached = self.reached(_raise)
-        return next((page for page in range(self._last_page, 1, -1) if page in reached), 1)
-
     def reached(self, on_damage: Callable[[DamagedPage], None]) -> Reached:
         """Every page that a tree reaches."""
         reached = Reached(self._last_page)

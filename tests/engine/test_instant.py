@@ -1,0 +1,123 @@
+"""One instant of a file that others may be changing: both its meta pages, its reader, its copy."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_helpers import Note
+
+import varve
+from varve.engine import files, instant
+from varve.engine.instant import Instant
+from varve.engine.pages import DamagedPage, Meta
+
+PAGE = 4096
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    with varve.open(tmp_path / "store", durability="relaxed") as db:
+        db.stream("notes", Note).append_batch(1, [Note(n, "text") for n in range(100)])
+    return tmp_path / "store"
+
+
+def newest(path: Path) -> Meta:
+    with (path / "data.mdb").open("rb") as file:
+        return files.newest_meta(file.fileno(), str(path))
+
+
+def test_a_file_that_cannot_be_opened_is_unavailable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system says is told as ours."""
+
+    def fail(where: str) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), where)
+
+    monkeypatch.setattr(files, "open_data", fail)
+    with pytest.raises(varve.StoreUnavailable) as caught:
+        Instant(str(path))
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_a_meta_page_that_is_being_written_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer was in the middle of one page: it is looked at again, and both are sound."""
+    real = files.metas
+    looks: list[int] = []
+
+    def torn(fd: int) -> list[Meta | DamagedPage]:
+        looks.append(fd)
+        found = real(fd)
+        return [DamagedPage(0, "half of it is written"), found[1]] if len(looks) == 1 else found
+
+    monkeypatch.setattr(files, "metas", torn)
+    with Instant(str(path)) as one:
+        assert one.damage is None
+        assert one.file.meta == newest(path)
+    assert len(looks) > 1
+
+
+def test_commits_between_the_reader_and_its_meta_page_begin_it_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reader belongs to a transaction whose meta page two later ones have replaced meanwhile: another reader is taken."""
+    real = instant.parse_meta
+    looks: list[int] = []
+
+    def later(page: bytes, number: int) -> Meta:
+        looks.append(number)
+        meta = real(page, number)
+        return meta._replace(transaction=meta.transaction + 2) if len(looks) <= 2 else meta
+
+    monkeypatch.setattr(instant, "parse_meta", later)
+    with Instant(str(path)) as one:
+        assert one.file.meta == newest(path)
+        assert dict(one.file.items(one.file.tables()[b"varve.log"]))
+    assert looks[:3] == [0, 1, 0]
+
+
+def changing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file looks as if somebody wrote to it all the time."""
+    real = files.metas
+    looks: list[int] = []
+
+    def metas(fd: int) -> list[Any]:
+        looks.append(fd)
+        return [*real(fd), len(looks)]
+
+    monkeypatch.setattr(files, "metas", metas)
+
+
+def test_the_copy_of_an_instant_is_sound(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its meta pages are this instant's and one that is older: LMDB's verifier reads the same pairs out of it."""
+    copies: list[bytes] = []
+    real: Callable[[str], list[str]] = instant._verified
+
+    def verified(data: str) -> list[str]:
+        copies.append(Path(data).read_bytes())
+        return real(data)
+
+    with Instant(str(path)) as one:
+        changing(monkeypatch)
+        monkeypatch.setattr(instant, "_verified", verified)
+        assert one.structure(str(tmp_path)) == []
+        monkeypatch.undo()
+        meta = one.file.meta
+    original, copy = copies
+    assert copy[2 * PAGE :] == original[2 * PAGE : (meta.last_page + 1) * PAGE]
+    assert instant.parse_meta(copy[meta.transaction % 2 * PAGE :][:PAGE], meta.transaction % 2) == meta
+    older = instant.parse_meta(copy[(meta.transaction + 1) % 2 * PAGE :][:PAGE], (meta.transaction + 1) % 2)
+    assert older == meta._replace(transaction=meta.transaction - 1)
+
+
+def test_a_folder_for_copies_that_is_not_there_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is no want of room: the system's own error says which folder."""
+    with Instant(str(path)) as one:
+        changing(monkeypatch)
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            one.structure(str(tmp_path / "nowhere"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -351,3 +352,28 @@ def test_damage_anywhere_never_raises(tmp_path: Path, turn: int) -> None:
             ops.verify(path)
         except (varve.NotAVarveStore, varve.UnsupportedFormat):
             continue
+
+
+def test_verification_makes_no_file(path: Path) -> None:
+    """Where LMDB's lock file is missing nobody has the store open: none is made, which its owner could not open later."""
+    (path / "lock.mdb").unlink()
+    before = sorted(entry.name for entry in path.iterdir())
+    assert ops.verify(path).sound
+    assert sorted(entry.name for entry in path.iterdir()) == before
+
+
+def test_a_file_that_was_replaced_under_a_writer_is_told(path: Path) -> None:
+    """An older copy put over the file of a running process: LMDB's lock file speaks of another one. This never ended."""
+    older = (path / "data.mdb").read_bytes()
+    command = [sys.executable, "-c", WRITER, str(path), str(Path(__file__).parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        ops.verify(path)
+        writer.send_signal(signal.SIGSTOP)
+        (path / "data.mdb").write_bytes(older)
+        try:
+            with pytest.raises(varve.StoreUnavailable, match="replaced"):
+                ops.verify(path)
+        finally:
+            writer.kill()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -304,3 +306,148 @@ def test_whatever_is_damaged_nothing_wrong_comes_out(tmp_path: Path, turn: int) 
     assert lost or len(after) < len(before) or after == list(before.values()) or report.notes
     if sound:
         assert after == list(before.values())
+
+
+# -- found by review ---------------------------------------------------------------------------------------------------------
+
+
+def tree_of(path: Path, name: bytes) -> tuple[int, int]:
+    """Depth and root page of a sub-database."""
+    with lmdb.open(str(path), max_dbs=16, lib_version=0, readonly=True) as env, env.begin() as transaction:
+        record = bytes(transaction.get(b"varve." + name))
+    return int.from_bytes(record[6:8], "little"), int.from_bytes(record[40:48], "little")
+
+
+def test_a_separator_that_leads_past_a_stream_is_found(tmp_path: Path) -> None:
+    """A key in an upper page was raised: three streams could not be found any more, and would have begun again at 0, while
+    everything passed for sound."""
+    path = tmp_path / "store"
+    with varve.open(path, durability="bulk") as db:
+        db.stream("notes", Noted).append_many([(n, Noted(n, "")) for n in range(3_000)])
+    depth, root = tree_of(path, b"meta")
+    assert depth > 1
+    data = (path / "data.mdb").read_bytes()
+    page = data[root * PAGE : root * PAGE + PAGE]
+    node = int.from_bytes(page[20:22], "little")  # the third of its nodes
+    size = int.from_bytes(page[node + 6 : node + 8], "little")
+    at = root * PAGE + node + 8 + size - 1
+    overwrite(path, at, bytes([min(255, data[at] + 3)]))
+    assert any(finding.kind == "page" for finding in ops.verify(path).findings)
+    with pytest.raises(varve.CorruptedStore):
+        varve.open(path, trust=False)
+
+
+def test_what_an_event_holds_is_never_taken_for_a_block(tmp_path: Path) -> None:
+    """An event whose bytes look like pages of the log, with a block for sequence 0 in them, below a damaged page: salvage took
+    the planted events, and gave up the real ones."""
+    planted = tmp_path / "planted"
+    with varve.open(planted, durability="bulk") as db:
+        db.stream("notes", Noted).append_batch(1, [Noted(n, "planted") for n in range(5)])
+    frame = bytes(blocks(planted)[0].data)
+    node = len(frame).to_bytes(4, "little") + b"\0\0\x08\0" + bytes(8) + frame
+    at = PAGE - len(node) - len(node) % 2
+    head = bytes(10) + b"\x02\0" + (18).to_bytes(2, "little") + at.to_bytes(2, "little") + at.to_bytes(2, "little")
+    leaf = head + bytes(at - len(head)) + node + bytes(len(node) % 2)
+    path = tmp_path / "store"
+    with varve.open(path, durability="relaxed") as db:
+        notes = db.stream("notes", Noted)
+        notes.append_batch(1, [Noted(n, "x" * 3_000) for n in range(20)])
+        blob = db.stream("blobs", Held)
+        for shift in range(0, PAGE, 8):
+            if shift % 512 == 0 or shift > PAGE - 400:
+                blob.append(1, Held(bytes(shift) + leaf * 3))
+        notes.append_batch(1, [Noted(n, "y" * 3_000) for n in range(20)])
+    before = content(path)
+    overwrite(path, tree_of(path, b"log")[1] * PAGE, bytes(PAGE))
+    report, after = salvaged(path, tmp_path)
+    assert after == before
+    assert report.lost == ()
+    assert any("blocks were found" in note for note in report.notes)
+
+
+@varve.event
+class Held:
+    data: bytes
+
+
+@pytest.mark.parametrize("batch", [1, 200])
+def test_the_last_commit_is_looked_for_behind_a_damaged_meta_page(tmp_path: Path, batch: int) -> None:
+    """The other meta page knows one commit less: its events, readable in the file, were dropped without a word. Both as a block
+    of its own and as the last block, grown."""
+    path = tmp_path / "store"
+    with varve.open(path, durability="relaxed") as db:
+        notes = db.stream("notes", Noted)
+        for n in range(12):
+            notes.append_batch(1, [Noted(n, "x" * 40) for _ in range(batch)])
+    before = content(path)
+    raw_file = (path / "data.mdb").read_bytes()
+    transactions = [int.from_bytes(raw_file[page + 144 : page + 152], "little") for page in (0, PAGE)]
+    overwrite(path, transactions.index(max(transactions)) * PAGE, bytes(PAGE))
+    assert not ops.verify(path).sound
+    report, after = salvaged(path, tmp_path)
+    assert [event[:6] for event in after] == [event[:6] for event in before]
+    assert any("damaged meta page knew" in note or "blocks were found" in note for note in report.notes)
+
+
+def test_metadata_that_contradicts_itself_is_no_witness(tmp_path: Path) -> None:
+    """A flipped bit made one stream's record say that it is another one: with the declarations lost, the events of both came out
+    as one stream. Now the one of which nothing is known for certain is told apart."""
+    path = tmp_path / "store"
+    with varve.open(path, durability="relaxed") as db:
+        notes = db.stream("notes", Noted)
+        for stream_id in range(6):
+            notes.append(stream_id, Noted(stream_id, "declares it"))
+        for n in range(30):
+            notes.append_batch(n % 6, [Noted(n % 6, "x" * 4_000) for _ in range(3)])
+    with raw(path) as of:
+        transaction, meta = of("meta")
+        key = b"\x06" + (5).to_bytes(4, "big")
+        value = bytearray(transaction.get(key, db=meta))
+        value[-1] ^= 1  # 5 becomes 4
+        transaction.put(key, bytes(value), db=meta)
+    spoil(path, 0)
+    report, after = salvaged(path, tmp_path)
+    for event in after:
+        if event[4] != "varve.Lost":
+            assert event[1:3] in {("notes", event[5]["n"]), (UNKNOWN_STREAM, 5)}
+    assert any("contradicts" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("at", [0, 10, 12])
+def test_a_value_does_not_hang_on_the_header_of_its_pages(path: Path, tmp_path: Path, at: int) -> None:
+    """Page number, kind or length of a large value's first page are wrong; its checksum is right."""
+    before = content(path)
+    data = (path / "data.mdb").read_bytes()
+    first = data.index(bytes(blocks(path)[2].data))
+    assert first % PAGE == 16
+    overwrite(path, first - 16 + at, bytes([data[first - 16 + at] ^ 1]))
+    assert not ops.verify(path).sound
+    report, after = salvaged(path, tmp_path)
+    assert after == before
+    assert report.lost == ()
+
+
+def test_a_sector_that_cannot_be_read_is_damage_like_other(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EIO, the reason why one repairs: it was a bare OSError, and nothing was saved."""
+    victim = blocks(path)[3]
+    data = (path / "data.mdb").read_bytes()
+    page = data.index(bytes(victim.data)) // PAGE
+    before = content(path)
+    real = os.pread
+    source = (path / "data.mdb").stat().st_ino
+
+    def pread(fd: int, length: int, offset: int) -> bytes:
+        if offset <= page * PAGE < offset + length and os.fstat(fd).st_ino == source:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    report = ops.repair(path, tmp_path / "salvaged", salvage=True)
+    found = ops.verify(path).findings
+    monkeypatch.undo()
+    assert any("cannot be read" in str(finding) for finding in found)
+    assert {run.first_sequence for run in report.lost} == {victim.first}
+    kept = [event for event in content(tmp_path / "salvaged") if event[4] != "varve.Lost"]
+    assert kept == [event for event in before if not victim.first <= event[0] < victim.end]

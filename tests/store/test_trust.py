@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -109,21 +111,78 @@ def test_errors_of_the_examination_are_ours(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "out", "err"),
-    [(-6, "", "Aborted"), (1, "", "Traceback\nMemoryError"), (0, "", ""), (0, "nonsense", ""), (0, "{}", "")],
+    ("code", "err", "wanted"),
+    [
+        (-6, "Aborted", varve.CorruptedStore),
+        (1, "Traceback\nMemoryError", varve.CorruptedStore),
+        (0, "", varve.StoreUnavailable),  # another program answers to the name of Python
+        (1, "Traceback\nModuleNotFoundError: No module named 'varve'", varve.StoreUnavailable),
+    ],
 )
 def test_an_examination_that_fails_is_a_refusal(
-    path: Path, monkeypatch: pytest.MonkeyPatch, code: int, out: str, err: str
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int, err: str, wanted: type[varve.VarveError]
 ) -> None:
-    """Killed, out of memory, without an answer: the file is not opened."""
-    monkeypatch.setattr(examine, "_run", lambda _: (code, out, err))
-    with pytest.raises(varve.CorruptedStore, match="could not be examined"):
+    """Killed, out of memory, not carried out: the file is not opened, and only what the file can have done is blamed on it."""
+    monkeypatch.setattr(examine, "_run", lambda _: (code, "hello\n", err))
+    with pytest.raises(wanted, match="could not be examined"):
         varve.open(path, trust=False)
+
+
+def test_what_else_is_printed_does_not_matter(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs print when a Python starts; and nothing is imported from the folder that one happens to be in."""
+    here = tmp_path / "upload"
+    here.mkdir()
+    (here / "json.py").write_text("raise SystemExit('imported from the current folder')")
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path, b"bytes"])
+    varve.open(path, trust=False).close()
+
+
+def test_a_python_that_cannot_be_started(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
+    with pytest.raises(varve.StoreUnavailable, match="cannot start"):
+        varve.open(path, trust=False)
+
+
+@pytest.mark.parametrize("trust", [True, False])
+def test_a_pipe_is_no_store(tmp_path: Path, trust: bool) -> None:
+    """It was waited for, for ever."""
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "data.mdb")
+    with pytest.raises(varve.NotAVarveStore):
+        varve.open(tmp_path / "pipe", trust=trust)
+
+
+@pytest.mark.parametrize("name", ["lock.mdb", "varve.lock"])
+def test_a_link_in_the_place_of_a_lock_file_is_refused(path: Path, tmp_path: Path, name: str) -> None:
+    """LMDB would write its lock table into whatever it points at."""
+    precious = tmp_path / "precious"
+    precious.write_text("data")
+    (path / name).unlink(missing_ok=True)
+    (path / name).symlink_to(precious)
+    with pytest.raises(varve.NotAVarveStore, match="link"):
+        varve.open(path, trust=False)
+    assert precious.read_text() == "data"
+
+
+META_FLAGS = {"of the free pages' tree": 44, "of the main tree": 92}
+
+
+@pytest.mark.parametrize("flags", META_FLAGS)
+def test_flags_that_lmdb_would_follow(path: Path, flags: str) -> None:
+    """A flipped bit there passed for sound, and killed the host with an assertion."""
+    data = bytearray((path / "data.mdb").read_bytes())
+    for page in (0, PAGE):
+        data[page + META_FLAGS[flags]] ^= 4
+    (path / "data.mdb").write_bytes(data)
+    for trust in (True, False):
+        with pytest.raises(varve.CorruptedStore):
+            varve.open(path, trust=trust)
 
 
 def test_an_unknown_error_is_a_refusal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = '{"error": {"class": "os", "message": "what?", "facts": {}}}'
-    monkeypatch.setattr(examine, "_run", lambda _: (0, answer, ""))
+    monkeypatch.setattr(examine, "_run", lambda asked: (0, json.loads(asked)["mark"] + answer, ""))
     with pytest.raises(varve.StoreUnavailable, match="what"):
         varve.open(path, trust=False)
 

@@ -71,14 +71,16 @@ def forked(question: str) -> tuple[int, str, str]:
     """Stands in for ``varve.engine.examine._run``: the examiner is a fork of this process, which has imported everything,
     instead of a fresh Python."""
     try:
-        return 0, json.dumps(in_child(lambda: examined(json.loads(question)["path"]))), ""
+        asked = json.loads(question)
+        return 0, asked["mark"] + json.dumps(in_child(lambda: examined(asked["path"]))), ""
     except Died as how:
         return -1, "", f"it ended by {how}"
 
 
 def in_process(question: str) -> tuple[int, str, str]:
     """The examiner that ``trust=False`` must not have: the host itself, through LMDB."""
-    with varve.open(json.loads(question)["path"]) as db:
+    asked = json.loads(question)
+    with varve.open(asked["path"]) as db:
         for recorded in db.global_reader().iter_from(0):
             _ = recorded.event
-    return 0, json.dumps({"findings": []}), ""
+    return 0, asked["mark"] + json.dumps({"findings": []}), ""

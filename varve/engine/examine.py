@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import stat
 import sys
 from typing import Any
 
@@ -21,7 +23,7 @@ import json, sys
 asked = json.load(sys.stdin)
 sys.path[:] = asked["sys_path"]
 from varve.ops.verify import examined
-json.dump(examined(asked["path"]), sys.stdout)
+print("\\n" + asked["mark"] + json.dumps(examined(asked["path"])))
 """
 
 
@@ -30,22 +32,29 @@ def examine(path: str) -> None:
     nothing of a store that does not exist."""
     path = os.path.abspath(path)
     try:
-        if not os.stat(os.path.join(path, files.DATA)).st_size:
+        status = os.stat(os.path.join(path, files.DATA))
+        if stat.S_ISREG(status.st_mode) and not status.st_size:
             return
     except FileNotFoundError:
         return
     except OSError as exc:
         raise files.unavailable(path, exc) from exc
-    code, out, err = _run(json.dumps({"path": path, "sys_path": sys.path}))
-    try:
-        answer: dict[str, Any] = json.loads(out) if code == 0 else {}
-    except ValueError:
-        answer = {}
+    mark = secrets.token_hex(16)  # whatever else is printed when a Python starts, on this machine
+    sys_path = [entry for entry in sys.path if isinstance(entry, str)]
+    code, out, err = _run(json.dumps({"path": path, "sys_path": sys_path, "mark": mark}))
+    found = out.partition(mark)[2]
+    answer: dict[str, Any] = json.loads(found) if found else {}
     if "error" in answer:
         raise _error(answer["error"])
     if "findings" not in answer:
-        last = err.strip().splitlines()[-1:] or [f"exit code {code}"]
-        raise CorruptedStore(f"{path} could not be examined: the process that did so failed ({last[0]})", path=path)
+        last = (err.strip().splitlines()[-1:] or [f"exit code {code}"])[0]
+        if code < 0 or "MemoryError" in last:
+            raise CorruptedStore(f"{path} could not be examined: the process that did so ended with {last}", path=path)
+        raise StoreUnavailable(
+            f"{path} could not be examined: {sys.executable} did not do it ({last}). Call varve.ops.verify on the store first, "
+            "and open it if that finds nothing",
+            path=path,
+        )
     findings = tuple(answer["findings"])
     if findings:
         raise CorruptedStore(
@@ -66,9 +75,12 @@ def _run(question: str) -> tuple[int, str, str]:
             "trust=False starts a Python process, and this program does not say where its Python is (sys.executable): call "
             "varve.ops.verify on the store first, and open it if that finds nothing"
         )
-    done = subprocess.run(  # noqa: S603 - our own interpreter and a fixed program
-        [sys.executable, "-c", _EXAMINER], input=question, capture_output=True, text=True, check=False
-    )
+    # Isolated: nothing is imported from the folder that the program happens to be in.
+    command = [sys.executable, "-I", "-c", _EXAMINER]
+    try:
+        done = subprocess.run(command, input=question, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
+    except OSError as exc:
+        raise StoreUnavailable(f"trust=False cannot start {sys.executable}: {exc.strerror}") from exc
     return done.returncode, done.stdout, done.stderr
 
 

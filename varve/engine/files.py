@@ -72,7 +72,7 @@ def prepare(path: str, *, readonly: bool, allow_network: bool) -> bool:
         data = os.path.join(path, DATA)
         if os.path.exists(path) and not os.path.isdir(path):
             raise NotAVarveStore(f"{path} is a file; a store is a folder. Choose another path", path=path)
-        exists = _size(data) > 0
+        exists = _size(data) != 0  # what is no regular file is refused below
         if not exists:
             if readonly:
                 raise StoreNotFound(
@@ -97,9 +97,10 @@ def prepare(path: str, *, readonly: bool, allow_network: bool) -> bool:
 def _size(data: str) -> int:
     """Bytes of a file, 0 where there is none. (``os.path.exists`` calls a file that may not be seen missing.)"""
     try:
-        return os.stat(data).st_size
+        status = os.stat(data)
     except FileNotFoundError:
         return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
 
 def unavailable(path: str, exc: OSError) -> StoreUnavailable:
@@ -218,6 +219,8 @@ def metas(fd: int) -> list[Meta | DamagedPage]:
             found.append(parse_meta(os.pread(fd, limits.PAGE_BYTES, number * limits.PAGE_BYTES), number))
         except DamagedPage as exc:
             found.append(exc)
+        except OSError as exc:
+            found.append(DamagedPage(number, f"it cannot be read: {exc.strerror}"))
     return found
 
 

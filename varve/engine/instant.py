@@ -18,8 +18,9 @@ from varve import limits
 from varve.engine import files
 from varve.engine.environment import lingering, open_environment
 from varve.engine.pages import DamagedPage, Meta, PageFile, no_meta, parse_meta
-from varve.errors import CorruptedStore, DiskFull, StoreNotFound, StoreUnavailable
+from varve.errors import CorruptedStore, DiskFull, InvalidInput, NotAVarveStore, StoreNotFound, StoreUnavailable
 
+_TRIES = 1_000
 _CHUNK = 256 * limits.PAGE_BYTES
 _U64 = struct.Struct("<Q")
 _TRANSACTION_AT = 144  # in a meta page: its last field
@@ -39,12 +40,15 @@ class Instant:
 
     def __init__(self, path: str, *, whatever: bool = False) -> None:
         self._whatever = whatever
+        self.is_pinned = False
+        self._before = ""
         self.path = os.path.abspath(path)
         self._ends = contextlib.ExitStack()
         with contextlib.ExitStack() as ends:
             try:
                 if not os.path.exists(os.path.join(self.path, files.DATA)):
                     raise StoreNotFound(f"{self.path} holds no store", path=self.path)
+                _refuse_links(self.path)
                 self._fd = files.open_data(self.path)
                 ends.callback(os.close, self._fd)
                 lock = files.lock_handle(self.path, exclusive=False, readonly=True)
@@ -67,7 +71,9 @@ class Instant:
                 files.newest_meta(self._fd, self.path)
                 return None, self._pinned(ends)
             self._page = b""
-            return damaged[0], sane[0]
+            # The other page may have led to a later commit: whatever the file holds is looked at.
+            last_page = max(sane[0].last_page, os.fstat(self._fd).st_size // limits.PAGE_BYTES - 1)
+            return damaged[0], sane[0]._replace(last_page=last_page)
         if not sane:
             self._page = b""
             if self._whatever:
@@ -75,15 +81,27 @@ class Instant:
             files.newest_meta(self._fd, self.path)  # raises what there is to say
         return None, self._pinned(ends)
 
+    def changed(self) -> bool:
+        """Whether somebody has committed to the file since, though nobody seemed to have it open: what was read is of no use."""
+        return not self.is_pinned and not self.damage and repr(files.metas(self._fd)) != self._before
+
     def _pinned(self, ends: contextlib.ExitStack) -> Meta:
-        """The newest meta page, while a reader of LMDB's keeps what it reaches."""
+        """The newest meta page, while a reader of LMDB's keeps what it reaches. Where LMDB's lock file is missing nobody has the
+        store open: there is nobody to be kept from writing, and nothing is made."""
         env = lingering(self.path)
+        self.is_pinned = env is not None or os.path.lexists(os.path.join(self.path, files.LMDB_LOCK))
+        if not self.is_pinned:
+            self._before = repr(files.metas(self._fd))
+            meta = files.newest_meta(self._fd, self.path)
+            slot = meta.transaction & 1
+            self._page = os.pread(self._fd, limits.PAGE_BYTES, slot * limits.PAGE_BYTES)
+            return meta
         if env is None:
             # It maps the file, and reads nothing of it but the meta pages.
             files.check_room_for_readers(self.path, limits.READERS_MAX)
             env = open_environment(self.path, limits.MAP_BYTES, readonly=True)
             ends.callback(env.close)
-        while True:
+        for _ in range(_TRIES):
             transaction = env.begin()
             number = transaction.id()
             for slot in (0, 1):
@@ -95,6 +113,11 @@ class Instant:
                         self._page = page
                         return meta
             transaction.abort()  # two commits went by between the two lines
+        raise StoreUnavailable(
+            f"{self.path}: the data file is not the one that its lock file speaks of. Was it replaced while a process had it "
+            "open? End that process and look again",
+            path=self.path,
+        )
 
     def structure(self, scratch: str | None = None) -> list[str]:
         """What LMDB's own verifier says of the file: of the file itself where nobody writes to it, else of a copy of this
@@ -107,6 +130,8 @@ class Instant:
             with tempfile.NamedTemporaryFile(prefix="varve-", dir=scratch) as copy:
                 self._copy(copy.fileno())
                 return _verified(copy.name)
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise InvalidInput(f"{scratch} is no folder for a copy of the store") from exc
         except OSError as exc:
             if exc.errno in files.SPACE_ERRORS:
                 raise DiskFull(
@@ -135,11 +160,20 @@ class Instant:
         self._ends.close()
 
 
+def _refuse_links(path: str) -> None:
+    """A link in the place of a lock file would have LMDB write into what it points at."""
+    for name in (files.LMDB_LOCK, files.LOCK):
+        if os.path.islink(os.path.join(path, name)):
+            raise NotAVarveStore(f"{os.path.join(path, name)} is a symbolic link, which Varve never makes", path=path)
+
+
 def _verified(data: str) -> list[str]:
     try:
         problems: list[str] = verify(data, subdir=False)  # type: ignore[no-untyped-call]
     except VerifyError as exc:
         return [str(exc)]
+    except OSError as exc:
+        return [f"a page cannot be read: {exc.strerror}"]
     return problems
 
 

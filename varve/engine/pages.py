@@ -17,7 +17,8 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from varve import limits
 
@@ -41,6 +42,11 @@ _META_FLAG = 0x08
 _LARGE_VALUE = 0x01
 _SUB_DATABASE = 0x02
 
+_NUMERIC_KEYS = 0x08
+_NO_FOLDER = 0x4000  # the flag that an environment made as a single file leaves there
+_FREE_FLAGS = (_NUMERIC_KEYS, _NUMERIC_KEYS | _NO_FOLDER)
+_VALUE_BYTES_MAX = limits.EVENT_BYTES_MAX + 2**20  # a block of one event and what it declares
+
 _DEPTH_MAX = 32  # CURSOR_STACK of mdb.c
 _KEY_BYTES_MAX = 511
 
@@ -62,6 +68,12 @@ class Tree(NamedTuple):
     depth: int
     entries: int
     root: int
+    is_numeric: bool = False
+    """Whether its keys are numbers in the machine's order, as those of the tree of free pages are."""
+
+    def rank(self, key: bytes) -> bytes | int:
+        """What its keys are ordered by."""
+        return int.from_bytes(key, "little") if self.is_numeric else key
 
 
 class Meta(NamedTuple):
@@ -78,7 +90,8 @@ def parse_meta(page: bytes, number: int) -> Meta:
     if len(page) < _META.size:
         raise DamagedPage(number, "it is cut off")
     (found, _, flags, _, _, magic, version, _, map_bytes, page_bytes, *rest) = _META.unpack_from(page)
-    free, main = (Tree(rest[at + 1], rest[at + 5], rest[at + 6]) for at in (0, 8))
+    free = Tree(rest[1], rest[5], rest[6], is_numeric=True)
+    main_pad, main_flags, main = rest[7], rest[8], Tree(rest[9], rest[13], rest[14])
     last_page, transaction = rest[-2:]
     if magic != MAGIC or not flags & _META_FLAG or found != number:
         raise DamagedPage(number, "it is no meta page")
@@ -86,6 +99,10 @@ def parse_meta(page: bytes, number: int) -> Meta:
         raise DamagedPage(number, f"data version {version}, pages of {page_bytes} bytes")
     if transaction and transaction & 1 != number:
         raise DamagedPage(number, f"transaction {transaction} does not belong here")
+    if rest[0] not in _FREE_FLAGS or main_pad or main_flags:
+        raise DamagedPage(
+            number, f"flags {rest[0]:#x} and {main_flags:#x} of its trees are not what Varve's files have"
+        )
     if last_page < 1 or map_bytes > limits.MAP_BYTES_MAX:
         raise DamagedPage(number, f"its sizes are impossible: a map of {map_bytes} bytes, last page {last_page}")
     for tree in (free, main):
@@ -122,7 +139,7 @@ class PageFile:
     def _read(self, number: int, length: int) -> bytes:
         if not 2 <= number <= number + (length - 1) // _PAGE_BYTES <= self.meta.last_page:
             raise DamagedPage(number, "it lies outside")
-        data = os.pread(self._fd, length, number * _PAGE_BYTES) if number <= self._last_page else b""
+        data = self.at(number * _PAGE_BYTES, length) if number <= self._last_page else b""
         if len(data) < length:
             raise DamagedPage(number, "the file ends before it does")
         return data
@@ -135,19 +152,17 @@ class PageFile:
         """The sub-databases that can be found."""
         for page, name, flags, value, _ in self._nodes(self.meta.main, on_damage, Reached(0)):
             if flags & _SUB_DATABASE and len(value) == _TREE.size:
-                _, _, depth, _, _, _, entries, root = _TREE.unpack(value)
+                pad, tree_flags, depth, _, _, _, entries, root = _TREE.unpack(value)
+                if pad or tree_flags:
+                    on_damage(DamagedPage(page, f"{name[:40]!r} has flags {tree_flags:#x}, and none of ours has any"))
                 yield name, Tree(depth, entries, root)
             else:
                 on_damage(DamagedPage(page, f"{name[:40]!r} is no sub-database"))
 
     def items(self, tree: Tree) -> Iterator[Item]:
         """Every pair of a tree in key order. Raises ``DamagedPage`` at the first thing that is wrong."""
-        last = b""
         count = 0
-        for page, key, _, value, _ in self._nodes(tree, _raise, Reached(0)):
-            if key <= last and count:
-                raise DamagedPage(page, "its keys are not in order")
-            last = key
+        for _, key, _, value, _ in self._nodes(tree, _raise, Reached(0)):
             count += 1
             yield key, value
         if count != tree.entries:
@@ -164,16 +179,23 @@ class PageFile:
             yield key, value, at
 
     def at(self, offset: int, length: int) -> bytes:
-        """Bytes of the file."""
-        return os.pread(self._fd, length, offset)
+        """Bytes of the file. Raises ``DamagedPage`` where they cannot be read."""
+        try:
+            return os.pread(self._fd, length, offset)
+        except OSError as exc:
+            raise DamagedPage(offset // _PAGE_BYTES, f"it cannot be read: {exc.strerror}") from exc
 
     def _nodes(
         self, tree: Tree, on_damage: Callable[[DamagedPage], None], reached: Reached
     ) -> Iterator[tuple[int, bytes, int, bytes, int]]:
-        """Page number, key, flags, value and the value's offset in the file of every leaf node, in order."""
-        todo = [(tree.root, 1)] if tree.root != NO_PAGE else []
+        """Page number, key, flags, value and the value's offset in the file of every leaf node, in order.
+
+        Each key lies behind the one before it and within what the pages above say: a search that is led by them finds it.
+        """
+        none: tuple[bytes | None, bytes | None] = (None, None)
+        todo = [(tree.root, 1, none)] if tree.root != NO_PAGE else []
         while todo:
-            number, depth = todo.pop()
+            number, depth, (low, high) = todo.pop()
             try:
                 if depth > min(tree.depth, _DEPTH_MAX):
                     raise DamagedPage(number, "it lies deeper than its tree")  # noqa: TRY301 - told like the others
@@ -182,23 +204,31 @@ class PageFile:
                     raise DamagedPage(number, "it is reached twice")  # noqa: TRY301
                 is_leaf = depth == tree.depth
                 offsets = _offsets(page, number, _LEAF if is_leaf else _BRANCH, on_damage)
+                if not is_leaf:
+                    todo += reversed(_children(page, number, offsets, depth, (low, high), tree, on_damage))
             except DamagedPage as exc:
                 on_damage(exc)
                 continue
-            if is_leaf:
-                for at in offsets:
-                    try:
-                        yield number, *self._leaf_node(page, number, at, reached)
-                    except DamagedPage as exc:
-                        on_damage(exc)
-            else:
-                children = []
-                for at in offsets:
-                    low, high, flags, _ = _NODE.unpack_from(page, at)
-                    children.append((low | high << 16 | flags << 32, depth + 1))
-                todo += reversed(children)
+            if not is_leaf:
+                continue
+            last: Any = None
+            for at in offsets:
+                try:
+                    node = self._leaf_node(page, number, at, reached, on_damage)
+                    rank: Any = tree.rank(node[0])
+                    if last is not None and rank <= last:
+                        on_damage(DamagedPage(number, "its keys are not in order"))
+                    elif not _within(node[0], low, high, tree):
+                        on_damage(DamagedPage(number, "a key lies outside of what the pages above it say"))
+                    last = rank
+                except DamagedPage as exc:
+                    on_damage(exc)
+                    continue
+                yield number, *node
 
-    def _leaf_node(self, page: bytes, number: int, at: int, reached: Reached) -> tuple[bytes, int, bytes, int]:
+    def _leaf_node(
+        self, page: bytes, number: int, at: int, reached: Reached, on_damage: Callable[[DamagedPage], None]
+    ) -> tuple[bytes, int, bytes, int]:
         low, high, flags, key_bytes = _NODE.unpack_from(page, at)
         value_at = at + _NODE.size + key_bytes
         length = low | high << 16
@@ -209,18 +239,22 @@ class PageFile:
         if not flags & _LARGE_VALUE:
             return key, flags, page[value_at:end], number * _PAGE_BYTES + value_at
         first = _U64.unpack_from(page, value_at)[0]
-        return key, flags, self._large(first, length, reached), first * _PAGE_BYTES + _PAGE.size
+        return key, flags, self._large(first, length, reached, on_damage), first * _PAGE_BYTES + _PAGE.size
 
-    def _large(self, number: int, length: int, reached: Reached) -> bytes:
-        """A value that has pages of its own."""
+    def _large(self, number: int, length: int, reached: Reached, on_damage: Callable[[DamagedPage], None]) -> bytes:
+        """A value that has pages of its own. What its first page says of them is checked, but the value does not hang on it."""
         pages = (_PAGE.size - 1 + length) // _PAGE_BYTES + 1
-        data = self._read(number, _PAGE.size + length)
+        if length > _VALUE_BYTES_MAX or not 2 <= number <= self.meta.last_page + 1 - pages:
+            raise DamagedPage(number, f"a value of {length} bytes cannot begin there")
+        if number + pages - 1 > self._last_page:
+            raise DamagedPage(number, "the file ends before it does")
         new = [reached.add(number + page) for page in range(pages)]
         if not all(new):
             raise DamagedPage(number, "a value's pages are reached twice")
+        data = self._read(number, _PAGE.size + length)
         found, _, flags, count = _OVERFLOW.unpack_from(data)
         if found != number or flags != _OVERFLOWS or count != pages:
-            raise DamagedPage(number, f"it does not begin a value of {pages} pages")
+            on_damage(DamagedPage(number, f"it does not begin a value of {pages} pages"))
         return data[_PAGE.size :]
 
     def reached(self, on_damage: Callable[[DamagedPage], None]) -> Reached:
@@ -256,27 +290,40 @@ class PageFile:
         """
         free = self.free_pages()
         reached = self.reached(_ignore)
-        return self._values(
-            number for number in range(2, self._last_page + 1) if number not in free and number not in reached
-        )
+        numbers = (n for n in range(2, self._last_page + 1) if n not in free and n not in reached)
+        return self._values(numbers)
 
     def all_values(self) -> Iterator[tuple[bytes, int]]:
         """What may be values in any page at all, current or of older states."""
         return self._values(range(2, self._last_page + 1))
 
     def _values(self, numbers: Iterable[int]) -> Iterator[tuple[bytes, int]]:
+        beyond = 0
         for number in numbers:
-            page = self.page(number)
-            found, _, flags, count = _OVERFLOW.unpack_from(page)
-            if flags == _OVERFLOWS and found == number and 0 < count <= self._last_page - number + 1:
-                at = number * _PAGE_BYTES + _PAGE.size
-                yield self.at(at, count * _PAGE_BYTES - _PAGE.size), at
-            elif flags & _LEAF:
-                for node in _offsets(page, number, _LEAF, _ignore):
-                    try:
-                        yield self._leaf_node(page, number, node, Reached(0))[2:]
-                    except DamagedPage:
-                        continue
+            if number < beyond:  # inside of a value, whose bytes may look like anything
+                continue
+            try:
+                page = self.page(number)
+                found, _, flags, count = _OVERFLOW.unpack_from(page)
+                if found != number:
+                    continue
+                if flags == _OVERFLOWS and 0 < count <= self._last_page - number + 1:
+                    at = number * _PAGE_BYTES + _PAGE.size
+                    beyond = number + count
+                    yield self.at(at, min(count * _PAGE_BYTES - _PAGE.size, _VALUE_BYTES_MAX)), at
+                elif flags == _LEAF:
+                    yield from self._leaf_values(page, number)
+            except DamagedPage:
+                continue
+
+    def _leaf_values(self, page: bytes, number: int) -> Iterator[tuple[bytes, int]]:
+        for node in _offsets(page, number, _LEAF, _ignore):
+            try:
+                _, flags, value, at = self._leaf_node(page, number, node, Reached(0), _raise)
+            except DamagedPage:
+                continue
+            if not flags:
+                yield value, at
 
 
 class Reached:
@@ -297,6 +344,36 @@ class Reached:
     def __contains__(self, number: int) -> bool:
         at = number >> 3
         return at < len(self._bits) and bool(self._bits[at] & 1 << (number & 7))
+
+
+def _within(key: bytes, low: bytes | None, high: bytes | None, tree: Tree) -> bool:
+    """Whether a key is not below ``low``, and below ``high``."""
+    rank: Any = tree.rank(key)
+    return (low is None or tree.rank(low) <= rank) and (high is None or rank < tree.rank(high))
+
+
+def _children(
+    page: bytes,
+    number: int,
+    offsets: list[int],
+    depth: int,
+    bounds: tuple[bytes | None, bytes | None],
+    tree: Tree,
+    on_damage: Callable[[DamagedPage], None],
+) -> list[tuple[int, int, tuple[bytes | None, bytes | None]]]:
+    """The pages below a branch page, with the bounds that it sets to their keys. The first node's key stands for nothing."""
+    found = []
+    for at in offsets:
+        low, high, flags, key_bytes = _NODE.unpack_from(page, at)
+        key = page[at + _NODE.size : at + _NODE.size + key_bytes]
+        found.append((low | high << 16 | flags << 32, key))
+    edges: list[bytes | None] = [bounds[0], *(key for _, key in found[1:]), bounds[1]]
+    inner = [key for _, key in found[1:]]
+    if any(not _within(before, None, key, tree) for before, key in pairwise(inner)):
+        on_damage(DamagedPage(number, "its keys are not in order"))
+    if any(not _within(key, *bounds, tree) for key in inner):
+        on_damage(DamagedPage(number, "a key lies outside of what the pages above it say"))
+    return [(child, depth + 1, (edges[at], edges[at + 1])) for at, (child, _) in enumerate(found)]
 
 
 def _offsets(page: bytes, number: int, kind: int, on_damage: Callable[[DamagedPage], None]) -> list[int]:

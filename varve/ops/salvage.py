@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from varve import limits
+from varve.codec import event_type_from_schema
 from varve.engine import files
 from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
@@ -28,8 +29,11 @@ from varve.layout.records import (
     StoreRecord,
     TypeRecord,
     decode_idempotency,
+    decode_name_number,
+    decode_numbers,
     decode_store_record,
     decode_stream,
+    decode_stream_number,
     decode_type,
 )
 from varve.layout.runs import decode_runs
@@ -92,6 +96,7 @@ class Remains:
     def __init__(self, instant: Instant) -> None:
         self.file: PageFile = instant.file
         self.notes: list[str] = []
+        self._damaged_meta = instant.damage is not None
         if instant.damage is not None:
             self.notes.append(f"{instant.damage} (a meta page)")
         trees = dict(self.file.readable_tables(self._note))
@@ -149,6 +154,8 @@ class Remains:
                 self.notes.append(f"the block at {piece.first} begins before the last one ends")
             else:
                 pieces.append(piece)
+        if self._damaged_meta and pieces:
+            self._continue(pieces)
         return pieces
 
     def _look_elsewhere(self, found: dict[int, Piece]) -> None:
@@ -161,13 +168,49 @@ class Remains:
                 "commit, or of a commit that was cut off"
             )
             values = self.file.all_values()
-        elsewhere: dict[int, tuple[int, int, Piece]] = {}
+        elsewhere: dict[int, tuple[int, int, int, int]] = {}
         for frame, at in values:
             block = self._block(frame)
             if block is not None and block.first not in found:
-                candidate = (block.end, block.last_time_ns, self._piece(block, at))
+                candidate = (block.end, block.last_time_ns, at, len(block.data))
                 elsewhere[block.first] = max(candidate, elsewhere.get(block.first, candidate))
-        found |= {first: piece for first, (_, _, piece) in elsewhere.items()}
+        # What a tree leads to has the better claim to its sequences.
+        taken = sorted((piece.first, piece.end) for piece in found.values())
+        starts = [first for first, _ in taken]
+        count = 0
+        for first, (end, _, at, length) in elsewhere.items():
+            before = bisect_left(starts, first)
+            if (before and taken[before - 1][1] > first) or (before < len(taken) and starts[before] < end):
+                continue
+            block = self._block(self.file.at(at, length))
+            if block is not None:
+                found[first] = self._piece(block, at)
+                count += 1
+        if count:
+            self.notes.append(f"{count} blocks were found that no readable page leads to")
+
+    def _continue(self, pieces: list[Piece]) -> None:
+        """Behind a damaged meta page there may have been one commit more than the other one knows: its blocks stand in pages that
+        are free for it, or behind its last one. They go on where the log ends, or are its last block, grown."""
+        later: dict[int, tuple[int, Block, int]] = {}
+        for frame, at in self.file.all_values():
+            block = self._block(frame)
+            if block is not None and block.end > pieces[-1].end:
+                candidate = (block.end, block, at)
+                later[block.first] = max(candidate, later.get(block.first, candidate), key=lambda one: one[0])
+        last = self.block(pieces[-1])
+        grown = later.pop(last.first, None)
+        if grown is not None and bytes(grown[1].payload()[: len(last.payload())]) == bytes(last.payload()):
+            pieces[-1] = self._piece(grown[1], grown[2])
+        while (following := later.get(pieces[-1].end)) is not None:
+            pieces.append(self._piece(following[1], following[2]))
+        if pieces[-1].end > last.end:
+            self.notes.append(
+                f"the events from {last.end} to {pieces[-1].end - 1} are of a commit that only the damaged meta page knew: "
+                "acknowledged perhaps, perhaps cut off"
+            )
+        else:
+            self.notes.append(f"a last commit, from {last.end} on, may be lost with the damaged meta page")
 
     @staticmethod
     def _block(frame: bytes) -> Block | None:
@@ -208,21 +251,37 @@ class Remains:
     # -- declarations ------------------------------------------------------------------------------
 
     def _witness(self, meta: dict[bytes, bytes]) -> None:
-        """What the metadata says of names, types, streams and keys: only where the log's own word is lost is it asked."""
+        """What the metadata says of names, types, streams and keys: asked only where the log's own word is lost. Metadata has no
+        checksums: a record is believed where the one that looks it up the other way says the same."""
         for key, value in meta.items():
-            tag, rest = key[:1], key[1:]
             try:
-                if tag == b"\x01" and len(rest) == 2:
-                    self._names[int.from_bytes(rest, "big")] = value.decode()
-                elif tag == b"\x03" and len(rest) == 2:
-                    self._types[int.from_bytes(rest, "big")] = decode_type(value)
-                elif tag == b"\x06" and len(rest) == 4:
-                    self._streams[int.from_bytes(rest, "big")] = decode_stream(value)
-                elif tag == b"\x07" and rest:
-                    record = decode_idempotency(value)
-                    self._keys[record.first_sequence] = rest, record
+                if not self._believe_record(meta, key[:1], key[1:], value):
+                    self.notes.append(f"the metadata record {key[:40].hex()} contradicts another one")
             except UNREADABLE:
                 self.notes.append(f"the metadata record {key[:40].hex()} is damaged")
+
+    def _believe_record(self, meta: dict[bytes, bytes], tag: bytes, rest: bytes, value: bytes) -> bool:
+        number = int.from_bytes(rest, "big")
+        if tag == b"\x01" and len(rest) == 2:
+            name = keys.check_name(value.decode())
+            if decode_name_number(meta.get(keys.name_lookup_key(name), b"")) != number:
+                return False
+            self._names[number] = name
+        elif tag == b"\x03" and len(rest) == 2:
+            declared = decode_type(value)
+            if number not in decode_numbers(meta.get(keys.type_lookup_key(declared.name), b"")):
+                return False
+            event_type_from_schema(declared.schema)
+            self._types[number] = declared
+        elif tag == b"\x06" and len(rest) == 4:
+            name_number, id_key = decode_stream(value)
+            if decode_stream_number(meta.get(keys.stream_lookup_key(name_number, id_key), b"")) != number:
+                return False
+            self._streams[number] = name_number, id_key
+        elif tag == b"\x07" and rest:
+            record = decode_idempotency(value)
+            self._keys[record.first_sequence] = rest, record
+        return True
 
     def type(self, number: int) -> TypeRecord | None:
         """A declared event type; None where its declaration is lost."""

@@ -18,7 +18,7 @@ from varve.errors import CorruptedStore, MalformedEvent, NotAVarveStore, SchemaE
 from varve.layout import consumers, keys
 from varve.layout.block import Block, MalformedBlock, crc_holds
 from varve.layout.derive import Derivation, Pair
-from varve.layout.records import FORMAT_VERSION, TypeRecord, decode_store_record, decode_type
+from varve.layout.records import FORMAT_VERSION, MalformedRecord, TypeRecord, decode_store_record, decode_type
 from varve.ops.findings import Finding, FindingKind, Where
 
 Progress = Callable[[int, int], None]
@@ -27,9 +27,7 @@ Progress = Callable[[int, int], None]
 LOG, INDEX, META = files.DATABASES
 CONSUMERS = b"varve." + consumers.TABLE.encode()
 
-UNKNOWN_TABLE = "the sub-database"
-
-UNREADABLE = (ValueError, IndexError, struct.error)  # MalformedBlock is a ValueError
+UNREADABLE = (ValueError, IndexError, struct.error, MalformedRecord)  # MalformedBlock is a ValueError
 """What reading a block raises whose columns contradict each other in a way that ``Block.check`` does not look for."""
 
 
@@ -47,6 +45,8 @@ class VerifyReport:
     """Events that were read and found to be valid."""
     blocks: int
     """Blocks that were read and found to be whole."""
+    unknown_tables: tuple[str, ...] = ()
+    """The part of ``not_checked`` that names sub-databases which this Varve does not know."""
 
     @property
     def sound(self) -> bool:
@@ -71,15 +71,25 @@ def verify(
     where the folder holds another program's file, ``UnsupportedFormat``, ``DiskFull``.
     """
     folder = os.fspath(path)
-    verification = _Verification(progress)
+    while True:
+        verification = _Verification(progress)
+        if _looked(verification, folder, None if scratch is None else os.fspath(scratch)):
+            return verification.report()
+
+
+def _looked(verification: _Verification, folder: str, scratch: str | None) -> bool:
+    """Whether all of it was looked at; False where somebody opened the store meanwhile and wrote to it."""
     try:
         with Instant(folder) as instant:
-            verification.structure(instant, None if scratch is None else os.fspath(scratch))
+            if instant.damage is not None:
+                verification.find("structure", "page", str(instant.damage))
+            verification.structure(instant, scratch)
             verification.contents(instant.file, folder)
+            return not instant.changed()
     except CorruptedStore as exc:  # no meta page can be used
         verification.find("structure", "page", str(exc))
         verification.not_checked.append("everything else: no meta page says where it is")
-    return verification.report()
+        return True
 
 
 def examined(path: str) -> dict[str, Any]:
@@ -87,8 +97,7 @@ def examined(path: str) -> dict[str, Any]:
     try:
         report = verify(path)
         # A name that a flipped bit made of one of ours, perhaps: what stands there would be missed in silence.
-        unknown = [line for line in report.not_checked if line.startswith(UNKNOWN_TABLE)]
-        return {"findings": [*map(str, report.findings), *unknown]}
+        return {"findings": [*map(str, report.findings), *report.unknown_tables]}
     except VarveError as exc:
         facts = {name: value for name, value in vars(exc).items() if isinstance(value, str | int) and name != "message"}
         return {"error": {"class": type(exc).__name__, "message": str(exc), "facts": facts}}
@@ -103,13 +112,19 @@ class _Verification:
         self._suppressed = 0
         self.not_checked: list[str] = []
         self._unreadable: set[int] = set()
+        self._unknown_tables: list[str] = []
         self._events = 0
         self._blocks = 0
 
     def report(self) -> VerifyReport:
         """What it came to."""
         return VerifyReport(
-            tuple(self._findings), self._suppressed, tuple(self.not_checked), self._events, self._blocks
+            tuple(self._findings),
+            self._suppressed,
+            tuple(self.not_checked),
+            self._events,
+            self._blocks,
+            tuple(self._unknown_tables),
         )
 
     def find(
@@ -148,9 +163,10 @@ class _Verification:
         if CONSUMERS in trees:
             self._consumers(self._pairs(file, trees[CONSUMERS], "consumers"), derivation)
         known = {*files.DATABASES, *(f"varve.{name}".encode() for name in files.SIDE_TABLES)}
-        self.not_checked += [
-            f"{UNKNOWN_TABLE} {name!r}, which this Varve does not know" for name in trees.keys() - known
+        self._unknown_tables = [
+            f"the sub-database {name!r}, which this Varve does not know" for name in sorted(trees.keys() - known)
         ]
+        self.not_checked += self._unknown_tables
 
     def _damage(self, where: Where) -> Callable[[DamagedPage], None]:
         def tell(damage: DamagedPage) -> None:
@@ -345,7 +361,7 @@ class _Types:
             if stored is not None:
                 try:
                     self.declare(number, decode_type(stored))
-                except (ValueError, IndexError):
+                except UNREADABLE:
                     return None
         return self._known[number]
 

@@ -294,6 +294,7 @@ class Round:
 
 _RARE: Final = (
     "folder",
+    "LMDB's file",
     "databases",
     "record made",
     "making the record",
@@ -309,7 +310,7 @@ _RARE: Final = (
 _WHO: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
     # words in a point's name, roles that come past it
     (("single",), ("single", "threads", "opener")),
-    (("folder", "databases", "record made", "making the record"), ("creator",)),
+    (("folder", "LMDB's file", "databases", "record made", "making the record"), ("creator",)),
     (("locking the handle", "opening LMDB"), ("creator", "opener")),
     (("mkdir", "truncate", "map"), ("creator", "creator", "opener")),
     (("flock", "fcntl", "open "), ("creator", "opener", "side", "consumer")),

@@ -53,6 +53,10 @@ _KEY_BYTES_MAX = 511
 Item = tuple[bytes, bytes]
 
 
+_Bounds = tuple[bytes | None, bytes | None]
+_Child = tuple[int, int, _Bounds]
+
+
 class DamagedPage(ValueError):
     """A page that is not what it should be."""
 
@@ -192,8 +196,7 @@ class PageFile:
 
         Each key lies behind the one before it and within what the pages above say: a search that is led by them finds it.
         """
-        none: tuple[bytes | None, bytes | None] = (None, None)
-        todo = [(tree.root, 1, none)] if tree.root != NO_PAGE else []
+        todo: list[_Child] = [(tree.root, 1, (None, None))] if tree.root != NO_PAGE else []
         while todo:
             number, depth, (low, high) = todo.pop()
             try:
@@ -357,10 +360,10 @@ def _children(
     number: int,
     offsets: list[int],
     depth: int,
-    bounds: tuple[bytes | None, bytes | None],
+    bounds: _Bounds,
     tree: Tree,
     on_damage: Callable[[DamagedPage], None],
-) -> list[tuple[int, int, tuple[bytes | None, bytes | None]]]:
+) -> list[_Child]:
     """The pages below a branch page, with the bounds that it sets to their keys. The first node's key stands for nothing."""
     found = []
     for at in offsets:

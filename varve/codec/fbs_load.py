@@ -144,6 +144,16 @@ class FbsMaker(Maker):
         self.docs = docs
         self.places = places
 
+    def all(self) -> dict[str, Any]:
+        """Every type as a class. Raises SchemaError with line and column where the model comes from files."""
+        try:
+            return super().all()
+        except MalformedEvent as error:
+            told = error.__cause__
+            if isinstance(told, SchemaError) and told.__dict__.get("line") is not None:
+                raise told from told.__cause__
+            raise
+
     def make(self, name: str) -> None:
         """One type; what the model cannot have is an error at its declaration."""
         try:

@@ -317,6 +317,7 @@ class _Resolver:
         flags = "bit_flags" in declaration.attributes
         low, high = INT_RANGES[base]
         members: dict[str, int] = {}
+        labels: dict[int, str] = {}
         following = 0
         for member in declaration.members:
             self.check_attributes(member.attributes)
@@ -329,10 +330,9 @@ class _Resolver:
                 raise fbs_error(member.at, f"{declaration.name} has two values named {label}")
             if not low <= value <= high or (flags and value < 0):
                 raise fbs_error(member.at, f"{declaration.name}.{member.name} does not fit {declaration.base.name}")
-            same = next((other for other, number in members.items() if number == value), None)
-            if same is not None:
-                raise fbs_error(member.at, f"{declaration.name}.{member.name} and {same} are both {value}")
-            members[label] = value
+            if value in labels:
+                raise fbs_error(member.at, f"{declaration.name}.{member.name} and {labels[value]} are both {value}")
+            members[label], labels[value] = value, label
             self.remember(f"{name}:{label}", member.doc)
         if not members:
             raise fbs_error(declaration.at, f"{declaration.name} has no values")

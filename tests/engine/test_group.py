@@ -1011,11 +1011,19 @@ def interrupt():
     while not done.wait(0.002 * (1 + pause)):  # on a slow machine no append would ever end in two milliseconds
         os.kill(os.getpid(), signal.SIGINT)
         pause = (pause + 1) % 8
+armed = False
+def strike(*_):  # once for each time that the loop below is entered: never between its tries, where it would end the script
+    global armed
+    if armed:
+        armed = False
+        raise KeyboardInterrupt
+signal.signal(signal.SIGINT, strike)
 threads = [threading.Thread(target=other), threading.Thread(target=interrupt)]
 for thread in threads:
     thread.start()
 while interrupts < 200 or acknowledged[1] < 100:
     try:
+        armed = True
         while True:
             notes.append(1, Note(acknowledged[1], ""))
             acknowledged[1] += 1

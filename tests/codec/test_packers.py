@@ -17,7 +17,7 @@ from varve import limits
 from varve.codec import event, event_type
 from varve.codec import struct as varve_struct
 from varve.codec.pack import head_pieces, mask_bits
-from varve.codec.runtime import Reject, table_vector
+from varve.codec.runtime import Reject, bytes_vector, scalar_vector, table_vector
 from varve.types import f32, i16, u8, u32, u64
 
 SEED = 20_240_607
@@ -298,3 +298,14 @@ def test_trees_and_unions_read_as_before() -> None:
     tree = Tree(1, (Tree(2, (Tree(3),), Tree(4)),), Tree(5))
     one = everything(tree=tree, refund=Card("7", everything().at))
     assert compiled.view(compiled.pack(one)) == one
+
+
+def test_vectors_of_other_values_are_refused() -> None:
+    """What the constructor would have made right and somebody put there behind its back: numbers of another width, a list."""
+    numbers = array.array("Q", [1, 2, 3])
+    assert scalar_vector("u64")(memoryview(numbers)) == scalar_vector("u64")((1, 2, 3))
+    for values in (memoryview(numbers), (1, 2.0), [1, 2]):
+        with pytest.raises(Reject):
+            scalar_vector("u32")(values)
+    with pytest.raises(Reject):
+        bytes_vector([b"a", b"b"])

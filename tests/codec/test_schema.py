@@ -347,6 +347,33 @@ def test_a_default_that_holds_other_classes_survives_the_schema() -> None:
     assert made.pack(one) == event_type(Outer).pack(Outer())
 
 
+@event
+class Middle:
+    held: Innermost
+
+
+@event
+class First:
+    middle: Middle = Middle(Innermost(5))
+
+
+def test_what_a_default_needs_may_come_later_in_the_schema() -> None:
+    """Also where the class in between has no default itself."""
+    made = event_type_from_schema(event_type(First).schema_bytes)
+    assert made.cls().middle.held.n == 5
+    assert made.pack(made.cls()) == event_type(First).pack(First())
+
+
+def test_a_schema_that_is_too_long_in_canonical_form_is_malformed() -> None:
+    """Its own text is within the limit, the escapes that belong there are not."""
+    body = {"default": "\u00e9" * 200_000, "name": "a", "type": "str"}
+    model = {"format": 1, "root": "E", "types": {"E": {"table": [body]}}}
+    text = json.dumps(model, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    assert len(text) < SCHEMA_BYTES_MAX < len(json.dumps(model))
+    with pytest.raises(MalformedEvent, match="is longer than"):
+        event_type_from_schema(text)
+
+
 def test_classes_of_schemas_that_were_dropped_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the schemas that a process has met, the latest used are kept; the events of the others stay usable."""
     monkeypatch.setattr(dynamic, "CLASSES_MAX", 2)

@@ -369,3 +369,33 @@ def test_an_event_beyond_its_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(limits, "EVENT_BYTES_MAX", len(data) - 1)
     with pytest.raises(MalformedEvent, match=f"an event of {len(data)} bytes; at most {len(data) - 1} are allowed"):
         compiled.verify(data)
+
+
+def test_a_union_that_must_be_there_is_missed() -> None:
+    """Written by a class in which it may be None, read by one in which it may not."""
+
+    @event
+    class Cheque:
+        number: int
+
+    @event(name="Paid")
+    class Before:
+        by: Cash | Cheque | None = None
+
+    @event(name="Paid")
+    class After:
+        by: Cash | Cheque
+
+    data = event_type(Before).pack(Before())
+    with pytest.raises(MalformedEvent, match=r"Paid\.by is absent"):
+        event_type(After).verify(data)
+    given = bytearray(event_type(Before).pack(Before(Cheque(1))))
+    event_type(After).verify(given)
+    (table,) = struct.unpack_from("<I", given)
+    vtable = table - struct.unpack_from("<i", given, table)[0]
+    (tag,) = struct.unpack_from("<H", given, vtable + 4)
+    given[table + tag] = 0  # there, and 0, as other writers do it
+    given[vtable + 6 : vtable + 8] = bytes(2)
+    event_type(Before).verify(given)
+    with pytest.raises(MalformedEvent, match=r"Paid\.by is absent"):
+        event_type(After).verify(given)

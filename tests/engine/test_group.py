@@ -911,6 +911,16 @@ def test_without_threads_appends_commit_on_their_own(db: varve.Varve, monkeypatc
     db.close()
 
 
+def test_a_second_helper_leaves_the_work_to_the_first(db: varve.Varve) -> None:
+    """An interrupt in the middle of a start may have given two of them."""
+    group = db._engine._group
+    first = threading.Thread(target=lambda: None)
+    group._thread = first
+    group._serve()
+    assert group._thread is first
+    group._thread = None
+
+
 def test_a_fork_with_a_helper_running(varve_path: Path) -> None:
     """The child's handle refuses, without a hang, and can open its own; the parent goes on."""
     out = run_script(
@@ -1001,11 +1011,19 @@ def interrupt():
     while not done.wait(0.002 * (1 + pause)):  # on a slow machine no append would ever end in two milliseconds
         os.kill(os.getpid(), signal.SIGINT)
         pause = (pause + 1) % 8
+armed = False
+def strike(*_):  # once for each time that the loop below is entered: never between its tries, where it would end the script
+    global armed
+    if armed:
+        armed = False
+        raise KeyboardInterrupt
+signal.signal(signal.SIGINT, strike)
 threads = [threading.Thread(target=other), threading.Thread(target=interrupt)]
 for thread in threads:
     thread.start()
 while interrupts < 200 or acknowledged[1] < 100:
     try:
+        armed = True
         while True:
             notes.append(1, Note(acknowledged[1], ""))
             acknowledged[1] += 1
@@ -1041,6 +1059,21 @@ def test_lingering_gathers_a_whole_group(varve_path: Path, monkeypatch: pytest.M
         threads.join()
         assert transaction_id(db) == before + 1
         assert {stream_id for stream_id, _ in texts(db)} == {0, 1, 2}
+
+
+def test_who_waits_for_the_end_takes_along_who_lingers(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ticket waits for company; the second is its company, and a drain ends the wait for both."""
+    monkeypatch.setattr("varve.engine.group.time.monotonic", lambda: 0.0)  # the linger never passes by itself
+    with varve.open(varve_path, durability="relaxed", linger_s=limits.LINGER_S_MAX) as db:
+        group, box = db._engine._group, Box()
+        db._engine.submit(Ticket(note(1, 1), box))
+        until(lambda: group._ring_at == limits.GROUP_COMMITS_MAX)
+        db._engine.submit(Ticket(note(2, 2), box))
+        assert box.deliveries == []
+        group.drain()
+        found = list(db.global_reader().iter_from())
+    assert [one.event.number for one in found] == [1, 2]
+    assert [len(delivery) for delivery in box.deliveries] == [2]
 
 
 def test_closing_does_not_linger(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

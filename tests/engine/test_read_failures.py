@@ -22,6 +22,7 @@ from varve.engine import commit, snapshot
 from varve.engine import environment as environment_module
 from varve.layout import keys
 from varve.layout.block import Block
+from varve.layout.records import unpack_store_record
 from varve.testing import assert_sound
 
 
@@ -208,7 +209,7 @@ def test_a_metadata_record_that_is_lost_is_told(varve_path: Path) -> None:
     for key, fails in [
         (keys.STORE_RECORD_KEY, ["append", "look"]),
         (keys.name_key(0), ["replay", "get"]),
-        (keys.type_key(0), ["replay", "get"]),
+        (keys.type_key(0), ["append", "replay", "get"]),
         (keys.stream_key(0), ["get"]),
     ]:
         with varve.open(varve_path) as db:
@@ -225,6 +226,87 @@ def test_a_metadata_record_that_is_lost_is_told(varve_path: Path) -> None:
             found = kept[0]
             changed(db, lambda transaction, environment, k=key, v=found: transaction.put(k, v, db=environment.meta))
     assert_sound(varve_path)
+
+
+def test_numbers_that_the_store_record_does_not_count_are_told(tmp_path: Path) -> None:
+    """The log uses a type that the store has never declared, by its own record: that is no KeyError."""
+    with varve.open(tmp_path / "store") as db:
+        filled(db)
+
+    def forget(transaction: Any, environment: Any) -> None:
+        record = unpack_store_record(transaction.get(keys.STORE_RECORD_KEY, db=environment.meta))
+        transaction.put(keys.STORE_RECORD_KEY, record._replace(next_type=0).encode(), db=environment.meta)
+
+    with varve.open(tmp_path / "store") as db:
+        changed(db, forget)
+        with pytest.raises(varve.CorruptedStore, match="knows no type number 0"):
+            db.global_reader().get(0)
+
+
+def test_an_index_that_ends_early_is_told(tmp_path: Path) -> None:
+    """Whoever asks for events that must be there; a stream that never was is empty."""
+    with varve.open(tmp_path / "store", durability="relaxed") as db:
+        filled(db)
+        found = db._engine.snapshot()
+        assert found.stream_length(99) == 0
+        assert found.global_of(99, 0) is None
+        for number in (0, 99):
+            for reverse in (False, True):
+                with pytest.raises(varve.CorruptedStore, match=f"stream number {number}, stream sequence"):
+                    list(found.stream_runs(number, 0, 6, reverse=reverse))
+
+
+def test_an_append_that_cannot_read_at_any_step_is_told(path: Path) -> None:
+    """The short way of a single event reads what the last commit has left: what LMDB refuses there is ours, and nothing is
+    written."""
+    told = 0
+    while True:
+        with varve.open(path, durability="relaxed") as db:
+            length = db.next_global_sequence
+            steps = faulty(db).on_read = Steps(lmdb_error(lmdb.CorruptedError, -30796), told + 1)
+            try:
+                db.stream("notes", Note).append(2, Note(9, "z"))
+            except varve.CorruptedStore:
+                told += 1
+                continue
+        assert steps.left > 0
+        break
+    assert told > 2
+    with varve.open(path) as db:
+        assert db.next_global_sequence == length + 1
+    assert_sound(path)
+
+
+@pytest.mark.parametrize("what", ["look", "block_after", "has_side", "side", "side_value"])
+def test_what_a_tail_and_a_consumer_read_fails_at_any_step_as_ours(path: Path, what: str) -> None:
+    """Their own ways into the store, past the readers."""
+    with varve.open(path, durability="relaxed") as db:
+        environment = db._engine.environment
+        snapshot = db._engine.side_snapshot("consumers")
+        reads: dict[str, Callable[[], object]] = {
+            "look": lambda: db._engine.look(-1),
+            "block_after": lambda: db._engine.block_after(0),
+            "has_side": lambda: environment.has_side("consumers"),
+            "side": lambda: environment.side("consumers"),
+            "side_value": lambda: db._engine.side_snapshot("consumers").side_value("consumers", b"key"),
+        }
+        del snapshot
+        proxy = faulty(db)
+        told = 0
+        while True:
+            if what == "side":
+                environment._side.clear()
+            steps = proxy.on_read = Steps(lmdb_error(lmdb.Error, errno.EIO), told + 1)
+            try:
+                reads[what]()
+            except varve.StoreFailed:
+                told += 1
+                continue
+            break
+        proxy.on_read = None
+        assert steps.left > 0
+        assert told >= 2
+        reads[what]()
 
 
 def test_a_log_without_blocks_is_told(tmp_path: Path) -> None:
@@ -386,12 +468,16 @@ def test_a_snapshot_of_a_store_that_failed_is_refused(tmp_path: Path) -> None:
         with db.snapshot() as held:
             reader = held.reader(notes)
             assert reader.length(1) == 5
+            inside = db._engine.snapshot()
+            assert inside.stream_length(0) == 5
             faulty(db).on_put = Steps(lmdb_error(lmdb.Error, errno.EIO), 1)
             with pytest.raises(varve.StoreFailed):
                 notes.append(1, Note(9, "x"))
             for read in (lambda: reader.length(1), lambda: reader.get(1, 0), lambda: list(reader.iter_stream(1))):
                 with pytest.raises(varve.StoreFailed):
                     read()
+            with pytest.raises(varve.StoreFailed):
+                inside.stream_length(0)
 
 
 def test_a_side_table_that_cannot_be_made_is_told(varve_path: Path) -> None:

@@ -89,6 +89,18 @@ def test_enums_keep_their_width_and_names(orders: SchemaFile) -> None:
     assert (schema.types["shop.orders.Color"].base, schema.types["shop.orders.Access"].base) == ("u8", "u16")
 
 
+def test_what_only_python_refuses_is_told_at_its_declaration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own rules come first. What they let pass and a class cannot have (a later Python may keep more names for itself) is
+    an error of the file all the same."""
+    monkeypatch.setattr(fbs_load._Resolver, "label", lambda resolver, name, at: name)
+    with pytest.raises(varve.SchemaError, match=r"one\.fbs:2:6: .*_kept_") as caught:
+        loaded(tmp_path, "table T { e:E; }\nenum E : byte { _kept_ }")
+    assert caught.value.line == 2
+    text = b'{"fbs":1,"docs":{},"types":{"E":{"enum":"i8","members":[["_kept_",0]]}}}'
+    with pytest.raises(varve.MalformedEvent):  # the same out of a pickle, which knows no file
+        fbs_load.classes_from_model(text)
+
+
 def test_comments_become_docstrings(orders: SchemaFile) -> None:
     """Of classes as they are, of fields in their metadata."""
     assert orders.OrderPlaced.__doc__ == "What was bought.\n  On one bill."

@@ -194,6 +194,14 @@ def test_a_program_without_a_python_is_told_what_to_do(path: Path, monkeypatch: 
         varve.open(path, trust=False)
 
 
+def test_an_empty_file_is_a_store_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing in it that could not be trusted, and nothing to start a process for."""
+    (tmp_path / "data.mdb").touch()
+    monkeypatch.setattr(examine, "_run", lambda _: pytest.fail("it was examined"))
+    with varve.open(tmp_path, trust=False) as db:
+        assert db.next_global_sequence == 0
+
+
 def test_a_folder_that_may_not_be_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(*_: object) -> None:
         raise PermissionError(13, "Permission denied")

@@ -144,6 +144,16 @@ class FbsMaker(Maker):
         self.docs = docs
         self.places = places
 
+    def all(self) -> dict[str, Any]:
+        """Every type as a class. Raises SchemaError with line and column where the model comes from files."""
+        try:
+            return super().all()
+        except MalformedEvent as error:
+            told = error.__cause__
+            if isinstance(told, SchemaError) and told.__dict__.get("line") is not None:
+                raise told from told.__cause__
+            raise
+
     def make(self, name: str) -> None:
         """One type; what the model cannot have is an error at its declaration."""
         try:
@@ -307,6 +317,7 @@ class _Resolver:
         flags = "bit_flags" in declaration.attributes
         low, high = INT_RANGES[base]
         members: dict[str, int] = {}
+        labels: dict[int, str] = {}
         following = 0
         for member in declaration.members:
             self.check_attributes(member.attributes)
@@ -319,10 +330,9 @@ class _Resolver:
                 raise fbs_error(member.at, f"{declaration.name} has two values named {label}")
             if not low <= value <= high or (flags and value < 0):
                 raise fbs_error(member.at, f"{declaration.name}.{member.name} does not fit {declaration.base.name}")
-            same = next((other for other, number in members.items() if number == value), None)
-            if same is not None:
-                raise fbs_error(member.at, f"{declaration.name}.{member.name} and {same} are both {value}")
-            members[label] = value
+            if value in labels:
+                raise fbs_error(member.at, f"{declaration.name}.{member.name} and {labels[value]} are both {value}")
+            members[label], labels[value] = value, label
             self.remember(f"{name}:{label}", member.doc)
         if not members:
             raise fbs_error(declaration.at, f"{declaration.name} has no values")

@@ -128,12 +128,12 @@ def _floats(value: Any) -> Any:
 
 
 def key_function(declaration: Declaration) -> Callable[[Any], tuple[Any, ...]]:
-    """What equality and hash look at: a tuple of the field values in comparable form."""
-    key: Callable[[Any], tuple[Any, ...]] | None = declaration.key
-    if key is None:
-        items = "".join(f"{_key_item(f)}, " for f in declaration.fields)
-        key = declaration.key = eval(f"lambda e: ({items})", {"NAN": NAN, "items": _items, "floats": _floats})
-    assert key is not None
+    """What equality and hash look at: a tuple of the field values in comparable form. Made once, kept in ``declaration.key``."""
+    items = "".join(f"{_key_item(f)}, " for f in declaration.fields)
+    key: Callable[[Any], tuple[Any, ...]] = eval(
+        f"lambda e: ({items})", {"NAN": NAN, "items": _items, "floats": _floats}
+    )
+    declaration.key = key
     return key
 
 

@@ -507,8 +507,6 @@ class Snapshot:
                 if first < end or not count or runs[0][0] != position:
                     raise self._index_gap(f"name number {number} that is in order, at global sequence {position}")
                 end = first + count
-            if end <= at and not reverse:
-                raise self._index_gap(f"name number {number}, global sequence {at}")
             cut = [
                 (low, high - low)
                 for first, count in runs

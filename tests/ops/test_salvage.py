@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from damage import PAGE, Marked, Noted, blocks, content, overwrite, pages_of, pu
 import varve
 from varve import ops
 from varve.layout import consumers
-from varve.ops.salvage import LOST_STREAM, UNKNOWN_STREAM
+from varve.ops.salvage import LOST_STREAM, UNKNOWN_STREAM, Remains
 
 
 @pytest.fixture
@@ -451,3 +453,25 @@ def test_a_sector_that_cannot_be_read_is_damage_like_other(
     assert {run.first_sequence for run in report.lost} == {victim.first}
     kept = [event for event in content(tmp_path / "salvaged") if event[4] != "varve.Lost"]
     assert kept == [event for event in before if not victim.first <= event[0] < victim.end]
+
+
+def test_a_store_that_somebody_begins_to_write_to_is_not_repaired(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody had it open, so no reader was registered; then somebody opened it and used pages again that were being read."""
+    (path / "lock.mdb").unlink()
+    real = Remains.plan
+
+    def plan(remains: Remains) -> Any:
+        script = "import sys, varve; from damage import Noted\n"
+        script += "with varve.open(sys.argv[1]) as db: db.stream('notes', Noted).append(1, Noted(1, ''))"
+        environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parent))
+        subprocess.run([sys.executable, "-c", script, str(path)], check=True, env=environment)
+        return real(remains)
+
+    monkeypatch.setattr(Remains, "plan", plan)
+    with pytest.raises(varve.StoreUnavailable, match="written to"):
+        ops.repair(path, tmp_path / "new", salvage=True)
+    assert not (tmp_path / "new").exists()
+    monkeypatch.undo()
+    assert ops.repair(path, tmp_path / "new", salvage=True).lost == ()

@@ -11,7 +11,7 @@ from varve.codec import event, event_type
 from varve.engine.fresh import FreshStore
 from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile
-from varve.errors import CorruptedBlock, CorruptedStore
+from varve.errors import CorruptedBlock, CorruptedStore, StoreUnavailable
 from varve.layout import consumers, keys
 from varve.layout.block import Block, BlockDraft, MalformedBlock, crc_holds
 from varve.layout.derive import Derivation
@@ -88,7 +88,7 @@ def repair(
     idempotency keys of lost commits too, so that a retry is not written twice. The result is verified before it gets its name.
 
     ``target`` must not exist; it appears when it is complete and on disk. ``progress`` is called with events done and in all.
-    No damage can crash or hang the caller. Memory grows with the number of streams, and of runs when salvaging.
+    Pages are read, not mapped: damage cannot crash the caller. Memory grows with the number of streams and of index entries.
 
     Raises ``InvalidInput``, ``StoreNotFound``, ``StoreAlreadyOpen``, ``StoreAccessDenied``, ``StoreInUse``, ``NotAVarveStore``,
     ``UnsupportedFormat``, ``DiskFull``, and ``CorruptedStore`` where nothing tells which pages belong to the store.
@@ -97,6 +97,11 @@ def repair(
     with Instant(folder, whatever=salvage) as instant, FreshStore(os.fspath(target)) as fresh:
         made = _Salvaged(instant, fresh, progress) if salvage else _Copied(instant, fresh, progress)
         report = made.make()
+        if instant.changed():
+            raise StoreUnavailable(
+                f"{folder} was opened and written to while it was repaired; end that and retry: nothing was kept",
+                path=folder,
+            )
         fresh.close()
         if salvage:
             report = _judged(report, verify(fresh.unfinished), folder)

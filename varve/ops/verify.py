@@ -61,11 +61,12 @@ def verify(
 
     Structure (LMDB's own verifier), every block's checksum and shape, every event as a FlatBuffer of its type, sequences without
     gaps, times that never go back, index and metadata equal to what the log says pair by pair, positions of consumers within the
-    log. Nothing is written, and no damage can crash or hang the caller: the file is read, never mapped.
+    log. Nothing is written to the store. Its pages are read, not mapped: damage is a finding, not a crash.
 
     Other processes may write meanwhile: what is verified is one instant, held like a snapshot. LMDB's verifier then works on a
     copy of the file, in the folder ``scratch`` (the system's folder for temporary files), which needs as much room.
-    ``progress`` is called with events done and events in all. Memory grows with the number of streams.
+    ``progress`` is called with events done and events in all. Memory grows with the number of streams and of index
+    entries.
 
     Raises ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse`` (bulk loading), ``NotAVarveStore``
     where the folder holds another program's file, ``UnsupportedFormat``, ``DiskFull``.

@@ -111,6 +111,20 @@ def test_who_comes_behind_a_killed_creator_makes_the_folder_durable(
     assert ("fsync", str(tmp_path)) in calls
 
 
+def test_another_process_may_make_the_folder_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a folder, and that is all that is wanted."""
+    real = os.mkdir
+
+    def late(path: str, mode: int) -> None:
+        real(path, mode)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", late)
+        varve.open(tmp_path / "store").close()
+    assert_sound(tmp_path / "store")
+
+
 def test_a_parent_that_cannot_be_synced_does_not_hinder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder is older than the store: whose business its name is we cannot know."""
     real = files.sync_folder

@@ -12,7 +12,7 @@ import lmdb
 import pytest
 
 from varve.engine import files
-from varve.engine.pages import DamagedPage, Meta, PageFile, Tree, no_meta, parse_meta
+from varve.engine.pages import DamagedPage, Meta, PageFile, Reached, Tree, no_meta, parse_meta
 
 PAGE = 4096
 
@@ -243,6 +243,16 @@ def test_values_with_pages_of_their_own(data: Path, file: PageFile) -> None:
             list(file.items(tree))
         change(data, first, lambda page, before=before: page.__setitem__(slice(None), before))  # type: ignore[misc]
     assert dict(file.items(tree)) == pairs(data, b"one")
+
+
+def test_two_values_in_the_same_pages(file: PageFile) -> None:
+    """The second one is told: a page belongs to one value."""
+    tree = file.tables()[b"one"]
+    first = next(at for _, value, at in file.places(tree, lambda _: None) if len(value) == 40_000) // PAGE
+    reached = Reached(file.meta.last_page)
+    assert len(file._large(first, 40_000, reached)) == 40_000
+    with pytest.raises(DamagedPage, match="reached twice"):
+        file._large(first, 40_000, reached)
 
 
 def test_a_count_that_does_not_hold(file: PageFile) -> None:

@@ -20,6 +20,7 @@ import varve
 from varve import limits
 from varve.engine import commit, snapshot
 from varve.engine import environment as environment_module
+from varve.engine.group import Ticket
 from varve.layout import keys
 from varve.layout.block import Block
 from varve.layout.records import unpack_store_record
@@ -275,6 +276,44 @@ def test_an_append_that_cannot_read_at_any_step_is_told(path: Path) -> None:
     with varve.open(path) as db:
         assert db.next_global_sequence == length + 1
     assert_sound(path)
+
+
+def test_a_group_that_cannot_read_at_any_step_is_told(path: Path) -> None:
+    """The same where two are committed together: each learns what LMDB said, as ours, and neither is written."""
+
+    class Box:
+        def deliver(self, tickets: list[Ticket], /) -> None:
+            pass
+
+    told = 0
+    while True:
+        with varve.open(path, durability="relaxed") as db:
+            length = db.next_global_sequence
+            tickets = []
+            for number in range(2):
+                tx = db.transaction()
+                tx.append(db.stream("notes", Note), 2, Note(number, "z"))
+                tickets.append(Ticket(tx._request(), Box()))
+            steps = faulty(db).on_read = Steps(lmdb_error(lmdb.CorruptedError, -30796), told + 1)
+            db._engine._group._commit(list(tickets))
+        if steps.left > 0:
+            break
+        told += 1
+        for ticket in tickets:
+            assert ticket.error is None or isinstance(ticket.error, varve.CorruptedStore)
+        assert any(ticket.error for ticket in tickets)
+    assert told > 2
+    assert all(ticket.error is None for ticket in tickets)
+    with varve.open(path) as db:
+        assert db.next_global_sequence == length + 2
+    assert_sound(path)
+
+
+def test_a_commit_misses_what_metadata_has_lost(path: Path) -> None:
+    with varve.open(path) as db, db._engine.session() as session:
+        assert session.meta(keys.name_key(0)) == b"notes"
+        with pytest.raises(varve.CorruptedStore, match="lacks the record"):
+            session.meta(keys.name_key(99))
 
 
 @pytest.mark.parametrize("what", ["look", "block_after", "has_side", "side", "side_value"])

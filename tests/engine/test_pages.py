@@ -245,14 +245,18 @@ def test_values_with_pages_of_their_own(data: Path, file: PageFile) -> None:
     assert dict(file.items(tree)) == pairs(data, b"one")
 
 
+def raising(damage: DamagedPage) -> None:
+    raise damage
+
+
 def test_two_values_in_the_same_pages(file: PageFile) -> None:
     """The second one is told: a page belongs to one value."""
     tree = file.tables()[b"one"]
     first = next(at for _, value, at in file.places(tree, lambda _: None) if len(value) == 40_000) // PAGE
     reached = Reached(file.meta.last_page)
-    assert len(file._large(first, 40_000, reached)) == 40_000
+    assert len(file._large(first, 40_000, reached, raising)) == 40_000
     with pytest.raises(DamagedPage, match="reached twice"):
-        file._large(first, 40_000, reached)
+        file._large(first, 40_000, reached, raising)
 
 
 def test_a_count_that_does_not_hold(file: PageFile) -> None:

@@ -80,7 +80,7 @@ def test_a_line_is_put_through_samples() -> None:
 def test_a_process_is_measured() -> None:
     """Memory of its own and descriptors."""
     before = bounds.sample(os.getpid(), 0.0)
-    kept = bytearray(os.urandom(8 * 2**20))
+    kept = bytearray(os.urandom(64 * 2**20))  # so much that no freed memory of this process can hold it
     descriptors = [os.open(os.devnull, os.O_RDONLY) for _ in range(7)]
     after = bounds.sample(os.getpid(), 1.0)
     for descriptor in descriptors:

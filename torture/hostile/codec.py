@@ -134,10 +134,10 @@ class LoadTarget:
         return attempt
 
     def holes(self) -> Iterator[Hole]:
-        """Fields in an order that Python does not take."""
+        """What a file gets wrong is an error of Python's."""
         yield (
-            "fields without a default may follow those with one",
-            mock.patch("varve.codec.fbs_load.keyword_only", lambda _: False),
+            "errors have no place, and are not ours",
+            mock.patch("varve.codec.fbs_load.fbs_error", lambda _, message: ValueError(message)),
             400,
         )
 

@@ -96,6 +96,7 @@ META_DAMAGE = {
     "another version": at(20, "<I", 9),
     "other pages": at(40, "<I", 8192),
     "a transaction of the other page": at(144, "<Q", 2**40 + 1),
+    "a transaction at the end of all numbers": at(144, "<Q", 2**64 - 2),
     "no last page": at(136, "<Q", 0),
     "an endless map": at(32, "<Q", 2**60),
     "a root outside": at(128, "<Q", 2**50),
@@ -362,3 +363,15 @@ def test_damage_anywhere_ends_in_pairs_and_errors(data: Path, file: PageFile, tu
             continue
     data.write_bytes(good)
     assert len(list(file.items(trees[0]))) == trees[0].entries
+
+
+def test_a_pair_that_says_it_is_a_sub_database(data: Path, file: PageFile) -> None:
+    """A flipped flag of a pair: reads saw nothing of it, and the first write to its key failed."""
+    tree = file.tables()[b"one"]
+
+    def edit(page: bytearray) -> None:
+        page[node(page, 0) + 4] |= 2
+
+    change(data, leaf_of(file, tree), edit)
+    with pytest.raises(DamagedPage, match="sub-database"):
+        list(file.items(tree))

@@ -42,6 +42,7 @@ _META_FLAG = 0x08
 _LARGE_VALUE = 0x01
 _SUB_DATABASE = 0x02
 
+_TRANSACTION_MAX = 2**62  # a commit a nanosecond for a century; LMDB's counter must not overflow
 _NUMERIC_KEYS = 0x08
 _NO_FOLDER = 0x4000  # the flag that an environment made as a single file leaves there
 _FREE_FLAGS = (_NUMERIC_KEYS, _NUMERIC_KEYS | _NO_FOLDER)
@@ -101,7 +102,7 @@ def parse_meta(page: bytes, number: int) -> Meta:
         raise DamagedPage(number, "it is no meta page")
     if version != DATA_VERSION or page_bytes != _PAGE_BYTES:
         raise DamagedPage(number, f"data version {version}, pages of {page_bytes} bytes")
-    if transaction and transaction & 1 != number:
+    if (transaction and transaction & 1 != number) or transaction > _TRANSACTION_MAX:
         raise DamagedPage(number, f"transaction {transaction} does not belong here")
     if rest[0] not in _FREE_FLAGS or main_pad or main_flags:
         raise DamagedPage(
@@ -221,6 +222,8 @@ class PageFile:
                     rank: Any = tree.rank(node[0])
                     if last is not None and rank <= last:
                         on_damage(DamagedPage(number, "its keys are not in order"))
+                    elif tree is not self.meta.main and node[1] & _SUB_DATABASE:
+                        on_damage(DamagedPage(number, "a pair says that it is a sub-database"))
                     elif not _within(node[0], low, high, tree):
                         on_damage(DamagedPage(number, "a key lies outside of what the pages above it say"))
                     last = rank

@@ -8,17 +8,12 @@ from typing import Any
 
 import lmdb
 import pytest
+from damage import Noted
 
 import varve
 from varve import ops
 from varve.engine.instant import contents
 from varve.layout import keys
-
-
-@varve.event
-class Noted:
-    n: int
-    text: str
 
 
 @pytest.fixture

@@ -280,6 +280,14 @@ def hostile_json(text: str, chance: random.Random, dump: Callable[[Any], str]) -
     return dump(value).encode("utf-8", "surrogatepass")
 
 
+def _loose_references(within: int) -> Hole:
+    return (
+        "types may refer to what is not there",
+        mock.patch("varve.codec.schema._Parser.check_references", lambda *_: None),
+        within,
+    )
+
+
 class StoredSchemaTarget:
     """The schema of an event type as a log holds it, and the classes that are made from it."""
 
@@ -312,11 +320,7 @@ class StoredSchemaTarget:
 
     def holes(self) -> Iterator[Hole]:
         """Types that refer to what is not there."""
-        yield (
-            "types may refer to what is not there",
-            mock.patch("varve.codec.schema._Parser.check_references", lambda *_: None),
-            600,
-        )
+        yield _loose_references(600)
 
 
 class EvolutionTarget:
@@ -350,11 +354,7 @@ class EvolutionTarget:
 
     def holes(self) -> Iterator[Hole]:
         """Fields of a type that need not be fields."""
-        yield (
-            "types may refer to what is not there",
-            mock.patch("varve.codec.schema._Parser.check_references", lambda *_: None),
-            6_000,
-        )
+        yield _loose_references(6_000)
 
 
 class JsonTarget:

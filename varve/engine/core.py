@@ -23,7 +23,7 @@ from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.snapshot import CheckedBlocks, Snapshot, parse
 from varve.engine.writer import Writer, holds_lock
-from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, UnsupportedFormat, ViewsStillAlive
+from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, ViewsStillAlive
 from varve.layout import keys, records
 from varve.layout.block import Block
 from varve.layout.records import StoreRecord, unpack_store_record
@@ -121,12 +121,7 @@ class Engine:
                 f"{self.path}: the store's record is damaged; repair the metadata with varve.ops", path=self.path
             )
         if isinstance(record, int):
-            raise UnsupportedFormat(
-                f"{self.path} has format version {record}; this Varve reads up to {records.FORMAT_VERSION}. Upgrade varve-store",
-                path=self.path,
-                found=record,
-                supported=records.FORMAT_VERSION,
-            )
+            raise records.unsupported(self.path, record)
         if not record.next_sequence and not environment.readonly:
             self._settle()
         return record

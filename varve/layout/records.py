@@ -18,7 +18,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from varve.errors import CorruptedStore
+from varve.errors import CorruptedStore, UnsupportedFormat
 
 FORMAT_VERSION = 1
 MAGIC = b"VRV1"
@@ -73,6 +73,16 @@ class StoreRecord(NamedTuple):
             next_name + names,
             next_type + types,
         )
+
+
+def unsupported(path: str, version: int) -> UnsupportedFormat:
+    """The error for a store whose record has a format version that is not ours."""
+    return UnsupportedFormat(
+        f"{path} has format version {version}; this Varve reads up to {FORMAT_VERSION}. Upgrade varve-store",
+        path=path,
+        found=version,
+        supported=FORMAT_VERSION,
+    )
 
 
 def decode_store_record(value: bytes | memoryview) -> StoreRecord | int | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from varve.codec import event, event_type
 from varve.engine.fresh import FreshStore
 from varve.engine.instant import Instant
-from varve.engine.pages import DamagedPage, PageFile
+from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.errors import CorruptedBlock, CorruptedStore, StoreUnavailable
 from varve.layout import consumers, keys
 from varve.layout.block import Block, BlockDraft, MalformedBlock, crc_holds
@@ -141,7 +141,7 @@ class _Copied:
             if LOG not in trees:
                 raise self._damaged("there is no sub-database varve.log")
             self._total = 0 if record is None else record.next_sequence
-            self._fresh.put("log", self._log())
+            self._fresh.put("log", self._log(trees[LOG]))
         except DamagedPage as exc:
             raise self._damaged(str(exc)) from None
         _derived(self._fresh, self._derivation, record, self._path)
@@ -157,7 +157,8 @@ class _Copied:
         found: bytes | None = None
         for name, tree in self._file.readable_tables(lambda _: None):
             if name == META:
-                found = dict(self._file.readable(tree, lambda _: None)).get(keys.STORE_RECORD_KEY)
+                pairs = self._file.readable(tree, lambda _: None)
+                found = next((value for key, value in pairs if key == keys.STORE_RECORD_KEY), None)
         check_format(self._path, found)
         record = None if found is None else decode_store_record(found)
         return None if isinstance(record, int) else record
@@ -168,8 +169,8 @@ class _Copied:
             path=self._path,
         )
 
-    def _log(self) -> Iterator[tuple[bytes, bytes]]:
-        for key, frame in self._file.items(self._file.tables()[LOG]):
+    def _log(self, tree: Tree) -> Iterator[tuple[bytes, bytes]]:
+        for key, frame in self._file.items(tree):
             first = keys.log_sequence(key) if len(key) == 8 else -1
             try:
                 if not crc_holds(frame):

@@ -14,11 +14,11 @@ from varve.codec import EventType, event_type_from_schema
 from varve.engine import files
 from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
-from varve.errors import CorruptedStore, MalformedEvent, NotAVarveStore, SchemaError, UnsupportedFormat, VarveError
+from varve.errors import CorruptedStore, MalformedEvent, NotAVarveStore, SchemaError, VarveError
 from varve.layout import consumers, keys
 from varve.layout.block import Block, MalformedBlock, crc_holds
 from varve.layout.derive import Derivation, Pair
-from varve.layout.records import FORMAT_VERSION, MalformedRecord, TypeRecord, decode_store_record, decode_type
+from varve.layout.records import TypeRecord, decode_store_record, decode_type, unsupported
 from varve.ops.findings import Finding, FindingKind, Where
 
 Progress = Callable[[int, int], None]
@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 LOG, INDEX, META = files.DATABASES
 CONSUMERS = b"varve." + consumers.TABLE.encode()
 
-UNREADABLE = (ValueError, IndexError, struct.error, MalformedRecord)  # MalformedBlock is a ValueError
+UNREADABLE = (ValueError, IndexError, struct.error)  # MalformedBlock and MalformedRecord are ValueErrors
 """What reading a block raises whose columns contradict each other in a way that ``Block.check`` does not look for."""
 
 
@@ -128,6 +128,10 @@ class _Verification:
             tuple(self._unknown_tables),
         )
 
+    @property
+    def _found(self) -> int:
+        return len(self._findings) + self._suppressed
+
     def find(
         self, where: Where, kind: FindingKind, message: str, sequence: int | None = None, key: bytes | None = None
     ) -> None:
@@ -153,14 +157,15 @@ class _Verification:
             if name not in trees:
                 self.find("structure", "table", f"there is no sub-database {name.decode()}")
         meta = self._pairs(file, trees.get(META), "meta")
-        check_format(path, dict(meta or ()).get(keys.STORE_RECORD_KEY))
+        by_key = dict(meta or ())
+        check_format(path, by_key.get(keys.STORE_RECORD_KEY))
         index = self._pairs(file, trees.get(INDEX), "index")
-        derivation = self._log(file, trees.get(LOG), dict(meta or ()))
+        derivation = self._log(file, trees.get(LOG), by_key)
         if derivation is None:
             self.not_checked.append("index and metadata against the log: the log is damaged")
         else:
             self._compare("index", index, derivation.index_pairs())
-            self._compare("meta", meta, _meta_pairs(derivation, meta))
+            self._compare("meta", meta, _meta_pairs(derivation, by_key))
         if CONSUMERS in trees:
             self._consumers(self._pairs(file, trees[CONSUMERS], "consumers"), derivation)
         known = {*files.DATABASES, *(f"varve.{name}".encode() for name in files.SIDE_TABLES)}
@@ -180,9 +185,9 @@ class _Verification:
         """Every pair of a sub-database in key order; None where some cannot be read."""
         if tree is None:
             return None
-        before = len(self._findings) + self._suppressed
+        before = self._found
         pairs = sorted(file.readable(tree, self._damage(where)))
-        return pairs if len(self._findings) + self._suppressed == before else None
+        return pairs if self._found == before else None
 
     # -- the log -----------------------------------------------------------------------------------
 
@@ -190,7 +195,7 @@ class _Verification:
         """What follows from the log; None where it is damaged."""
         if tree is None:
             return None
-        before = len(self._findings) + self._suppressed
+        before = self._found
         types = _Types(meta)
         derivation = Derivation()
         stored = decode_store_record(meta.get(keys.STORE_RECORD_KEY, b""))
@@ -206,7 +211,7 @@ class _Verification:
             next_sequence = max(next_sequence, block.end)
             try:
                 last_ns = self._times(block, last_ns)
-                if len(self._findings) + self._suppressed == before:
+                if self._found == before:
                     derivation.feed(block)
                 self._check_events(block, types)
             except UNREADABLE as exc:
@@ -214,9 +219,9 @@ class _Verification:
             self._blocks += 1
             if self._progress is not None:
                 self._progress(next_sequence, max(total, next_sequence))
-        if total > next_sequence and len(self._findings) + self._suppressed > before:
+        if total > next_sequence and self._found > before:
             self._gap(next_sequence, total)
-        return derivation if len(self._findings) + self._suppressed == before else None
+        return derivation if self._found == before else None
 
     def _block(self, key: bytes, frame: bytes) -> Block | None:
         """A block that is whole in itself."""
@@ -371,21 +376,16 @@ def check_format(path: str, stored: bytes | None) -> None:
     """Raise ``UnsupportedFormat`` where a store's record says that a newer Varve wrote it."""
     record = None if stored is None else decode_store_record(stored)
     if isinstance(record, int):
-        raise UnsupportedFormat(
-            f"{path} has format version {record}; this Varve reads up to {FORMAT_VERSION}. Upgrade varve-store",
-            path=path,
-            found=record,
-            supported=FORMAT_VERSION,
-        )
+        raise unsupported(path, record)
 
 
-def _meta_pairs(derivation: Derivation, found: list[Pair] | None) -> list[Pair]:
+def _meta_pairs(derivation: Derivation, found: dict[bytes, bytes]) -> list[Pair]:
     """The metadata that follows from the log. Of an empty log nothing follows but that the store's record says so."""
     if derivation.record is not None:
         return derivation.meta_pairs()
     if not found:
         return []  # its creation was cut off before it had a name; the next open finishes it
-    stored = dict(found).get(keys.STORE_RECORD_KEY)
+    stored = found.get(keys.STORE_RECORD_KEY)
     record = None if stored is None else decode_store_record(stored)
     if stored is None or record is None or isinstance(record, int) or record.next_sequence:
         return [(keys.STORE_RECORD_KEY, b"the record of an empty store")]

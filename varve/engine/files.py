@@ -24,6 +24,7 @@ from varve.engine.pages import DATA_VERSION, MAGIC, MAGIC_AT, DamagedPage, Meta,
 from varve.errors import (
     CorruptedStore,
     DiskFull,
+    InvalidInput,
     NotAVarveStore,
     StoreAccessDenied,
     StoreInUse,
@@ -61,6 +62,22 @@ _NETWORK_FILE_SYSTEMS = frozenset(
         "fuse.glusterfs",
     )
 )
+
+
+def folder(path: str | os.PathLike[str], what: str = "a store's path") -> str:
+    """A path as text. An empty one would mean the folder that the program happens to be in. Raises ``InvalidInput``."""
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    if isinstance(text, str) and text and "\0" not in text:
+        with contextlib.suppress(UnicodeEncodeError):
+            os.fsencode(text)
+            return text
+    raise InvalidInput(f"{what} is a non-empty str or Path that can name a file, not {text!r}")
+
+
+def holds(outer: str, inner: str) -> bool:
+    """Whether a path lies in a folder, whichever links lead there, or is that folder."""
+    outer, inner = os.path.realpath(outer), os.path.realpath(inner)
+    return os.path.commonpath((outer, inner)) == outer
 
 
 def prepare(path: str, *, readonly: bool, allow_network: bool) -> bool:

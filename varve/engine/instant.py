@@ -46,8 +46,7 @@ class Instant:
         self._ends = contextlib.ExitStack()
         with contextlib.ExitStack() as ends:
             try:
-                if not os.path.exists(os.path.join(self.path, files.DATA)):
-                    raise StoreNotFound(f"{self.path} holds no store", path=self.path)
+                _check_there(self.path)
                 _refuse_links(self.path)
                 self._fd = files.open_data(self.path)
                 ends.callback(os.close, self._fd)
@@ -158,6 +157,14 @@ class Instant:
 
     def __exit__(self, *exc: object) -> None:
         self._ends.close()
+
+
+def _check_there(path: str) -> None:
+    """(``os.path.exists`` calls a file that may not be seen missing.) Raises ``StoreNotFound``, ``OSError``."""
+    try:
+        os.stat(os.path.join(path, files.DATA))
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise StoreNotFound(f"{path} holds no store", path=path) from exc
 
 
 def _refuse_links(path: str) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from varve.codec import event, event_type
+from varve.engine import files
 from varve.engine.fresh import FreshStore
 from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
-from varve.errors import CorruptedBlock, CorruptedStore, StoreUnavailable
+from varve.errors import CorruptedBlock, CorruptedStore, InvalidInput, StoreUnavailable
 from varve.layout import consumers, keys
 from varve.layout.block import Block, BlockDraft, MalformedBlock, crc_holds
 from varve.layout.derive import Derivation
@@ -87,14 +88,19 @@ def repair(
     which ones were lost. Declarations that are lost with their block are taken from the metadata, where that can be read;
     idempotency keys of lost commits too, so that a retry is not written twice. The result is verified before it gets its name.
 
-    ``target`` must not exist; it appears when it is complete and on disk. ``progress`` is called with events done and in all.
+    ``target`` must not exist, nor lie in the source; it appears when it is complete and on disk. ``progress`` is called with events done and in all.
     Pages are read, not mapped: damage cannot crash the caller. Memory grows with the number of streams and of index entries.
 
     Raises ``InvalidInput``, ``StoreNotFound``, ``StoreAlreadyOpen``, ``StoreAccessDenied``, ``StoreInUse``, ``NotAVarveStore``,
     ``UnsupportedFormat``, ``DiskFull``, and ``CorruptedStore`` where nothing tells which pages belong to the store.
     """
-    folder = os.fspath(source)
-    with Instant(folder, whatever=salvage) as instant, FreshStore(os.fspath(target)) as fresh:
+    folder = files.folder(source, "source")
+    made_at = files.folder(target, "target")
+    if files.holds(folder, made_at):
+        raise InvalidInput(
+            f"{made_at} lies in the store that is repaired; name a folder elsewhere: the source is only read"
+        )
+    with Instant(folder, whatever=salvage) as instant, FreshStore(made_at) as fresh:
         made = _Salvaged(instant, fresh, progress) if salvage else _Copied(instant, fresh, progress)
         report = made.make()
         if instant.changed():

@@ -68,13 +68,14 @@ def verify(
     ``progress`` is called with events done and events in all. Memory grows with the number of streams and of index
     entries.
 
-    Raises ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse`` (bulk loading), ``NotAVarveStore``
-    where the folder holds another program's file, ``UnsupportedFormat``, ``DiskFull``.
+    Raises ``InvalidInput``, ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse`` (bulk loading),
+    ``NotAVarveStore`` where the folder holds another program's file, ``UnsupportedFormat``, ``DiskFull``.
     """
-    folder = os.fspath(path)
+    folder = files.folder(path)
+    copies = None if scratch is None else files.folder(scratch, "scratch")
     while True:
         verification = _Verification(progress)
-        if _looked(verification, folder, None if scratch is None else os.fspath(scratch)):
+        if _looked(verification, folder, copies):
             return verification.report()
 
 

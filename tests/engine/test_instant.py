@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,3 +122,26 @@ def test_a_folder_for_copies_that_is_not_there_is_told(
         changing(monkeypatch)
         with pytest.raises(varve.InvalidInput, match="nowhere"):
             one.structure(str(tmp_path / "nowhere"))
+
+
+def leaf(number: int, key: bytes, tree: bytes) -> bytes:
+    """A leaf page that holds a sub-database and nothing else."""
+    at = PAGE - (8 + len(key) + len(tree) + 1) // 2 * 2
+    head = struct.pack("<QHHHHH", number, 0, 2, 18, at, at)
+    node = struct.pack("<HHHH", len(tree), 0, 2, len(key)) + key + tree
+    return head + bytes(at - len(head)) + node.ljust(PAGE - at, b"\0")
+
+
+def test_sub_databases_that_lie_in_one_another_without_end_are_a_finding(path: Path) -> None:
+    """LMDB's verifier calls itself for each of them."""
+    data = bytearray((path / "data.mdb").read_bytes())
+    meta = newest(path)
+    first = len(data) // PAGE
+    for number in range(first, first + 3_000):
+        data += leaf(number, b"k", struct.pack("<IHH5Q", 0, 0, 1, 0, 1, 0, 1, number + 1))
+    at = (meta.transaction & 1) * PAGE
+    struct.pack_into("<IHH5Q", data, at + 88, 0, 0, 1, 0, 1, 0, 1, first)  # the main tree begins there
+    struct.pack_into("<Q", data, at + 136, first + 2_999)
+    (path / "data.mdb").write_bytes(data)
+    with Instant(str(path)) as one:
+        assert one.structure() == ["sub-databases lie in one another without end"]

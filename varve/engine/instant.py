@@ -181,6 +181,8 @@ def _verified(data: str) -> list[str]:
         return [str(exc)]
     except OSError as exc:
         return [f"a page cannot be read: {exc.strerror}"]
+    except RecursionError:  # it goes from one into the next by calling itself
+        return ["sub-databases lie in one another without end"]
     return problems
 
 

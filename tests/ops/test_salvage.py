@@ -16,7 +16,9 @@ from damage import PAGE, Marked, Noted, blocks, content, overwrite, pages_of, pu
 
 import varve
 from varve import ops
-from varve.layout import consumers
+from varve.layout import consumers, keys
+from varve.layout.block import BlockDraft
+from varve.layout.records import IdempotencyRecord
 from varve.ops.salvage import LOST_STREAM, UNKNOWN_STREAM, Remains
 
 
@@ -475,3 +477,56 @@ def test_a_store_that_somebody_begins_to_write_to_is_not_repaired(
     assert not (tmp_path / "new").exists()
     monkeypatch.undo()
     assert ops.repair(path, tmp_path / "new", salvage=True).lost == ()
+
+
+@pytest.mark.parametrize("first", [10**6, 2**40, 2**64 - 100])
+def test_a_block_beyond_what_the_file_can_have_held_is_left_out(path: Path, tmp_path: Path, first: int) -> None:
+    """Its checksum is right: it comes from another store, perhaps. No stand-ins are written for events that never were."""
+    far = blocks(path)[7]
+    draft = BlockDraft(first, first)
+    draft.begin_commit(far.last_time_ns)
+    start, end = far.span(0)
+    draft.add(far.runs[0].stream, far.runs[0].type, 10**6, [bytes(far.data[start:end])])
+    before = content(path)
+    put(path, "log", first.to_bytes(8, "big"), draft.encode())
+    report = ops.repair(path, tmp_path / "new", salvage=True)
+    assert report.events == 320
+    assert report.lost == ()
+    assert any(f"the block at {first} was left out" in note for note in report.notes)
+    assert content(tmp_path / "new") == before
+
+
+@pytest.mark.parametrize("token", [b"\x02key 1", b"\x02" + b"k" * 300], ids=["twice", "too long"])
+def test_a_key_that_cannot_be_costs_the_key_and_not_the_events(path: Path, tmp_path: Path, token: bytes) -> None:
+    """In a block whose checksum is right: of states that never were together, or written by another program."""
+    before = content(path)
+    number = len(blocks(path)) - 1
+    last = blocks(path)[number]
+    start, end = last.span(0)
+    stream, type_number = last.runs[0].stream, last.runs[0].type
+
+    def edit(draft: BlockDraft) -> None:
+        draft.begin_commit(last.last_time_ns)
+        draft.add(stream, type_number, 160, [bytes(last.data[start:end])])
+        draft.add_key(token, b"d" * 16)
+
+    rewrite(path, number, edit)
+    report = ops.repair(path, tmp_path / "new", salvage=True)
+    assert (report.events, report.lost) == (321, ())
+    assert any("idempotency key" in note for note in report.notes)
+    assert content(tmp_path / "new")[:320] == before
+    with varve.open(tmp_path / "new") as db:
+        notes = db.stream("notes", Noted | Marked)
+        again = notes.append_batch(
+            "id 1", [Noted(1, "1" * 300) for _ in range(40)], idempotency_key="key 1", metadata={"n": 1}
+        )
+        assert again.replayed
+
+
+def test_a_key_in_the_metadata_that_cannot_be_is_not_believed(path: Path, tmp_path: Path) -> None:
+    """Where the block that it speaks of is lost."""
+    first, _ = spoil(path, 3)
+    put(path, "meta", keys.idempotency_key(b"\x01" + b"z" * 400), IdempotencyRecord(first, 1, b"d" * 16).encode())
+    report = ops.repair(path, tmp_path / "new", salvage=True)
+    assert report.lost_events == 40
+    assert any("contradicts" in note for note in report.notes)

@@ -17,7 +17,7 @@ from varve.layout import consumers, keys
 from varve.layout.block import Block, BlockDraft, MalformedBlock, crc_holds
 from varve.layout.derive import Derivation
 from varve.layout.records import StoreRecord, TypeRecord, decode_store_record
-from varve.ops.salvage import LOST, Identity, Lost, Piece, Remains, readable_positions
+from varve.ops.salvage import LOST, Identity, Lost, Piece, Remains, is_token, readable_positions
 from varve.ops.verify import CONSUMERS, LOG, META, UNREADABLE, Progress, VerifyReport, check_format, verify
 
 _LOST_PER_BLOCK = 1_000
@@ -88,7 +88,8 @@ def repair(
     which ones were lost. Declarations that are lost with their block are taken from the metadata, where that can be read;
     idempotency keys of lost commits too, so that a retry is not written twice. The result is verified before it gets its name.
 
-    ``target`` must not exist, nor lie in the source; it appears when it is complete and on disk. ``progress`` is called with events done and in all.
+    ``target`` must not exist, nor lie in the source; it appears when it is complete and on disk. ``progress`` is called with
+    events done and in all.
     Pages are read, not mapped: damage cannot crash the caller. Memory grows with the number of streams and of index entries.
 
     Raises ``InvalidInput``, ``StoreNotFound``, ``StoreAlreadyOpen``, ``StoreAccessDenied``, ``StoreInUse``, ``NotAVarveStore``,
@@ -225,6 +226,7 @@ class _Salvaged:
         self._progress = progress
         self._derivation = Derivation()
         self._blocks = 0
+        self._tokens: set[bytes] = set()
         self._names: dict[str, int] = {}
         self._types: dict[TypeRecord, int] = {}
         self._streams: dict[Identity, int] = {}
@@ -298,11 +300,22 @@ class _Salvaged:
             self._last_ns = max(self._last_ns, time_ns)
             draft.begin_commit(self._last_ns)
             if commit in begun:
-                draft.add_key(*begun[commit])
+                self._add_key(draft, *begun[commit])
             for index, run in zip(range(index, index + count), owners, strict=False):  # noqa: B020 - goes on where it was
                 self._add(draft, block, index, run.stream, run.type)
             index += 1
         return draft
+
+    def _add_key(self, draft: BlockDraft, token: bytes, digest: bytes) -> None:
+        """The key of a commit, where it can be one. Of two commits under one key the first keeps it: blocks of states that never
+        were together may be."""
+        if token in self._tokens or not is_token(token):
+            self._remains.notes.append(
+                f"the idempotency key {token[:40]!r} of the commit at {self._commit} was left out"
+            )
+            return
+        self._tokens.add(token)
+        draft.add_key(token, digest)
 
     def _add(self, draft: BlockDraft, block: Block, index: int, stream: int, type_number: int) -> None:
         """An event that was saved, unless nobody can tell any more what its bytes mean."""
@@ -354,7 +367,7 @@ class _Salvaged:
                     draft.begin_commit(self._last_ns)
                 key = self._remains.lost_key(sequence) if sequence == self._commit else None
                 if key is not None:
-                    draft.add_key(key[0], key[1].digest)
+                    self._add_key(draft, key[0], key[1].digest)
                 self._put(draft, identity, self._lost_type, self._stand_in)
                 if draft.count == _LOST_PER_BLOCK:
                     yield draft

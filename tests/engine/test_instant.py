@@ -15,7 +15,7 @@ from engine_helpers import Note
 import varve
 from varve.engine import files, instant
 from varve.engine.instant import Instant
-from varve.engine.pages import DamagedPage, Meta
+from varve.engine.pages import NO_PAGE, DamagedPage, Meta, Tree
 
 PAGE = 4096
 
@@ -145,3 +145,46 @@ def test_sub_databases_that_lie_in_one_another_without_end_are_a_finding(path: P
     (path / "data.mdb").write_bytes(data)
     with Instant(str(path)) as one:
         assert one.structure() == ["sub-databases lie in one another without end"]
+
+
+def test_numbers_of_meta_pages_are_not_judged_while_somebody_commits(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read may be of two commits then; and of one page alone nothing can be said."""
+    slot = newest(path).transaction & 1
+    data = bytearray((path / "data.mdb").read_bytes())
+    struct.pack_into("<Q", data, slot * PAGE + 144, slot)
+    (path / "data.mdb").write_bytes(data)
+    with (path / "data.mdb").open("rb") as file:
+        fd = file.fileno()
+        assert files.misnumbered(fd) is not None
+        real = files.metas
+        looks: list[list[Meta | DamagedPage]] = [real(fd)[::-1], real(fd)]
+        monkeypatch.setattr(files, "metas", lambda _: looks.pop())
+        assert files.misnumbered(fd) is None
+        assert looks == []
+        looks.append([DamagedPage(0, "torn"), real(fd)[1]])
+        assert files.misnumbered(fd) is None
+
+
+def test_the_last_commit_that_freed_pages(path: Path) -> None:
+    """It is the commit of the meta page itself; in a tree of several levels, of none, and of damaged pages."""
+    with Instant(str(path)) as one:
+        assert one.file.freed_last() == one.file.meta.transaction
+        one.file.meta = one.file.meta._replace(free=Tree(0, 0, NO_PAGE))
+        assert one.file.freed_last() is None
+        one.file.meta = one.file.meta._replace(free=Tree(1, 1, 0))
+        assert one.file.freed_last() is None
+
+
+def test_the_last_commit_that_freed_pages_in_a_tree_of_levels(tmp_path: Path) -> None:
+    """A reader that holds on to its instant makes the list long."""
+    with varve.open(tmp_path / "store", durability="relaxed") as db:
+        notes = db.stream("notes", Note)
+        with db.snapshot():
+            for n in range(400):
+                notes.append(n % 7, Note(n, "text"))
+    with Instant(str(tmp_path / "store")) as one:
+        assert one.file.meta.free.depth > 1
+        assert one.misnumbered is None
+        assert one.file.freed_last() == one.file.meta.transaction

@@ -272,6 +272,29 @@ def newest_meta(fd: int, path: str) -> Meta:
     )
 
 
+def misnumbered(fd: int) -> tuple[DamagedPage, Meta] | None:
+    """A meta page whose number is not that of its commit, and the newest of both when they are numbered right; None where nothing
+    is wrong with them.
+
+    With it LMDB takes the older one for the newer: a commit is gone, and nothing else looks wrong. Each commit writes the page
+    that the one before it did not, so the right number is one more or one less than the other page's.
+    """
+    found = metas(fd)
+    sane = [meta for meta in found if isinstance(meta, Meta)]
+    if len(sane) < 2:
+        return None
+    size = os.fstat(fd).st_size
+    freed = [PageFile(fd, meta, size).freed_last() for meta in sane]
+    if repr(metas(fd)) != repr(found):
+        return None  # a busy store: what was read may be of two commits
+    for number, (meta, right) in enumerate(zip(sane, freed, strict=True)):
+        other = sane[1 - number].transaction
+        if right is not None and right != meta.transaction and abs(right - other) == 1:
+            damage = DamagedPage(number, f"it says that it is of commit {meta.transaction}, and is of {right}")
+            return damage, max(meta._replace(transaction=right), sane[1 - number])
+    return None
+
+
 def _names(file: PageFile) -> set[bytes] | None:
     """Names of the sub-databases; None where the file is new or they cannot be told."""
     if not file.meta.main.entries:

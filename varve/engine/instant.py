@@ -29,7 +29,8 @@ _TRANSACTION_AT = 144  # in a meta page: its last field
 class Instant:
     """The newest instant of a store that this process does not hold open; a context manager.
 
-    Attributes: ``file`` (its pages), ``damage`` (a meta page that is damaged, where the other one could be used).
+    Attributes: ``file`` (its pages), ``damage`` (a meta page that is damaged, where the other one could be used), ``misnumbered``
+    (a meta page with the wrong number, by which LMDB may take the wrong one for the newer; here the right one is taken).
     Raises ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse``, ``NotAVarveStore``, and
     ``CorruptedStore`` where neither meta page can be used, unless ``whatever`` is asked for: then the file is pages without
     trees.
@@ -37,6 +38,7 @@ class Instant:
 
     file: PageFile
     damage: DamagedPage | None
+    misnumbered: DamagedPage | None = None
 
     def __init__(self, path: str, *, whatever: bool = False) -> None:
         self._whatever = whatever
@@ -78,6 +80,14 @@ class Instant:
             if self._whatever:
                 return damaged[0], no_meta(os.fstat(self._fd).st_size)
             files.newest_meta(self._fd, self.path)  # raises what there is to say
+        before = repr(found)
+        wrong = files.misnumbered(self._fd)
+        if wrong is not None:
+            lingering(self.path)
+            self._page = b""
+            self._before = before
+            self.misnumbered, meta = wrong
+            return None, meta
         return None, self._pinned(ends)
 
     def changed(self) -> bool:

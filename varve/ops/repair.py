@@ -135,6 +135,7 @@ class _Copied:
         self._derivation = Derivation()
         self._blocks = 0
         self._total = 0
+        self._notes = [] if instant.misnumbered is None else [f"{instant.misnumbered} (a meta page)"]
         if instant.damage is not None:
             raise CorruptedStore(
                 f"{self._path}: {instant.damage}; salvage=True takes the state of the other meta page", path=self._path
@@ -152,7 +153,7 @@ class _Copied:
         except DamagedPage as exc:
             raise self._damaged(str(exc)) from None
         _derived(self._fresh, self._derivation, record, self._path)
-        notes: list[str] = []
+        notes = self._notes
         if CONSUMERS in trees:
             pairs = dict(self._file.readable(trees[CONSUMERS], lambda damage: notes.append(str(damage))))
             positions = readable_positions(pairs, self._derivation.next_sequence, notes)

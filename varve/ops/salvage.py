@@ -98,8 +98,9 @@ class Remains:
         self.file: PageFile = instant.file
         self.notes: list[str] = []
         self._damaged_meta = instant.damage is not None
-        if instant.damage is not None:
-            self.notes.append(f"{instant.damage} (a meta page)")
+        self.notes += [
+            f"{damage} (a meta page)" for damage in (instant.damage, instant.misnumbered) if damage is not None
+        ]
         trees = dict(self.file.readable_tables(self._note))
         for name in files.DATABASES:
             if name not in trees:

@@ -83,8 +83,9 @@ def _looked(verification: _Verification, folder: str, scratch: str | None) -> bo
     """Whether all of it was looked at; False where somebody opened the store meanwhile and wrote to it."""
     try:
         with Instant(folder) as instant:
-            if instant.damage is not None:
-                verification.find("structure", "page", str(instant.damage))
+            for damage in (instant.damage, instant.misnumbered):
+                if damage is not None:
+                    verification.find("structure", "page", f"{damage} (a meta page)")
             verification.structure(instant, scratch)
             verification.contents(instant.file, folder)
             return not instant.changed()

@@ -16,6 +16,7 @@ from damage import PAGE, Marked, Noted, blocks, content, overwrite, pages_of, pu
 
 import varve
 from varve import ops
+from varve.engine.instant import contents
 from varve.layout import consumers, keys
 from varve.layout.block import BlockDraft
 from varve.layout.records import IdempotencyRecord
@@ -530,3 +531,42 @@ def test_a_key_in_the_metadata_that_cannot_be_is_not_believed(path: Path, tmp_pa
     report = ops.repair(path, tmp_path / "new", salvage=True)
     assert report.lost_events == 40
     assert any("contradicts" in note for note in report.notes)
+
+
+@varve.event(name="varve.Mine")
+class Mine:
+    text: str
+
+
+def test_names_of_varves_own_cannot_be_taken(path: Path, tmp_path: Path) -> None:
+    """So that nobody's events pass for lost ones. What a store knows already can be read, and written to."""
+    with varve.open(path) as db:
+        before = db.next_global_sequence
+        for name in (LOST_STREAM[0], UNKNOWN_STREAM, "varve.", "varve.mine"):
+            stream = db.stream(name, Noted)
+            assert stream.reader().length(1) == 0
+            with pytest.raises(varve.InvalidName, match="own"):
+                stream.append(1, Noted(1, "x"))
+            with pytest.raises(varve.InvalidName, match="own"), db.transaction() as tx:
+                tx.append(db.stream("fine", Noted), 1, Noted(1, "x"))
+                tx.append_batch(stream, 1, [Noted(1, "x")] * 3)
+        for event in (Mine("x"), ops.LostEvent()):
+            with pytest.raises(varve.InvalidInput, match="own"):
+                db.stream("fine", type(event)).append(1, event)
+        assert db.next_global_sequence == before
+        db.stream("varve", Noted).append(1, Noted(1, "not reserved"))
+    put(path, "log", (0).to_bytes(8, "big"), b"")
+    ops.repair(path, tmp_path / "salvaged", salvage=True)
+    with varve.open(tmp_path / "salvaged") as db:
+        assert list(db.global_reader().iter_from(0, types=[ops.LostEvent]))
+        db.stream("fine", ops.LostEvent).append(1, ops.LostEvent())
+
+
+@pytest.mark.parametrize("value", [b"", b"12345678901"])
+def test_an_entry_of_the_index_that_is_none_is_not_asked(path: Path, tmp_path: Path, value: bytes) -> None:
+    """What it might have told of lost events is told by the streams themselves, or by nobody."""
+    spoil(path, 3)
+    put(path, "index", min(contents(str(path))["index"]), value)
+    report, _ = salvaged(path, tmp_path)
+    assert report.lost_events == 40
+    assert any("the index entry" in note for note in report.notes)

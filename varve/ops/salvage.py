@@ -364,10 +364,15 @@ class Remains:
         said = []
         firsts = [first for first, _ in gaps]
         for key, value in self._index.items():
-            if len(key) != keys.STREAM_ENTRY_BYTES or key[0] != keys.STREAM_TAG or len(value) % 12:
+            if len(key) != keys.STREAM_ENTRY_BYTES or key[0] != keys.STREAM_TAG:
                 continue
             stream, position = int.from_bytes(key[1:5], "big"), keys.entry_position(key)
-            for first, count in decode_runs(value):
+            try:
+                runs = decode_runs(value)
+            except UNREADABLE:
+                self.notes.append(f"the index entry {key.hex()} is damaged")
+                continue
+            for first, count in runs:
                 for at in range(max(0, bisect_left(firsts, first) - 1), len(gaps)):
                     start, stop = gaps[at]
                     if start >= first + count:

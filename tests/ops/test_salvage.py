@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -570,3 +571,42 @@ def test_an_entry_of_the_index_that_is_none_is_not_asked(path: Path, tmp_path: P
     report, _ = salvaged(path, tmp_path)
     assert report.lost_events == 40
     assert any("the index entry" in note for note in report.notes)
+
+
+def test_progress_is_told_from_the_beginning_and_never_goes_back(path: Path, tmp_path: Path) -> None:
+    """Before LMDB's verifier begins, and in each pass of salvage: what is done, what there is to do, in events."""
+    seen: list[tuple[int, int]] = []
+    spoil(path, 3)
+    ops.verify(path, progress=lambda *at: seen.append(at))
+    assert seen[0] == (0, 320)
+    assert seen[-1] == (320, 320)
+    salvage: list[tuple[int, int]] = []
+    ops.repair(path, tmp_path / "new", salvage=True, progress=lambda *at: salvage.append(at))
+    assert salvage[0] == (0, 960)
+    assert salvage[-1] == (960, 960)
+    assert {0, 40, 320, 360, 640, 680} <= {done for done, _ in salvage}
+    again: list[tuple[int, int]] = []
+    ops.repair(tmp_path / "new", tmp_path / "newer", progress=lambda *at: again.append(at))
+    assert (again[0], again[-1]) == ((0, 320), (320, 320))
+    for told in (seen, salvage, again):
+        assert told == sorted(told)
+        assert [total for _, total in told] == sorted(total for _, total in told)
+        assert all(done <= total for done, total in told)
+
+
+@pytest.mark.parametrize("salvage", [False, True])
+def test_a_progress_that_raises_ends_the_work(path: Path, tmp_path: Path, *, salvage: bool) -> None:
+    """At its first call as at any other; nothing is left behind, and the source can be looked at again."""
+    for number in (0, 1, 5):
+        calls = iter(range(number))
+
+        def stop(_done: int, _total: int, calls: Iterator[int] = calls) -> None:
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            ops.verify(path, progress=stop)
+        with pytest.raises(KeyboardInterrupt):
+            ops.repair(path, tmp_path / "new", salvage=salvage, progress=stop)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
+    assert ops.verify(path).sound

@@ -18,7 +18,7 @@ from varve.layout.block import Block, BlockDraft, MalformedBlock, crc_holds
 from varve.layout.derive import Derivation
 from varve.layout.records import StoreRecord, TypeRecord, decode_store_record
 from varve.ops.salvage import LOST, Identity, Lost, Piece, Remains, is_token, readable_positions
-from varve.ops.verify import CONSUMERS, LOG, META, UNREADABLE, Progress, VerifyReport, check_format, verify
+from varve.ops.verify import CONSUMERS, LOG, META, UNREADABLE, Progress, Told, VerifyReport, check_format, verify
 
 _LOST_PER_BLOCK = 1_000
 
@@ -89,7 +89,7 @@ def repair(
     idempotency keys of lost commits too, so that a retry is not written twice. The result is verified before it gets its name.
 
     ``target`` must not exist, nor lie in the source; it appears when it is complete and on disk. ``progress`` is called with
-    events done and in all.
+    events done and in all: see ``varve.ops.verify.Progress``.
     Pages are read, not mapped: damage cannot crash the caller. Memory grows with the number of streams and of index entries.
 
     Raises ``InvalidInput``, ``StoreNotFound``, ``StoreAlreadyOpen``, ``StoreAccessDenied``, ``StoreInUse``, ``NotAVarveStore``,
@@ -102,7 +102,8 @@ def repair(
             f"{made_at} lies in the store that is repaired; name a folder elsewhere: the source is only read"
         )
     with Instant(folder, whatever=salvage) as instant, FreshStore(made_at) as fresh:
-        made = _Salvaged(instant, fresh, progress) if salvage else _Copied(instant, fresh, progress)
+        told = Told(progress)
+        made = _Salvaged(instant, fresh, told) if salvage else _Copied(instant, fresh, told)
         report = made.make()
         if instant.changed():
             raise StoreUnavailable(
@@ -111,8 +112,11 @@ def repair(
             )
         fresh.close()
         if salvage:
-            report = _judged(report, verify(fresh.unfinished), folder)
+            written = 2 * report.events
+            verdict = verify(fresh.unfinished, progress=lambda done, total: told(written + done, written + total))
+            report = _judged(report, verdict, folder)
         fresh.finish()
+        told.end()
         return report
 
 
@@ -127,11 +131,11 @@ def _judged(report: RepairReport, verdict: VerifyReport, path: str) -> RepairRep
 class _Copied:
     """A log copied as it is, with index and metadata made from it."""
 
-    def __init__(self, instant: Instant, fresh: FreshStore, progress: Progress | None) -> None:
+    def __init__(self, instant: Instant, fresh: FreshStore, told: Told) -> None:
         self._path = instant.path
         self._file: PageFile = instant.file
         self._fresh = fresh
-        self._progress = progress
+        self._told = told
         self._derivation = Derivation()
         self._blocks = 0
         self._total = 0
@@ -149,6 +153,7 @@ class _Copied:
             if LOG not in trees:
                 raise self._damaged("there is no sub-database varve.log")
             self._total = 0 if record is None else record.next_sequence
+            self._told(0, self._total)
             self._fresh.put("log", self._log(trees[LOG]))
         except DamagedPage as exc:
             raise self._damaged(str(exc)) from None
@@ -198,8 +203,7 @@ class _Copied:
                 ) from None
             yield key, frame
             self._blocks += 1
-            if self._progress is not None:
-                self._progress(block.end, max(self._total, block.end))
+            self._told(block.end, self._total)
 
 
 def _derived(fresh: FreshStore, derivation: Derivation, record: StoreRecord | None, path: str) -> None:
@@ -220,11 +224,11 @@ def _derived(fresh: FreshStore, derivation: Derivation, record: StoreRecord | No
 class _Salvaged:
     """A log made of what is left of another, block by block, under numbers of its own."""
 
-    def __init__(self, instant: Instant, fresh: FreshStore, progress: Progress | None) -> None:
+    def __init__(self, instant: Instant, fresh: FreshStore, told: Told) -> None:
         self._path = instant.path
-        self._remains = Remains(instant)
+        self._remains = Remains(instant, lambda done, total: told(done, 3 * max(done, total)))
         self._fresh = fresh
-        self._progress = progress
+        self._told = told
         self._derivation = Derivation()
         self._blocks = 0
         self._tokens: set[bytes] = set()
@@ -272,8 +276,8 @@ class _Salvaged:
                 self._derivation.feed(Block(memoryview(frame)))
                 yield keys.log_key(draft.first), frame
                 self._blocks += 1
-                if self._progress is not None:
-                    self._progress(self._derivation.next_sequence, self._remains.next_sequence)
+                end = self._remains.next_sequence
+                self._told(end + self._derivation.next_sequence, 3 * end)
 
     def _draft(self, first: int, commit: int, store: tuple[bytes, int] | None = None) -> BlockDraft:
         draft = BlockDraft(first, commit)

@@ -14,7 +14,7 @@ says so then.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from varve import limits
@@ -92,9 +92,12 @@ class Remains:
 
     Attributes: ``pieces`` (blocks in order, none overlapping), ``next_sequence`` (the end of the log, as far as it can be
     known), ``notes`` (what was found on the way), ``record`` (the store's record, if readable), ``consumers`` (pairs).
+    ``looked`` is called meanwhile: the sequence behind the last block that was looked at, and the log's end as far as it is
+    known.
     """
 
-    def __init__(self, instant: Instant) -> None:
+    def __init__(self, instant: Instant, looked: Callable[[int, int], None] = lambda _done, _total: None) -> None:
+        self._looked = looked
         self.file: PageFile = instant.file
         self.notes: list[str] = []
         self._damaged_meta = instant.damage is not None
@@ -145,8 +148,13 @@ class Remains:
 
     def _pieces(self, log: Tree | None) -> list[Piece]:
         found: dict[int, Piece] = {}
+        said = 0 if self.record is None else self.record.next_sequence
+        total = said if self._can_have_held(said) else 0
+        self._looked(0, total)
         for key, frame, at in self.file.places(log, self._note) if log is not None else ():
             block = self._block(frame)
+            if block is not None and self._can_have_held(block.end):
+                self._looked(block.end, total)
             if block is not None and key == keys.log_key(block.first):
                 found[block.first] = self._piece(block, at)
             else:

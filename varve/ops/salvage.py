@@ -517,11 +517,15 @@ def readable_positions(pairs: dict[bytes, bytes], end: int, notes: list[str]) ->
     """The positions of consumers that can be read, none beyond the end of the log."""
     kept = []
     token = consumers.decode_token(pairs.get(consumers.TOKEN_KEY))
+    if token > consumers.TOKEN_MAX:
+        notes.append("the last token that was given to a consumer is damaged, and follows from the consumers now")
+        token = 0
     for key, value in sorted(pairs.items()):
         name = consumers.consumer_name(key)
         if name is None:
             continue
-        record = consumers.decode_consumer(value, key)
+        named = name and consumers.consumer_key(name) == key
+        record = consumers.decode_consumer(value, key) if named else None
         if record is None or isinstance(record, int):
             notes.append(f"the position of consumer {name!r} is damaged, and was left out: it will begin anew")
             continue

@@ -352,11 +352,15 @@ class _Verification:
         if pairs is None:
             return
         last_token = consumers.decode_token(dict(pairs).get(consumers.TOKEN_KEY))
+        if last_token > consumers.TOKEN_MAX:
+            message = f"so many tokens as {last_token} were never given"
+            self.find("consumers", "token", message, key=consumers.TOKEN_KEY)
         for key, value in pairs:
             if key == consumers.TOKEN_KEY:
                 continue
             name = consumers.consumer_name(key)
-            record = None if name is None else consumers.decode_consumer(value, key)
+            named = name and consumers.consumer_key(name) == key  # else it is no text, and nobody can ask for it
+            record = consumers.decode_consumer(value, key) if named else None
             if record is None or isinstance(record, int):
                 self.find("consumers", "record", f"the record {_spelled(key, value)} is damaged", key=key)
                 continue

@@ -89,7 +89,8 @@ def repair(
     idempotency keys of lost commits too, so that a retry is not written twice. The result is verified before it gets its name.
 
     ``target`` must not exist, nor lie in the source; it appears when it is complete and on disk. ``progress`` is called with
-    events done and in all: see ``varve.ops.verify.Progress``.
+    events done and in all, neither of which ever falls; salvage passes over each event three times (it looks for what is left,
+    writes it, and verifies what it wrote) and counts it three times.
     Pages are read, not mapped: damage cannot crash the caller. Memory grows with the number of streams and of index entries.
 
     Raises ``InvalidInput``, ``StoreNotFound``, ``StoreAlreadyOpen``, ``StoreAccessDenied``, ``StoreInUse``, ``NotAVarveStore``,

@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 """Called now and then, on the thread that works, with what is done and what there is to do, counted in events: one for each pass
 over an event. (``verify`` and ``repair`` make one; salvage makes three: it looks for what is left, writes it, and verifies what
 it wrote.) Neither number ever falls. The first call says that nothing is done and comes before LMDB's verifier begins, which says
-nothing while it works, for a small part of the time. What the callback raises ends the work."""
+nothing while it works. What the callback raises ends the work."""
 
 
 class Told:
@@ -89,8 +89,8 @@ def verify(
 
     Other processes may write meanwhile: what is verified is one instant, held like a snapshot. LMDB's verifier then works on a
     copy of the file, in the folder ``scratch`` (the system's folder for temporary files), which needs as much room.
-    ``progress`` is called with events done and events in all: see ``Progress``. Memory grows with the number of streams and of
-    index entries.
+    ``progress`` is called with events done and events in all, first with none done; neither ever falls. Memory grows with the
+    number of streams and of index entries.
 
     Raises ``InvalidInput``, ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse`` (bulk loading),
     ``NotAVarveStore`` where the folder holds another program's file, ``UnsupportedFormat``, ``DiskFull``.

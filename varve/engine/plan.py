@@ -21,10 +21,11 @@ from varve.layout.block import (
     block_bytes_max,
     cold_bytes_max,
 )
+from varve.layout.packed import Events, Packed
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
 from varve.layout.runs import RUN_EVENTS_MAX, Run, append_runs
 
-PlannedPart = tuple[int, int, int, list[bytes]]
+PlannedPart = tuple[int, int, int, Events]
 """Stream number, type number, first stream sequence, events."""
 
 SINGLE_BYTES = COMMIT_BYTES + RUN_BYTES + EVENT_OVERHEAD_BYTES
@@ -152,7 +153,7 @@ class Singles:
 
     def __init__(self, first_sequence: int) -> None:
         self.first_sequence = first_sequence
-        self.events: list[tuple[int, int, int, int, list[bytes]]] = []
+        self.events: list[tuple[int, int, int, int, Events]] = []
         """Time, stream number, type number, stream sequence, the event."""
 
     def fill(self, blocks: _Blocks) -> Iterator[BlockDraft]:
@@ -250,7 +251,7 @@ class Pending:
         self.runs += plan.runs - (plan.parts[0][1][0][0] == self._last_stream)
         self._last_stream = plan.parts[-1][1][-1][0]
 
-    def take_single(self, time_ns: int, name: int, stream: int, type_number: int, at: int, bufs: list[bytes]) -> int:
+    def take_single(self, time_ns: int, name: int, stream: int, type_number: int, at: int, bufs: Events) -> int:
         """Accept a commit of one event at a stream's sequence ``at``: its global sequence."""
         sequence = self._before.next_sequence + self.events
         singles = self._singles
@@ -303,11 +304,13 @@ def _gain(runs: dict[int, list[Run]], more: dict[int, list[Run]]) -> None:
             append_runs(known, gained)
 
 
-def _fitting(bufs: list[bytes], done: int, room: int) -> int:
+def _fitting(bufs: Events, done: int, room: int) -> int:
     """How many events from ``done`` on fit into ``room`` bytes.
 
     Only as many lengths are looked at as the first event's suggests: a batch may be a million events long.
     """
+    if isinstance(bufs, Packed):
+        return bufs.fitting(done, room, EVENT_OVERHEAD_BYTES)
     fit = 0
     while done < len(bufs) and room >= len(bufs[done]) + EVENT_OVERHEAD_BYTES:
         guess = room // (len(bufs[done]) + EVENT_OVERHEAD_BYTES)

@@ -23,6 +23,7 @@ from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from varve import limits
+from varve.layout.packed import Events, Packed
 
 if sys.byteorder != "little":  # pragma: no cover - FlatBuffers and the columns below are little-endian
     raise ImportError("varve needs a little-endian machine: its files are read in place")
@@ -563,7 +564,7 @@ class BlockDraft:
         self.run_firsts = array("Q")
         self.run_counts = array("I")
         self.ends = array("I")
-        self.payload: list[bytes] = []
+        self.payload: list[bytes | memoryview] = []
         self.payload_bytes = 0
         self.created_at_ns = 0
         self.columns: dict[str, array[int]] = {}
@@ -610,7 +611,7 @@ class BlockDraft:
         self.commit_counts.append(0)
         self._bytes += COMMIT_BYTES
 
-    def add(self, stream: int, type_number: int, first_stream_sequence: int, bufs: list[bytes]) -> None:
+    def add(self, stream: int, type_number: int, first_stream_sequence: int, bufs: Events) -> None:
         """Events of one stream and type, in order, each a multiple of 8 bytes long."""
         count = len(bufs)
         counts = self.run_counts
@@ -632,6 +633,10 @@ class BlockDraft:
             self.payload_bytes = end = before + len(bufs[0])
             self.ends.append(end)
             self.payload.append(bufs[0])
+        elif isinstance(bufs, Packed):
+            self.payload_bytes = end = before + len(bufs.data)
+            self.ends += bufs.ends(before)
+            self.payload.append(bufs.data)
         else:
             ends = list(accumulate(map(len, bufs), initial=before))
             del ends[0]
@@ -709,6 +714,8 @@ class BlockDraft:
     def encode(self) -> bytes:
         """The frame."""
         payload = self.payload[0] if len(self.payload) == 1 else b"".join(self.payload)
+        if len(payload) < limits.TAIL_BLOCK_BYTES_MAX:
+            payload = bytes(payload)  # an open tail stays, the buffer that it was filled from need not
         self.payload = [payload]  # an open tail is encoded again and again: join its events once
         cold = self.columns
         table = _FULL_TABLE if cold else _HOT_TABLE
@@ -740,7 +747,7 @@ class BlockDraft:
             parts += (_PADS[pad], _U32.pack(len(column)), column)
         pad = (4 - at) % 8
         at += pad
-        parts += (_PADS[pad], _U32.pack(len(payload)), payload)
+        parts += (_PADS[pad], _U32.pack(len(payload)))
         counts, streams, types, run_counts, ends, times, firsts = hot
         fields = (
             times - table - 4,
@@ -760,9 +767,10 @@ class BlockDraft:
             parts[0] = _HOT.pack(
                 0, FORMAT, _HOT_TABLE - FRAME_HEADER_BYTES, IDENTIFIER, _HOT_VTABLE, len(_HOT_VTABLE), *fields
             )
-        frame = bytearray().join(parts)
-        _U32.pack_into(frame, 0, zlib.crc32(memoryview(frame)[4:]))
-        return bytes(frame)
+        head = bytearray().join(parts)
+        # The payload is most of the frame: summed where it lies, it is copied once.
+        _U32.pack_into(head, 0, zlib.crc32(payload, zlib.crc32(memoryview(head)[4:])))
+        return b"".join((head, payload))
 
     def _full_header(self, places: dict[str, int], fields: tuple[int, ...]) -> bytes:
         """Frame header, vtable and table of a full block; absent columns have vtable entry 0."""

@@ -307,9 +307,13 @@ _SPELLED: Final[dict[str, Callable[[Any], Any]]] = {"datetime": nanoseconds, "uu
 
 def _integers(where: Field, values: Array) -> Array:
     """Integers in the field's range, of whatever width. Also what the numbers of enums are."""
+    import numpy as np
+
     tag = where.tag
     if values.dtype.kind not in "iu":
         raise _wrong(where, values)
+    if np.can_cast(values.dtype, where.dtype):
+        return values
     low, high = INT_RANGES[tag]
     bad = None
     if int(values.min()) < low:

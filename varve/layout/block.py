@@ -85,6 +85,7 @@ _CREATED_FIELD = 56
 _FULL_TABLE_BYTES = 64 + 4 * len(COLD_COLUMNS)
 _HOT_VTABLE = struct.pack(f"<{2 + _HOT_SLOTS}H", 4 + 2 * _HOT_SLOTS, _HOT_TABLE_BYTES, *_HOT_FIELDS)
 _HOT_TABLE = FRAME_HEADER_BYTES + 8 + len(_HOT_VTABLE)
+_HOT_FIRST = _HOT_TABLE + 8
 _FULL_VTABLE_BYTES = 4 + 2 * _SLOTS
 _FULL_TABLE = FRAME_HEADER_BYTES + 8 + _FULL_VTABLE_BYTES + 4
 
@@ -798,6 +799,50 @@ class BlockDraft:
 
 
 _PADS = [b"\0" * size for size in range(8)]
+
+
+class FullBlock:
+    """A block that is ready: ``first`` (its first global sequence) and what ``encode`` gives."""
+
+    __slots__ = ("_frame", "first")
+
+    def __init__(self, first: int, frame: bytes) -> None:
+        self.first = first
+        self._frame = frame
+
+    def encode(self) -> bytes:
+        """The frame."""
+        return self._frame
+
+
+class FullBlocks:
+    """Blocks of nothing but ``count`` events of one size, all of one run and one commit: they are alike but for where they
+    stand and the events themselves, so that one serves as the model of all the others.
+
+    ``commit_sequence`` is the commit's first global sequence, which lies in an earlier block.
+    """
+
+    __slots__ = ("_head", "_run_first_at", "count", "size")
+
+    def __init__(
+        self, time_ns: int, commit_sequence: int, stream: int, type_number: int, size: int, count: int
+    ) -> None:
+        draft = BlockDraft(0, commit_sequence)
+        draft.begin_commit(time_ns)
+        draft.add(stream, type_number, 0, Packed(memoryview(bytes(size * count)), size))
+        model = Block(memoryview(draft.encode()))
+        self.count = count
+        self.size = size
+        self._head = bytes(model.data[: model.payload_at])
+        self._run_first_at = model.streams_and_firsts_at[1]
+
+    def block(self, first: int, first_stream_sequence: int, events: memoryview) -> FullBlock:
+        """The one whose first event has these sequences."""
+        head = bytearray(self._head)
+        _U64.pack_into(head, _HOT_FIRST, first)
+        _U64.pack_into(head, self._run_first_at, first_stream_sequence)
+        _U32.pack_into(head, 0, zlib.crc32(events, zlib.crc32(memoryview(head)[4:])))
+        return FullBlock(first, b"".join((head, events)))
 
 
 def block_bytes_max(events: int, runs: int, payload_bytes: int) -> int:

@@ -19,14 +19,15 @@ class Packed:
     ``data`` holds whole events of ``size`` bytes, a multiple of 8. It must never change.
     """
 
-    __slots__ = ("data", "size")
+    __slots__ = ("_count", "data", "size")
 
     def __init__(self, data: memoryview, size: int) -> None:
         self.data = data
         self.size = size
+        self._count = len(data) // size
 
     def __len__(self) -> int:
-        return len(self.data) // self.size
+        return self._count
 
     @overload
     def __getitem__(self, index: int) -> bytes: ...
@@ -35,9 +36,9 @@ class Packed:
     def __getitem__(self, index: int | slice) -> bytes | Packed:
         size = self.size
         if isinstance(index, slice):
-            start, stop, _ = index.indices(len(self))
+            start, stop, _ = index.indices(self._count)
             return Packed(self.data[start * size : stop * size], size)
-        at = range(len(self))[index] * size
+        at = range(self._count)[index] * size
         return bytes(self.data[at : at + size])
 
     def __iter__(self) -> Iterator[bytes]:
@@ -47,7 +48,7 @@ class Packed:
 
     def ends(self, before: int) -> array[int]:
         """Where each event ends in a payload that holds ``before`` bytes already, u32 each."""
-        size, count = self.size, len(self)
+        size, count = self.size, self._count
         if not before:
             known = _ends_in_a_block(size)
             if count <= len(known):
@@ -56,7 +57,7 @@ class Packed:
 
     def fitting(self, done: int, room: int, overhead: int) -> int:
         """How many events from ``done`` on fit into ``room`` bytes, each with ``overhead`` more."""
-        return min(len(self) - done, max(room, 0) // (self.size + overhead))
+        return min(self._count - done, max(room, 0) // (self.size + overhead))
 
 
 @lru_cache(maxsize=16)

@@ -285,7 +285,7 @@ def test_tables_that_do_not_fit(db: varve.Varve, trades: varve.Stream[Trade]) ->
         trades.append_columns(1, twice)
     with pytest.raises(varve.InvalidInput, match="no field for the columns 'colour'"):
         trades.append_columns(1, trade_table().append_column("colour", pa.array([1] * 4)))
-    with pytest.raises(varve.InvalidInput, match="no column for Trade.number"):
+    with pytest.raises(varve.InvalidInput, match=r"no column for Trade\.number"):
         trades.append_columns(1, trade_table().drop_columns(["number"]))
     assert not trades.append_columns(1, trade_table().slice(0, 0))
     assert not trades.append_columns(1, TRADE_SCHEMA.empty_table())

@@ -67,7 +67,7 @@ def notes(db: varve.Varve) -> varve.Stream[Note]:
     return db.stream("notes", Note)
 
 
-NAIVE = dt.datetime(2024, 1, 1)  # noqa: DTZ001 - what is refused
+NAIVE = dt.datetime(2024, 1, 1)
 FAR = dt.datetime(2300, 1, 1, tzinfo=dt.UTC)
 
 # Field, column, row of the first value that does not fit, the value, a part of the message.

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import varve
+from varve.appends import StreamTypes
 from varve.codec import event, event_type
 from varve.codec.schema import INT_RANGES
 from varve.columns.append import append_columns
-from varve.appends import StreamTypes
 from varve.engine.instant import contents
 from varve.testing import ManualClock
 from varve.types import f32, i8, i16, i32, i64, u8, u16, u32, u64
@@ -131,7 +131,9 @@ def flat_classes(draw: st.DrawFn) -> tuple[type, list[Any], list[bool]]:
     """A class of fields of random kinds, in random order."""
     kinds = draw(st.lists(st.sampled_from(list(VALUES)), min_size=1, max_size=9))
     optional = draw(st.lists(st.booleans(), min_size=len(kinds), max_size=len(kinds)))
-    annotations = {f"f{i}": (kind | None if opt else kind) for i, (kind, opt) in enumerate(zip(kinds, optional))}
+    annotations = {
+        f"f{i}": (kind | None if opt else kind) for i, (kind, opt) in enumerate(zip(kinds, optional, strict=True))
+    }
     cls = event(type("Drawn", (), {"__annotations__": annotations, "__module__": __name__}))
     return cls, kinds, optional
 
@@ -468,7 +470,7 @@ def test_a_stream_of_several_types(tmp_path: Path) -> None:
         stream.append_columns(1, {"number": [1], "product": ["x"]}, type=Order)
         assert [r.event for r in stream.reader().iter_stream(1)] == [*ticks(0, 3), Order(1, "x")]
         for bad, error in ((None, varve.InvalidInput), (Every, varve.EventTypeError), ("Tick", varve.EventTypeError)):
-            with pytest.raises(error, match="Tick | Order"):
+            with pytest.raises(error, match=r"Tick \| Order"):
                 stream.append_columns(1, columns_of(ticks(0, 3)), type=bad)
 
 

@@ -22,7 +22,9 @@ Runs = list[tuple[bytes, int, int]]
 
 def is_single(stream_ids: object) -> bool:
     """Whether it is one id, right or wrong, not one for each event."""
-    return isinstance(stream_ids, (int, str, UUID, bytes, bytearray, dict, set, frozenset)) or not _has_length(stream_ids)
+    return isinstance(stream_ids, (int, str, UUID, bytes, bytearray, dict, set, frozenset)) or not _has_length(
+        stream_ids
+    )
 
 
 def _has_length(given: Any) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from varve.layout.packed import Events
 
 _MISSING = dataclasses.MISSING
+_LONG_RUN_EVENTS = 2
 
 
 def append_columns(
@@ -177,5 +178,6 @@ def _parts(event_type: EventType, events: Events, runs: Runs) -> list[Part]:
     if len(runs) == 1:
         ((id_key, _, _),) = runs
         return [(id_key, event_type, list(events) if len(events) == 1 else events)]
-    each = list(events)
+    # A slice of the buffer costs as much as one or two events as bytes of their own.
+    each = events if len(events) >= _LONG_RUN_EVENTS * len(runs) else list(events)
     return [(id_key, event_type, each[start:stop]) for id_key, start, stop in runs]

@@ -505,3 +505,125 @@ def test_classes_without_fields_need_ids() -> None:
     ]
     with pytest.raises(varve.InvalidInput, match="how many events"):
         append_columns(types, 1, {})
+
+
+@varve.event
+class Row:
+    """The kinds of a flat class, and a string."""
+
+    text: str
+    count: u16
+    price: float
+    side: Side
+    at: datetime
+    ident: UUID
+    maybe: u16 | None
+    note: str | None
+    other: Side | None = None
+    extra: list[u8] = dataclasses.field(default_factory=list)
+
+
+def test_arrays_for_a_class_of_rows() -> None:
+    """Arrays, masks and numbers without a member come to the values that a single event would take."""
+    count = 6
+    idents = [UUID(int=n) for n in range(count)]
+    times = np.arange(count) * 1_500  # nanoseconds, cut
+    columns = {
+        "text": np.ma.MaskedArray([str(n) for n in range(count)], [False] * count),
+        "count": np.arange(count, dtype="u1"),
+        "price": np.arange(count, dtype="i2"),
+        "side": np.array([1, -2, 77, 1, 1, 1]),
+        "at": times.view("M8[ns]"),
+        "ident": as_array(UUID, idents),
+        "maybe": np.ma.MaskedArray(np.arange(count), [True, False, True, False, False, False]),
+        "note": np.ma.MaskedArray(np.array(list("abcdef")), [False, True] * 3),
+        "other": np.ma.MaskedArray(np.array([1, 1, 1, -2, 1, 5]), [True] + [False] * 5),
+    }
+    members: list[Any] = [Side.BUY, Side.SELL, 77, Side.BUY, Side.BUY, Side.BUY]
+    others: list[Any] = [None, Side.BUY, Side.BUY, Side.SELL, Side.BUY, 5]
+    compiled = event_type(Row)
+    expected = [
+        compiled.pack(
+            Row(
+                str(n), n, float(n), members[n], EPOCH + timedelta(microseconds=n * 1_500 // 1_000), idents[n],
+                None if n in {0, 2} else n, None if n % 2 else "abcdef"[n], others[n],
+            )
+        )
+        for n in range(count)
+    ]  # fmt: skip
+    assert list(append_columns(StreamTypes("rows", [compiled]), 1, columns).parts[0][2]) == expected
+
+
+def test_columns_in_other_forms() -> None:
+    """What is neither an array nor a list: deques, arrays of the standard library, memoryviews, missing values of pandas'."""
+    import array
+    import collections
+
+    import pandas as pd
+
+    @varve.event
+    class Point:
+        x: float
+        y: u8
+        z: i32 | None
+        at: datetime | None = None
+
+    compiled = event_type(Point)
+    types = StreamTypes("p", [compiled])
+    expected = [compiled.pack(Point(float(n), n, None if n == 1 else n)) for n in range(3)]
+    forms: list[dict[str, Any]] = [
+        {"x": array.array("f", range(3)), "y": memoryview(bytes(range(3))), "z": [0, pd.NA, 2]},
+        {"x": np.arange(3, dtype="i1"), "y": collections.deque(range(3)), "z": pd.Series([0, None, 2], dtype="Int64")},
+        {"x": np.arange(3, dtype="i8"), "y": range(3), "z": np.array([0, None, 2], object), "at": [pd.NaT] * 3},
+        {
+            "x": np.arange(3, dtype="f2"),
+            "y": np.arange(3, dtype=">u8"),
+            "z": np.ma.MaskedArray([0, 9**9, 2], [0, 1, 0]),
+        },
+        {
+            "x": [np.float32(0), 1, 2.0],
+            "y": (0, np.uint64(1), 2),
+            "z": np.ma.MaskedArray([0, None, 2], [0, 1, 0], object),
+        },
+    ]
+    for columns in forms:
+        assert list(append_columns(types, 1, columns).parts[0][2]) == expected, columns
+
+
+def test_defaults_that_are_made_anew() -> None:
+    @varve.event
+    class Made:
+        number: u8
+        ident: UUID = dataclasses.field(default_factory=lambda: next(idents))
+
+    idents = iter(map(UUID, [f"{n:032x}" for n in range(10)]))
+    compiled = event_type(Made)
+    made = append_columns(StreamTypes("m", [compiled]), 1, {"number": [1, 2]}).parts[0][2]
+    assert list(made) == [compiled.pack(Made(n + 1, UUID(int=n))) for n in range(2)]
+
+
+def test_keyword_only_fields() -> None:
+    @varve.event
+    class Named:
+        text: str
+        _: dataclasses.KW_ONLY
+        number: u8 = 3
+
+    compiled = event_type(Named)
+    types = StreamTypes("n", [compiled])
+    for columns in ({"number": [1, 2], "text": ["a", "b"]}, {"text": ["a", "b"], "number": [1, 2]}):
+        assert list(append_columns(types, 1, columns).parts[0][2]) == [
+            compiled.pack(Named("a", number=1)),
+            compiled.pack(Named("b", number=2)),
+        ]
+
+
+def test_no_rows_at_all(tmp_path: Path) -> None:
+    """Whatever an empty array says that it is an array of."""
+    with varve.open(tmp_path / "s", durability="relaxed") as db:
+        for cls in (Tick, Row):
+            stream = db.stream(cls.__name__, cls)
+            columns = {f.name: np.array([]) for f in dataclasses.fields(cls)}
+            for ids in (1, [], np.array([], "i8"), np.array([])):
+                assert not stream.append_columns(ids, columns)
+        assert db.next_global_sequence == 0

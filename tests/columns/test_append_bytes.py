@@ -627,3 +627,31 @@ def test_no_rows_at_all(tmp_path: Path) -> None:
             for ids in (1, [], np.array([], "i8"), np.array([])):
                 assert not stream.append_columns(ids, columns)
         assert db.next_global_sequence == 0
+
+
+def test_parts_of_a_microsecond_are_cut_as_single_events_cut_them() -> None:
+    """Towards the past, before 1970 too: pandas' timestamps know nanoseconds and show what a single event makes of them."""
+    import pandas as pd
+
+    @varve.event
+    class Moment:
+        at: datetime
+
+    compiled = event_type(Moment)
+    types = StreamTypes("m", [compiled])
+    nanos = [-1, 1, -1_000, -1_001, 999, 1_999, 1_700_000_000_123_456_789, -(2**62) - 3]
+    expected = [compiled.pack(Moment(pd.Timestamp(n, tz="UTC"))) for n in nanos]
+    forms: list[Any] = [
+        np.array(nanos).view("M8[ns]"),
+        [pd.Timestamp(n, tz="UTC") for n in nanos],
+        pd.Series(nanos).astype("datetime64[ns, Europe/Berlin]"),
+    ]
+    for column in forms:
+        assert list(append_columns(types, 1, {"at": column}).parts[0][2]) == expected
+    coarse = np.array([-1, 5], "i8")
+    for unit, size in (("W", 604_800), ("D", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        made = append_columns(types, 1, {"at": coarse.view(f"M8[{unit}]")}).parts[0][2]
+        assert list(made) == [compiled.pack(Moment(EPOCH + timedelta(seconds=size * n))) for n in (-1, 5)]
+    fine = np.array([-1, 10**12 + 1], "i8").view("M8[ps]")
+    made = append_columns(types, 1, {"at": fine}).parts[0][2]
+    assert list(made) == [compiled.pack(Moment(EPOCH + timedelta(microseconds=n))) for n in (-1, 10**6)]

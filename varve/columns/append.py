@@ -100,7 +100,7 @@ def _by_name(columns: Any) -> dict[str, Any]:
 
 def _check_names(event_type: EventType, given: dict[str, Any]) -> None:
     """Every field has a column or a default, and every column a field."""
-    fields = {f.name for f in event_type.declaration.fields}
+    fields = [f.name for f in event_type.declaration.fields]
     unknown = [name for name in given if name not in fields]
     if unknown:
         raise InvalidInput(

@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benches import cases_append, cases_codec, cases_get, cases_group, cases_replay, cases_size, cases_tail, cases_write
+from benches import (
+    cases_append,
+    cases_append_columns,
+    cases_codec,
+    cases_get,
+    cases_group,
+    cases_replay,
+    cases_size,
+    cases_tail,
+    cases_write,
+)
 from benches.report import Line, as_json, table
 from benches.workspace import FULL, QUICK, TINY, Workspace, workspace
 
@@ -18,6 +28,7 @@ CASES: dict[str, Callable[[Workspace], Iterator[Line]]] = {
     **cases_replay.CASES,
     **cases_get.CASES,
     **cases_append.CASES,
+    **cases_append_columns.CASES,
     **cases_group.CASES,
     **cases_size.CASES,
     **cases_tail.CASES,

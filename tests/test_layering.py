@@ -24,6 +24,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("deferred",),
     ("record", "appends", "bindings"),
     ("replay",),
+    ("columns",),  # readers and streams lead to it; what it needs of them they hand over
     ("reader",),
     ("tailing",),  # below what makes tails: it needs the engine, classes and the walk, nothing of a stream or a store
     ("stream",),
@@ -45,7 +46,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "asyncio": frozenset({"tailing", "derived", "testing", "cli"}),
 }
 # Optional extras: imported where they are used, inside functions, never when a module loads.
-OPTIONAL = frozenset({"numpy", "rich", "typer"})
+OPTIONAL = frozenset({"numpy", "pyarrow", "rich", "typer"})
 # But for the command line, which is nothing without them; its __init__ says so where they are missing.
 CLI_OWN = frozenset({"rich", "typer"})
 
@@ -283,6 +284,7 @@ def plant(root: Path, path: str, source: str) -> None:
         ("varve/stream.py", "def wait():\n    import asyncio", ":2: stream imports asyncio"),
         ("varve/engine/fast.py", "import flatbuffers.table", ":1: engine imports flatbuffers"),
         ("varve/reader.py", "import numpy as np", ":1: numpy is optional"),
+        ("varve/columns/read.py", "import pyarrow", ":1: pyarrow is optional"),
         ("varve/ops/check.py", "import typer", ":1: typer is optional"),
         ("varve/cli/__init__.py", "import rich.console", ":1: rich is optional"),
         ("varve/cli/schema.py", "import numpy", ":1: numpy is optional"),

@@ -6,6 +6,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     transaction.py   one commit over several streams
     stream.py        typed appends             reader.py  typed reads, replays
     tailing/         watcher, tail, follow, consumer: what is live
+    columns/         many events as arrays (extras `columns`, `arrow`)
     appends.py       input checked and encoded  replay.py  the walk over blocks
     bindings.py      which class an event comes as
     deferred.py      events made when they are asked for     upcasts.py  old types turned into new ones
@@ -45,6 +46,7 @@ from varve.errors import (
     InvalidStreamId,
     Kind,
     MalformedEvent,
+    MissingExtra,
     NoSpace,
     NotAVarveStore,
     ReadonlyStore,
@@ -133,6 +135,7 @@ __all__ = [
     "InvalidStreamId",
     "Kind",
     "MalformedEvent",
+    "MissingExtra",
     "NoSpace",
     "NotAVarveStore",
     "Position",

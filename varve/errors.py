@@ -40,6 +40,7 @@ The tree (built-in bases in parentheses)::
     |   |-- TransactionClosed              it was committed or rolled back already
     |   |-- ForkedStore                    the handle belongs to the parent process
     |   `-- ReadonlyStore                  a write on a handle opened with readonly=True
+    |-- MissingExtra (ImportError)         an optional package is not installed
     |-- WaitTimeout (TimeoutError)         what you waited for did not come in time
     |-- ViewsStillAlive (BufferError)      close() while memory of the map is in your hands
     `-- IntegrityError
@@ -137,7 +138,8 @@ class TooManyItems(InvalidInput):
 class EventEncodingError(VarveError, ValueError):
     """A field's value does not fit its declared type; nothing was written.
 
-    Facts: ``type_name``, ``field`` (a path such as ``lines[2].price``; empty when the whole event is meant), ``value``.
+    Facts: ``type_name``, ``field`` (a path such as ``lines[2].price``; empty when the whole event is meant), ``value``;
+    ``row``, where the value came in a column (None otherwise).
     """
 
     code = "event_encoding"
@@ -145,6 +147,7 @@ class EventEncodingError(VarveError, ValueError):
     type_name: str
     field: str
     value: object
+    row: int | None = None
 
 
 class EventTypeError(VarveError, TypeError):
@@ -378,6 +381,15 @@ class ReadonlyStore(HandleUnusable):
     """A write on a handle that was opened with ``readonly=True``."""
 
     code = "readonly_store"
+
+
+class MissingExtra(VarveError, ImportError):
+    """What you called needs a package that is not installed. Facts: ``extra`` (of varve-store, which brings it), ``package``."""
+
+    code = "missing_extra"
+    kind: ClassVar[Kind] = "unavailable"
+    extra: str
+    package: str
 
 
 class WaitTimeout(VarveError, TimeoutError):

@@ -23,6 +23,7 @@ from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from varve import limits
+from varve.layout.packed import Events, Packed
 
 if sys.byteorder != "little":  # pragma: no cover - FlatBuffers and the columns below are little-endian
     raise ImportError("varve needs a little-endian machine: its files are read in place")
@@ -84,6 +85,7 @@ _CREATED_FIELD = 56
 _FULL_TABLE_BYTES = 64 + 4 * len(COLD_COLUMNS)
 _HOT_VTABLE = struct.pack(f"<{2 + _HOT_SLOTS}H", 4 + 2 * _HOT_SLOTS, _HOT_TABLE_BYTES, *_HOT_FIELDS)
 _HOT_TABLE = FRAME_HEADER_BYTES + 8 + len(_HOT_VTABLE)
+_HOT_FIRST = _HOT_TABLE + 8
 _FULL_VTABLE_BYTES = 4 + 2 * _SLOTS
 _FULL_TABLE = FRAME_HEADER_BYTES + 8 + _FULL_VTABLE_BYTES + 4
 
@@ -598,7 +600,7 @@ class BlockDraft:
         self.run_firsts = array("Q")
         self.run_counts = array("I")
         self.ends = array("I")
-        self.payload: list[bytes] = []
+        self.payload: list[bytes | memoryview] = []
         self.payload_bytes = 0
         self.created_at_ns = 0
         self.columns: dict[str, array[int]] = {}
@@ -645,7 +647,7 @@ class BlockDraft:
         self.commit_counts.append(0)
         self._bytes += COMMIT_BYTES
 
-    def add(self, stream: int, type_number: int, first_stream_sequence: int, bufs: list[bytes]) -> None:
+    def add(self, stream: int, type_number: int, first_stream_sequence: int, bufs: Events) -> None:
         """Events of one stream and type, in order, each a multiple of 8 bytes long."""
         count = len(bufs)
         counts = self.run_counts
@@ -667,6 +669,10 @@ class BlockDraft:
             self.payload_bytes = end = before + len(bufs[0])
             self.ends.append(end)
             self.payload.append(bufs[0])
+        elif isinstance(bufs, Packed):
+            self.payload_bytes = end = before + len(bufs.data)
+            self.ends += bufs.ends(before)
+            self.payload.append(bufs.data)
         else:
             ends = list(accumulate(map(len, bufs), initial=before))
             del ends[0]
@@ -744,6 +750,8 @@ class BlockDraft:
     def encode(self) -> bytes:
         """The frame."""
         payload = self.payload[0] if len(self.payload) == 1 else b"".join(self.payload)
+        if len(payload) < limits.TAIL_BLOCK_BYTES_MAX:
+            payload = bytes(payload)  # an open tail stays, the buffer that it was filled from need not
         self.payload = [payload]  # an open tail is encoded again and again: join its events once
         cold = self.columns
         table = _FULL_TABLE if cold else _HOT_TABLE
@@ -775,7 +783,7 @@ class BlockDraft:
             parts += (_PADS[pad], _U32.pack(len(column)), column)
         pad = (4 - at) % 8
         at += pad
-        parts += (_PADS[pad], _U32.pack(len(payload)), payload)
+        parts += (_PADS[pad], _U32.pack(len(payload)))
         counts, streams, types, run_counts, ends, times, firsts = hot
         fields = (
             times - table - 4,
@@ -795,9 +803,10 @@ class BlockDraft:
             parts[0] = _HOT.pack(
                 0, FORMAT, _HOT_TABLE - FRAME_HEADER_BYTES, IDENTIFIER, _HOT_VTABLE, len(_HOT_VTABLE), *fields
             )
-        frame = bytearray().join(parts)
-        _U32.pack_into(frame, 0, zlib.crc32(memoryview(frame)[4:]))
-        return bytes(frame)
+        head = bytearray().join(parts)
+        # The payload is most of the frame: summed where it lies, it is copied once.
+        _U32.pack_into(head, 0, zlib.crc32(payload, zlib.crc32(memoryview(head)[4:])))
+        return b"".join((head, payload))
 
     def _full_header(self, places: dict[str, int], fields: tuple[int, ...]) -> bytes:
         """Frame header, vtable and table of a full block; absent columns have vtable entry 0."""
@@ -825,6 +834,50 @@ class BlockDraft:
 
 
 _PADS = [b"\0" * size for size in range(8)]
+
+
+class FullBlock:
+    """A block that is ready: ``first`` (its first global sequence) and what ``encode`` gives."""
+
+    __slots__ = ("_frame", "first")
+
+    def __init__(self, first: int, frame: bytes) -> None:
+        self.first = first
+        self._frame = frame
+
+    def encode(self) -> bytes:
+        """The frame."""
+        return self._frame
+
+
+class FullBlocks:
+    """Blocks of nothing but ``count`` events of one size, all of one run and one commit: they are alike but for where they
+    stand and the events themselves, so that one serves as the model of all the others.
+
+    ``commit_sequence`` is the commit's first global sequence, which lies in an earlier block.
+    """
+
+    __slots__ = ("_head", "_run_first_at", "count", "size")
+
+    def __init__(
+        self, time_ns: int, commit_sequence: int, stream: int, type_number: int, size: int, count: int
+    ) -> None:
+        draft = BlockDraft(0, commit_sequence)
+        draft.begin_commit(time_ns)
+        draft.add(stream, type_number, 0, Packed(memoryview(bytes(size * count)), size))
+        model = Block(memoryview(draft.encode()))
+        self.count = count
+        self.size = size
+        self._head = bytes(model.data[: model.payload_at])
+        self._run_first_at = model.streams_and_firsts_at[1]
+
+    def block(self, first: int, first_stream_sequence: int, events: memoryview) -> FullBlock:
+        """The one whose first event has these sequences."""
+        head = bytearray(self._head)
+        _U64.pack_into(head, _HOT_FIRST, first)
+        _U64.pack_into(head, self._run_first_at, first_stream_sequence)
+        _U32.pack_into(head, 0, zlib.crc32(events, zlib.crc32(memoryview(head)[4:])))
+        return FullBlock(first, b"".join((head, events)))
 
 
 def block_bytes_max(events: int, runs: int, payload_bytes: int) -> int:

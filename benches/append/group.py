@@ -12,7 +12,7 @@ from typing import Any
 import varve
 from benches.events import OrderPlaced, checksum, orders
 from benches.pairs import Measured, Side, compare, with_interval
-from benches.report import Goal, Line, cost_line, speed_line
+from benches.lines import Goal, Line, cost_line, speed_line
 from benches.workspace import Workspace
 
 CASE = "append-async"

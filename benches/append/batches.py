@@ -10,7 +10,7 @@ import varve
 from benches.baselines import Bare, bare
 from benches.events import OrderPlaced, checksum, encoded, orders
 from benches.pairs import Side, compare
-from benches.report import Goal, Line, speed_line
+from benches.lines import Goal, Line, speed_line
 from benches.workspace import BATCH_EVENTS, Workspace
 
 _ONCE = "the stream's length put once"

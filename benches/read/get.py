@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benches.baselines import bare, pack_sequence
-from benches.cases_replay import count_of, entries, reading
+from benches.replay.logs import count_of, entries, reading
 from benches.events import SEED, amount_total
 from benches.pairs import Side, compare, with_interval
-from benches.report import Goal, Line, cost_line
+from benches.lines import Goal, Line, cost_line
 from benches.workspace import Workspace
 
 _MISSING = memoryview(b"")

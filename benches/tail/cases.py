@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import varve
-from benches.cases_replay import read_amounts, reading
+from benches.replay.logs import read_amounts, reading
 from benches.events import OrderPlaced, orders
 from benches.pairs import Measured, Side, compare, with_interval
-from benches.report import Goal, Line, exact, speed_line
+from benches.lines import Goal, Line, exact, speed_line
 from benches.workspace import Workspace
 
 _SPAWN = multiprocessing.get_context("spawn")

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from benches import codec_msgspec, codec_official
-from benches.codec_events import FLAT, NESTED, OPTIONALS, Shape, checksum
+from benches.codec import msgspec_peer as codec_msgspec, official as codec_official
+from benches.codec.shapes import FLAT, NESTED, OPTIONALS, Shape, checksum
 from benches.pairs import Pair, Side, compare
-from benches.report import Goal, Line, exact
+from benches.lines import Goal, Line, exact
 from benches.workspace import Workspace
 from varve.codec import event_type
 

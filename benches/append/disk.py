@@ -7,7 +7,7 @@ from pathlib import Path
 
 import varve
 from benches.events import OrderPlaced, encoded, orders
-from benches.report import Goal, Line, exact
+from benches.lines import Goal, Line, exact
 from benches.workspace import Workspace
 
 

@@ -11,7 +11,7 @@ import varve
 from benches.baselines import Bare, bare
 from benches.events import OrderPlaced, amount_total, checksum, encoded
 from benches.pairs import Side, compare
-from benches.report import Goal, Line, speed_line
+from benches.lines import Goal, Line, speed_line
 from benches.workspace import Workspace
 
 

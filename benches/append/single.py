@@ -10,7 +10,7 @@ import varve
 from benches.baselines import Bare, bare
 from benches.events import SEED, OrderPlaced, checksum, encoded, orders
 from benches.pairs import Side, compare
-from benches.report import Goal, Line, cost_line
+from benches.lines import Goal, Line, cost_line
 from benches.workspace import STREAMS, Workspace
 
 

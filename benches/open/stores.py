@@ -1,0 +1,146 @@
+"""Opening, and what an event costs as the store grows."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import varve
+from benches.append.matrix import copy_store
+from benches.events import SEED, OrderPlaced, checksum, orders
+from benches.goals import GOALS, Goal
+from benches.lines import Line, cost_line
+from benches.pairs import Pair, Side, compare, with_interval
+from benches.replay.logs import read_amounts, reading
+from benches.workspace import BATCH_EVENTS, Workspace
+
+OPENS = 5
+"""Openings of a round."""
+
+
+def opening(work: Workspace) -> Iterator[Line]:
+    """``varve.open`` and the first event, of a small store and of larger ones."""
+    smallest, *others = work.size.stores
+    for count in others:
+        with work.fresh() as ours_at, work.fresh() as small_at:
+            copy_store(work.of_size(count), ours_at)
+            copy_store(work.of_size(smallest), small_at)
+            pair = compare(_opens(ours_at), _opens(small_at), rounds=work.size.short_rounds, warmups=2)
+        largest = count == others[-1]
+        ms = with_interval([seconds / OPENS * 1e3 for seconds in pair.a_s])
+        what = f"opening a store of {count:,} events for writing and closing it"
+        best = f"best round {min(pair.a_s) / OPENS * 1e3:.3g} ms"
+        yield Line(
+            "open/opening", what, "full", GOALS["open"] if largest else Goal(), ms, "ms", best,
+            series="opening", at=float(count),
+        )  # fmt: skip
+        goal = GOALS["open-growth"] if largest else Goal()
+        against = f"the same against opening one of {smallest:,}"
+        yield cost_line("open/opening", against, "full", goal, pair, events=OPENS)
+
+
+def _opens(path: Path) -> Side:
+    def run(_: Any) -> list[int]:
+        heads = []
+        for _ in range(OPENS):
+            with varve.open(path) as db:
+                heads.append(db.next_global_sequence)
+        return heads
+
+    # Stores of two sizes are told apart by their heads on purpose; what must agree is that each opening saw one.
+    return Side(path.name, run, lambda _, heads: len(set(heads)))
+
+
+# -- growth ----------------------------------------------------------------------------------------------------------
+
+
+def growth(work: Workspace) -> Iterator[Line]:
+    """The cost of writing and of reading an event in stores of growing size, against the second smallest of them."""
+    base, *larger = work.size.stores[1:]
+    for count in larger:
+        largest = count == larger[-1]
+        with work.fresh() as big, work.fresh() as small:
+            copy_store(work.of_size(count), big)
+            copy_store(work.of_size(base), small)
+            for name, goal, side in (
+                ("batches of 1,000", "growth-write", partial(_writes, work)),
+                ("a window of a replay, one field read", "growth-read", partial(_replays, work)),
+                ("random gets", "", partial(_gets, work)),
+            ):
+                pair = _pair(side(big), side(small), work)
+                what = f"{name}: {count:,} events in the store against {base:,}"
+                durability = "full" if goal == "growth-write" else "none"
+                bound = GOALS.get(goal, Goal()) if largest else Goal()
+                events = work.size.gets if not goal else work.size.window
+                yield cost_line(
+                    "open/growth", what, durability, bound, pair, events=events, series=name, at=float(count)
+                )
+
+
+def _pair(a: Side, b: Side, work: Workspace) -> Pair:
+    return compare(a, b, rounds=max(work.size.rounds, work.size.short_rounds // 3), warmups=2)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[tuple[varve.Varve, varve.Stream[OrderPlaced]]]:
+    with varve.open(path) as db:
+        yield db, db.stream("orders", OrderPlaced)
+
+
+def _writes(work: Workspace, path: Path) -> Side:
+    """A window of new events, batches of 1,000 to one stream each. The store grows with the rounds, as both sides do."""
+    events = orders(work.size.window)
+
+    def run(state: Any) -> None:
+        for number, start in enumerate(range(0, len(events), BATCH_EVENTS)):
+            state[1].append_batch(number % work.streams, events[start : start + BATCH_EVENTS])
+
+    def written(state: Any, _: Any) -> object:
+        db = state[0]
+        return checksum(db.global_reader().iter_bytes(db.next_global_sequence - len(events)))
+
+    return Side(path.name, run, written, partial(_writing, path))
+
+
+def _window(work: Workspace, events: int) -> int:
+    """Where in a store a window begins: at the same events of the same cycle in each, far from both ends in large ones."""
+    cycle = min(work.size.stores[1], 100 * BATCH_EVENTS)
+    return (events - cycle) // 2 // cycle * cycle
+
+
+def _replays(work: Workspace, path: Path) -> Side:
+    def run(state: Any) -> tuple[int, int]:
+        start = _window(work, state[0].next_global_sequence)
+        return read_amounts(state[0].global_reader().iter_from(start, stop=start + work.size.window))
+
+    return Side(path.name, run, lambda _, result: result[0], _warm(path, run))
+
+
+def _gets(work: Workspace, path: Path) -> Side:
+    def run(state: Any) -> list[int]:
+        find, length = state[1].reader().get, state[1].reader().length(0)
+        generator = random.Random(SEED)
+        streams = min(work.streams, state[0].stats().streams)
+        places = [(generator.randrange(streams), generator.randrange(length // 2)) for _ in range(work.size.gets)]
+        return [find(*place).amount for place in places]
+
+    return Side(path.name, run, lambda _, found: bool(found), _warm(path, run))
+
+
+def _warm(path: Path, run: Any) -> Any:
+    """Whatever the round will read has been read once: pages are in memory, blocks are checked."""
+
+    @contextlib.contextmanager
+    def setup() -> Iterator[Any]:
+        with reading(path) as opened:
+            run(opened)
+            yield opened
+
+    return setup
+
+
+CASES = {"open/opening": opening, "open/growth": growth}

@@ -120,10 +120,10 @@ class Workspace:
         """So many events in batches of 1,000, each to the next of the streams."""
 
         def build(path: Path) -> None:
-            some = orders(min(count, 100 * BATCH_EVENTS))
+            some = orders(self.cycle)
             with _open(path) as (_, stream):
                 for number, start in enumerate(range(0, count, BATCH_EVENTS)):
-                    at = start % len(some)
+                    at = start % self.cycle
                     batch = some[at : at + min(BATCH_EVENTS, count - start)]
                     stream.append_batch(number % self.streams, batch)
 
@@ -141,6 +141,11 @@ class Workspace:
                     stream.append_many([(number, some[number % len(some)]) for number in ids[start : start + 50_000]])
 
         return self.built("many-streams", build)
+
+    @property
+    def cycle(self) -> int:
+        """After so many events those of the growing stores begin again."""
+        return min(self.size.stores[1], 100 * BATCH_EVENTS)
 
     def batched(self) -> Path:
         """One stream, written in batches of 1,000."""

@@ -24,8 +24,6 @@ from benches.pairs import Side, compare
 from benches.workspace import BATCH_EVENTS, Workspace
 
 BATCHES = (1, 10, 100, 1_000, 1_000_000)
-COMMITS = 50
-"""Commits of a round, where the events do not end before."""
 ROUND_BYTES_MAX = 256 << 20
 """Bytes of a round: a million events of 1,000 bytes would measure the memory of the machine."""
 DURABILITIES: tuple[varve.Durability, ...] = ("full", "relaxed")
@@ -39,7 +37,7 @@ def _prepared(kind: Kind, count: int) -> tuple[list[Any], list[bytes]]:
 
 def _count(work: Workspace, kind: Kind, batch: int) -> int:
     mean_bytes = len(b"".join(kind.encoded(kind.events(100)))) / 100
-    return min(work.size.events, batch * COMMITS, int(ROUND_BYTES_MAX / mean_bytes))
+    return min(work.size.events, batch * work.size.appends * 5 // 2, int(ROUND_BYTES_MAX / mean_bytes))
 
 
 def batches(kind_name: str, durability: varve.Durability, work: Workspace) -> Iterator[Line]:

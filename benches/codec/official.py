@@ -304,3 +304,9 @@ READ: dict[str, Callable[[bytes], tuple[Any, ...]]] = {
     "nested": read_nested,
     "optionals": read_optionals,
 }
+
+
+def read_amount(buffer: bytes | memoryview) -> int:
+    """One value of an OrderPlaced."""
+    amount: int = _CLASSES["OrderPlaced"].GetRootAs(buffer, 0).Amount()
+    return amount

@@ -29,7 +29,7 @@ def opening(work: Workspace) -> Iterator[Line]:
         with work.fresh() as ours_at, work.fresh() as small_at:
             copy_store(work.of_size(count), ours_at)
             copy_store(work.of_size(smallest), small_at)
-            pair = compare(_opens(ours_at), _opens(small_at), rounds=work.size.short_rounds, warmups=2)
+            pair = compare(_opens(ours_at, count), _opens(small_at, smallest), rounds=work.size.short_rounds, warmups=2)
         largest = count == others[-1]
         ms = with_interval([seconds / OPENS * 1e3 for seconds in pair.a_s])
         what = f"opening a store of {count:,} events for writing and closing it"
@@ -43,7 +43,7 @@ def opening(work: Workspace) -> Iterator[Line]:
         yield cost_line("open/opening", against, "full", goal, pair, events=OPENS)
 
 
-def _opens(path: Path) -> Side:
+def _opens(path: Path, count: int) -> Side:
     def run(_: Any) -> list[int]:
         heads = []
         for _ in range(OPENS):
@@ -51,8 +51,8 @@ def _opens(path: Path) -> Side:
                 heads.append(db.next_global_sequence)
         return heads
 
-    # Stores of two sizes are told apart by their heads on purpose; what must agree is that each opening saw one.
-    return Side(path.name, run, lambda _, heads: len(set(heads)))
+    # The heads of two sizes differ on purpose; what must agree is that each opening saw its own.
+    return Side(path.name, run, lambda _, heads: heads == [count] * OPENS)
 
 
 # -- growth ----------------------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ def growth(work: Workspace) -> Iterator[Line]:
                 ("a window of a replay, one field read", "growth-read", partial(_replays, work)),
                 ("random gets", "", partial(_gets, work)),
             ):
-                pair = _pair(side(big), side(small), work)
+                pair = _pair(side(big, count), side(small, base), work)
                 what = f"{name}: {count:,} events in the store against {base:,}"
                 durability = "full" if goal == "growth-write" else "none"
                 bound = GOALS.get(goal, Goal()) if largest else Goal()
@@ -91,7 +91,7 @@ def _writing(path: Path) -> Iterator[tuple[varve.Varve, varve.Stream[OrderPlaced
         yield db, db.stream("orders", OrderPlaced)
 
 
-def _writes(work: Workspace, path: Path) -> Side:
+def _writes(work: Workspace, path: Path, _: int) -> Side:
     """A window of new events, batches of 1,000 to one stream each. The store grows with the rounds, as both sides do."""
     events = orders(work.size.window)
 
@@ -106,29 +106,31 @@ def _writes(work: Workspace, path: Path) -> Side:
     return Side(path.name, run, written, partial(_writing, path))
 
 
-def _window(work: Workspace, events: int) -> int:
-    """Where in a store a window begins: at the same events of the same cycle in each, far from both ends in large ones."""
-    cycle = min(work.size.stores[1], 100 * BATCH_EVENTS)
-    return (events - cycle) // 2 // cycle * cycle
+def _replays(work: Workspace, path: Path, count: int) -> Side:
+    # From the same place of the cycle of events in each store, so that the totals agree; far from both ends in large ones.
+    start = (count - work.cycle) // 2 // work.cycle * work.cycle
 
-
-def _replays(work: Workspace, path: Path) -> Side:
     def run(state: Any) -> tuple[int, int]:
-        start = _window(work, state[0].next_global_sequence)
         return read_amounts(state[0].global_reader().iter_from(start, stop=start + work.size.window))
 
-    return Side(path.name, run, lambda _, result: result[0], _warm(path, run))
+    return Side(path.name, run, lambda _, result: result, _warm(path, run))
 
 
-def _gets(work: Workspace, path: Path) -> Side:
-    def run(state: Any) -> list[int]:
-        find, length = state[1].reader().get, state[1].reader().length(0)
-        generator = random.Random(SEED)
-        streams = min(work.streams, state[0].stats().streams)
-        places = [(generator.randrange(streams), generator.randrange(length // 2)) for _ in range(work.size.gets)]
-        return [find(*place).amount for place in places]
+def _gets(work: Workspace, path: Path, count: int) -> Side:
+    """The same events in each store, drawn from all of its batches."""
+    generator = random.Random(SEED)
+    in_cycle = max(work.cycle // BATCH_EVENTS, 1)
+    wanted = [(generator.randrange(in_cycle), generator.randrange(work.cycle // in_cycle)) for _ in range(work.size.gets)]
+    places = []
+    for batch, offset in wanted:
+        number = batch + in_cycle * generator.randrange(max(count // BATCH_EVENTS // in_cycle, 1))
+        places.append((number % work.streams, number // work.streams * BATCH_EVENTS + offset))
 
-    return Side(path.name, run, lambda _, found: bool(found), _warm(path, run))
+    def run(state: Any) -> list[Any]:
+        find = state[1].reader().get
+        return [find(*place) for place in places]
+
+    return Side(path.name, run, lambda _, found: sum(event.amount for event in found), _warm(path, run))
 
 
 def _warm(path: Path, run: Any) -> Any:

@@ -104,10 +104,11 @@ def _reading(peer: Peer, work: Workspace) -> Iterator[Line]:
         yield speed_line(
             case, what, "none", goal, pair, events=count, series="compare replay", at=peer.name
         )
-        sizes = [_bytes(path) / count for path in (theirs_at, ours_at)]
-    detail = f"varve {sizes[1]:.1f}"
-    what = f"bytes on disk per event, closed, batches of 1,000: {peer.name}"
-    yield Line(case, what, peer.durability, Goal(), exact(sizes[0]), "bytes", detail, series="compare disk", at=peer.name)
+        theirs_bytes, ours_bytes = (_bytes(path) / count for path in (theirs_at, ours_at))
+    what = f"bytes on disk, closed, {count:,} events in batches of 1,000: {peer.name} against varve"
+    detail = f"{theirs_bytes:.1f} against {ours_bytes:.1f} an event"
+    figure = exact(theirs_bytes / ours_bytes)
+    yield Line(case, what, peer.durability, Goal(), figure, "x the bytes", detail, series="compare disk", at=peer.name)
 
 
 def _fill(path: Path, events: list[OrderPlaced]) -> None:

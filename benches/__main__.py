@@ -52,7 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benches", description="Measure Varve against bare LMDB and its peers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benches", description="Measure Varve against bare LMDB and its peers."
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--tiny", action="store_true", help="sizes at which the figures mean nothing: does it run?")
     parser.add_argument(

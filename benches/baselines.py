@@ -84,7 +84,7 @@ class Bare:
         ]
         if self.lengths != "never":
             put = range(last, last + 1) if self.lengths == "once" else range(first + 1, last + 1)
-            entries.append((self.meta, zip(repeat(pack_sequence(stream)), map(pack_sequence, put)), False))  # noqa: B905 - as above
+            entries.append((self.meta, zip(repeat(pack_sequence(stream)), map(pack_sequence, put)), False))
         with self.env.begin(write=True) as txn:
             for database, items, append in entries:
                 with txn.cursor(database) as cursor:

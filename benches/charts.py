@@ -1,4 +1,4 @@
-"""Charts of the results: SVG that is readable on light and on dark ground, and that stands alone (no script, no font, no link)."""
+"""Charts of the results: SVG that is readable on light and on dark ground and stands alone (no script, no font, no link)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ def _rates(lines: Sequence[Line], series: dict[str, str]) -> str | None:
     peers = list(dict.fromkeys(str(line.at) for found in by_series.values() for line in found))
     if not peers:
         return None
-    chart = _chart("HorizontalBar", "Thousand events a second", logarithmic=True, height=140 + 30 * len(peers) * len(series))
+    chart = _chart(
+        "HorizontalBar", "Thousand events a second", logarithmic=True, height=140 + 30 * len(peers) * len(series)
+    )
     chart.x_labels = [*peers[::-1], "varve"]
     slowest = max(spread.median for found in by_series.values() for line in found for _, spread in line.sides)
     quickest = min(spread.median for found in by_series.values() for line in found for _, spread in line.sides)
@@ -168,7 +170,8 @@ def _chart(kind: str, title: str, **options: Any) -> Any:
 
 def _render(chart: Any) -> str:
     chart.uuid = "varve"  # in place of a random one: the same results give the same file
-    svg: str = re.sub(r"<!--.*?-->", "", chart.render(disable_xml_declaration=True), flags=re.DOTALL)
+    drawn = chart.render(disable_xml_declaration=True)
+    svg: str = re.sub(r"<!--.*?-->|<script.*?</script>", "", drawn, flags=re.DOTALL)
     head, rest = svg.split(">", 1)
     return f"{head}>{_SCHEME}{rest}\n"
 

@@ -120,7 +120,9 @@ def _noted(note_bytes: int, count: int) -> list[Any]:
     generator = random.Random(SEED)
     letters = "abcdefghijklmnopqrstuvwxyz "
     notes = ["".join(generator.choices(letters, k=note_bytes)) for _ in range(64)]
-    return [Noted(number, ("Lamp", "Desk", "Dock")[number % 3], number * 7, notes[number % 64]) for number in range(count)]
+    return [
+        Noted(number, ("Lamp", "Desk", "Dock")[number % 3], number * 7, notes[number % 64]) for number in range(count)
+    ]
 
 
 @cache

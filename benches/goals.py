@@ -92,10 +92,7 @@ TABLE: tuple[Work, ...] = (
     Work("single append", (_most("single-append", 1.25, 1.1, "x the cost of a bare durable LMDB put"),)),
     Work(
         "512 concurrent appends",
-        (
-            _least("concurrent", 20, 40, "x in turn"),
-            _most("concurrent-cpu", 25, None, "us CPU each"),
-        ),
+        (_least("concurrent", 20, 40, "x in turn"), _most("concurrent-cpu", 25, None, "us CPU each")),
     ),
     Work(
         "typed replay, one field",
@@ -109,10 +106,7 @@ TABLE: tuple[Work, ...] = (
     Work("raw replay", (_least("replay-raw", 1.3, 2, "x a bare py-lmdb cursor loop over one entry per event"),)),
     Work(
         "log of single appends, replayed, against batch-written",
-        (
-            _least("singles-one", 0.8, 0.95, "x one stream"),
-            _least("singles-many", 0.6, 0.8, "x over 1,000 streams"),
-        ),
+        (_least("singles-one", 0.8, 0.95, "x one stream"), _least("singles-many", 0.6, 0.8, "x over 1,000 streams")),
     ),
     Work(
         "one stream of 1,000 interleaved, read",
@@ -123,10 +117,7 @@ TABLE: tuple[Work, ...] = (
     ),
     Work(
         "random typed get",
-        (
-            _most("get-checked", 6, 4, "us checked"),
-            Goal(key="get-first", against="us first touch (reported)"),
-        ),
+        (_most("get-checked", 6, 4, "us checked"), Goal(key="get-first", against="us first touch (reported)")),
     ),
     Work(
         "column sum",
@@ -152,19 +143,13 @@ TABLE: tuple[Work, ...] = (
     ),
     Work(
         "opening a store of 2*10^7 events",
-        (
-            _most("open", 2, 1, "ms"),
-            _most("open-growth", 1.5, None, "x opening one of 10^4: does not grow with size"),
-        ),
+        (_most("open", 2, 1, "ms"), _most("open-growth", 1.5, None, "x opening one of 10^4: does not grow with size")),
     ),
     Work(
         "cost per event from 10^5 to 2*10^7 events",
-        (
-            _most("growth-write", 1.3, 1.1, "x for a write"),
-            _most("growth-read", 1.1, 1.05, "x for a read"),
-        ),
+        (_most("growth-write", 1.3, 1.1, "x for a write"), _most("growth-read", 1.1, 1.05, "x for a read")),
     ),
-    Work("`python -c \"import varve\"`", (_most("import", 3, 2, "x `python -c \"import lmdb\"`"),)),
+    Work('`python -c "import varve"`', (_most("import", 3, 2, 'x `python -c "import lmdb"`'),)),
 )
 """The table, in the order in which it is shown."""
 

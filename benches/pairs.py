@@ -111,6 +111,8 @@ def _timed(side: Side, clock: Callable[[], float]) -> tuple[float, object]:
 
 def with_interval(values: list[float]) -> Measured:
     """The median of some values and its percentile bootstrap interval."""
+    if len(values) == 1:
+        return Measured(values[0], values[0], values[0])
     generator = random.Random(BOOTSTRAP_SEED)
     medians = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(BOOTSTRAP_SAMPLES))
     cut = round(BOOTSTRAP_SAMPLES * (1 - CONFIDENCE) / 2)

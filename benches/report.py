@@ -78,9 +78,7 @@ def machine(outcomes: Sequence[Outcome]) -> str:
     latest = max((outcome.about for outcome in outcomes), key=lambda about: about.get("when", ""))
     rows = [("size of the run", _several(outcomes, "size")), ("when (UTC)", _several(outcomes, "when"))]
     rows += [
-        (name, _several(outcomes, name))
-        for name in latest
-        if name not in {"size", "when", "seconds", "load", "source"}
+        (name, _several(outcomes, name)) for name in latest if name not in {"size", "when", "seconds", "load", "source"}
     ]
     loads = [load for outcome in outcomes for load in outcome.about.get("load", ())]
     if loads:
@@ -107,12 +105,16 @@ def goals(outcomes: Sequence[Outcome]) -> str:
             what = ""
     table = _table(("work (durable)", "figure", "floor, aim", "measured", "interval", "standing"), rows)
     small = {str(outcome.about.get("size")) for outcome in outcomes} - {"full"}
-    return (f"Measured at small sizes ({', '.join(sorted(small))}): the goals are stated for the full ones.\n\n" if small else "") + table
+    return (
+        f"Measured at small sizes ({', '.join(sorted(small))}): the goals are stated for the full ones.\n\n"
+        if small
+        else ""
+    ) + table
 
 
 def _bound(goal: Goal) -> str:
     if goal.floor is None:
-        return "–"
+        return "none"
     sign = "≥" if goal.at_least is not None else "≤"
     return f"{sign} {goal.floor:,g}" + (f", {goal.aim:,g}" if goal.aim is not None else "")
 
@@ -123,8 +125,13 @@ def _standing(goal: Goal, found: list[Line]) -> tuple[str, str, str]:
     worst = goal.worst([line.figure.median for line in found])
     line = next(line for line in found if line.figure.median == worst)
     measured = number(worst) + (f" (the least good of {len(found)})" if len(found) > 1 else "")
-    interval = f"{number(line.figure.low)} – {number(line.figure.high)}" if line.figure.low != line.figure.high else "counted"
+    interval = _interval(line)
     return measured, interval, standing(goal, worst)
+
+
+def _interval(line: Line) -> str:
+    low, high = number(line.figure.low), number(line.figure.high)
+    return f"{low} to {high}" if line.figure.low != line.figure.high else "counted"
 
 
 def standing(goal: Goal, value: float) -> str:
@@ -155,7 +162,15 @@ def peers(outcomes: Sequence[Outcome]) -> str:
         kinds = ("million", "thousands", "single", "replay", "disk")
         cells = [_ratio(own[f"compare {kind}"]) if f"compare {kind}" in own else "" for kind in kinds]
         rows.append((peer.name, peer.durability, *cells))
-    header = ("peer", "durability of writes", "one transaction", "batches of 1,000", "single appends", "typed replay", "bytes on disk")
+    header = (
+        "peer",
+        "durability of writes",
+        "one transaction",
+        "batches of 1,000",
+        "single appends",
+        "typed replay",
+        "bytes on disk",
+    )
     notes = "\n".join(f"- *{peer.name}*: {peer.note}." for peer in PEERS)
     return f"{_table(header, rows)}\n\n{notes}"
 
@@ -163,7 +178,7 @@ def peers(outcomes: Sequence[Outcome]) -> str:
 def _ratio(line: Line) -> str:
     figure = line.figure
     bold = "**" if figure.median < 1 else ""
-    interval = f" ({number(figure.low)} – {number(figure.high)})" if figure.low != figure.high else ""
+    interval = f" ({_interval(line)})" if figure.low != figure.high else ""
     return f"{bold}{number(figure.median)} x{bold}{interval}"
 
 
@@ -198,13 +213,20 @@ def _group(outcomes: Sequence[Outcome]) -> str:
     for outcome in outcomes:
         for line in outcome.lines:
             figure = line.figure
-            interval = f"{number(figure.low)} – {number(figure.high)}" if figure.low != figure.high else "counted"
-            sides = [f"{number(one.median)} ({number(one.lower)} – {number(one.upper)})" for _, one in line.sides]
-            ours, theirs = [*sides, line.detail, ""][:2] if not sides else sides
+            interval = _interval(line)
+            sides = [f"{number(one.median)} ({number(one.lower)} to {number(one.upper)})" for _, one in line.sides]
+            ours, theirs = sides or (line.detail, "")
             goal = "" if line.goal.floor is None else f"{_bound(line.goal)}: {standing(line.goal, figure.median)}"
             what = f"{line.what} ({line.durability})" if line.durability != "none" else line.what
             rows.append((what, f"{number(figure.median)} {line.unit}", interval, ours, theirs, goal))
-    header = ("what (durability)", "median", "95 % interval", "Varve, us an event (quartiles)", "the other side", "goal")
+    header = (
+        "what (durability)",
+        "median",
+        "95 % interval",
+        "Varve, us an event (quartiles)",
+        "the other side",
+        "goal",
+    )
     return _table(header, rows) if rows else ""
 
 

@@ -59,7 +59,9 @@ def load_all(folder: Path) -> Iterator[Outcome]:
 def _slim(line: dict[str, Any]) -> dict[str, Any]:
     """Without what says nothing, figures to a few digits: these files are kept with the source."""
     goal: Goal = line["goal"]
-    line["goal"] = goal.key or {name: value for name, value in asdict(goal).items() if value is not None and value != ""}
+    line["goal"] = goal.key or {
+        name: value for name, value in asdict(goal).items() if value is not None and value != ""
+    }
     line["figure"] = [_rounded(line["figure"].median), _rounded(line["figure"].low), _rounded(line["figure"].high)]
     line["sides"] = [
         [name, _rounded(one.median), _rounded(one.lower), _rounded(one.upper), one.rounds]

@@ -26,9 +26,9 @@ def size(work: Workspace) -> Iterator[Line]:
             db.stream("orders", OrderPlaced).append_batch(0, orders(count))
 
     path = work.built("one-transaction", build)
-    with varve.open(path, readonly=True) as db:
-        with db._engine.snapshot() as snapshot:  # noqa: SLF001 - blocks are the subject here
-            frames = sum(len(block.data) for block in snapshot.blocks(0, count))
+    # Blocks are the subject here.
+    with varve.open(path, readonly=True) as db, db._engine.snapshot() as snapshot:  # noqa: SLF001
+        frames = sum(len(block.data) for block in snapshot.blocks(0, count))
     what = "bytes per event beyond its FlatBuffer"
     yield line(f"{what}, one batch of {count:,}: frames of blocks", "full", Goal(), frames)
     stores = (
@@ -42,8 +42,10 @@ def size(work: Workspace) -> Iterator[Line]:
         with varve.open(built, readonly=True) as db:
             used, whole = db.stats().used_bytes, db.stats().file_bytes
         if goal.key == "disk-batches" and count < 100_000:
-            goal = Goal()  # noqa: PLW2901 - a file of few pages says nothing
-        yield line(f"{what}, {name}: the file, indexes included ({whole - used:,} bytes of it unused)", durability, goal, used)
+            goal = Goal()
+        yield line(
+            f"{what}, {name}: the file, indexes included ({whole - used:,} bytes of it unused)", durability, goal, used
+        )
 
 
 CASES = {"append/disk": size}

@@ -11,9 +11,9 @@ from typing import Any
 
 import varve
 from benches.events import OrderPlaced, checksum, orders
-from benches.pairs import Measured, Side, compare, with_interval
 from benches.goals import GOALS, Goal
 from benches.lines import Line, cost_line, speed_line
+from benches.pairs import Measured, Side, compare, with_interval
 from benches.workspace import Workspace
 
 CASE = "append/concurrent"

@@ -30,12 +30,14 @@ DURABILITIES: tuple[varve.Durability, ...] = ("full", "relaxed")
 
 
 @lru_cache(maxsize=1)
-def _prepared(kind: Kind, count: int) -> tuple[list[Any], list[bytes]]:
+def prepared(kind: Kind, count: int) -> tuple[list[Any], list[bytes]]:
+    """Events of a kind and their FlatBuffers; the last ones asked for are kept."""
     events = kind.events(count)
     return events, kind.encoded(events)
 
 
-def _count(work: Workspace, kind: Kind, batch: int) -> int:
+def round_events(work: Workspace, kind: Kind, batch: int) -> int:
+    """How many events a round writes in batches of so many."""
     mean_bytes = len(b"".join(kind.encoded(kind.events(100)))) / 100
     return min(work.size.events, batch * work.size.appends * 5 // 2, int(ROUND_BYTES_MAX / mean_bytes))
 
@@ -46,21 +48,19 @@ def batches(kind_name: str, durability: varve.Durability, work: Workspace) -> It
     case = f"append/{kind_name.replace(' ', '-').replace(',', '')}-{durability}"
     done: set[int] = set()
     for batch in BATCHES:
-        count = _count(work, kind, batch)
+        count = round_events(work, kind, batch)
         size = min(batch, count)
         if size in done:
             continue  # a small run has no larger batches
         done.add(size)
-        events, payloads = _prepared(kind, count)
+        events, payloads = prepared(kind, count)
 
         @contextlib.contextmanager
         def setup() -> Iterator[tuple[varve.Varve, varve.Stream[Any]]]:
             with work.fresh() as path, varve.open(path, durability=durability) as db:
                 yield db, db.stream("events", kind.types)
 
-        def ours(
-            state: tuple[varve.Varve, varve.Stream[Any]], events: list[Any] = events, size: int = size
-        ) -> None:
+        def ours(state: tuple[varve.Varve, varve.Stream[Any]], events: list[Any] = events, size: int = size) -> None:
             append = state[1].append if size == 1 else state[1].append_batch
             for start in range(0, len(events), size):
                 append(0, events[start] if size == 1 else events[start : start + size])
@@ -102,7 +102,9 @@ def streams(work: Workspace) -> Iterator[Line]:
             b = Side("put loop", theirs, lambda env, _: checksum(env.last(count)), partial(_bare, work, theirs_at))
             pair = compare(a, b, rounds=work.size.rounds)
         what = f"append_many of {BATCH_EVENTS:,} to {streams:,} streams at random against a put loop, encoded before"
-        yield speed_line("append/streams", what, "full", Goal(), pair, events=count, series="streams", at=float(streams))
+        yield speed_line(
+            "append/streams", what, "full", Goal(), pair, events=count, series="streams", at=float(streams)
+        )
 
 
 @contextlib.contextmanager

@@ -12,9 +12,9 @@ from typing import Any
 
 from benches.codec import msgspec_peer, official
 from benches.codec.shapes import FLAT, NESTED, OPTIONALS, Shape, checksum
-from benches.pairs import Pair, Side, compare
 from benches.goals import Goal
 from benches.lines import Line, exact
+from benches.pairs import Pair, Side, compare
 from benches.workspace import Workspace
 from varve.codec import event_type
 

@@ -101,9 +101,7 @@ def _reading(peer: Peer, work: Workspace) -> Iterator[Line]:
                 pair = compare(ours, theirs, rounds=work.size.rounds)
         what = f"typed replay of {count:,} events, one field read, against {peer.name}"
         goal = _goal(peer, "replay")
-        yield speed_line(
-            case, what, "none", goal, pair, events=count, series="compare replay", at=peer.name
-        )
+        yield speed_line(case, what, "none", goal, pair, events=count, series="compare replay", at=peer.name)
         theirs_bytes, ours_bytes = (_bytes(path) / count for path in (theirs_at, ours_at))
     what = f"bytes on disk, closed, {count:,} events in batches of 1,000: {peer.name} against varve"
     detail = f"{theirs_bytes:.1f} against {ours_bytes:.1f} an event"

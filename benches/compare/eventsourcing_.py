@@ -1,4 +1,4 @@
-"""eventsourcing on SQLite: its recorder, to which one hands bytes, and its Application, which makes them of aggregates' events."""
+"""eventsourcing on SQLite: its recorder, which is handed bytes, and its Application, which makes them of aggregates' events."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Orders(Aggregate):
         self.amount = 0
 
     @event("Placed")
-    def place(self, order_id: int, product: str, quantity: int, amount: int) -> None:
+    def place(self, order_id: int, product: str, quantity: int, amount: int) -> None:  # noqa: ARG002 - the event's fields
         self.amount = amount
 
 

@@ -105,7 +105,9 @@ def loop(work: Workspace) -> Iterator[Line]:
     with reading(work.batched()) as (db, _):
         ours = Side("iter_from", lambda _: read_amounts(db.global_reader().iter_from()), lambda _, found: found)
         pair = compare(ours, Side("loop", run, lambda _, found: found), rounds=work.size.rounds)
-        what = f"typed replay of {len(events):,} events, one field read, against a bare Python loop over the same objects"
+        what = (
+            f"typed replay of {len(events):,} events, one field read, against a bare Python loop over the same objects"
+        )
         yield cost_line("compare/limits-loop", what, "none", Goal(), pair, events=len(events))
         assert amount_total(db.global_reader().iter_bytes()) == run(None)
         assert checksum(db.global_reader().iter_bytes()) == checksum(encoded(len(events)))

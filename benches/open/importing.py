@@ -15,10 +15,11 @@ from benches.workspace import Workspace
 
 def importing(work: Workspace) -> Iterator[Line]:
     """A whole interpreter, started for an import and ended."""
-    pair = compare(_start("import varve"), _start("import lmdb"), rounds=work.size.short_rounds)
+    rounds = max(work.size.rounds, work.size.short_rounds // 2)
+    pair = compare(_start("import varve"), _start("import lmdb"), rounds=rounds)
     what = 'python -c "import varve" against python -c "import lmdb"'
     yield cost_line("open/importing", what, "none", GOALS["import"], pair, events=1)
-    pair = compare(_start("import varve"), _start("pass"), rounds=work.size.short_rounds)
+    pair = compare(_start("import varve"), _start("pass"), rounds=rounds)
     yield cost_line("open/importing", 'the same against python -c "pass"', "none", Goal(), pair, events=1)
 
 

@@ -120,7 +120,9 @@ def _gets(work: Workspace, path: Path, count: int) -> Side:
     """The same events in each store, drawn from all of its batches."""
     generator = random.Random(SEED)
     in_cycle = max(work.cycle // BATCH_EVENTS, 1)
-    wanted = [(generator.randrange(in_cycle), generator.randrange(work.cycle // in_cycle)) for _ in range(work.size.gets)]
+    wanted = [
+        (generator.randrange(in_cycle), generator.randrange(work.cycle // in_cycle)) for _ in range(work.size.gets)
+    ]
     places = []
     for batch, offset in wanted:
         number = batch + in_cycle * generator.randrange(max(count // BATCH_EVENTS // in_cycle, 1))

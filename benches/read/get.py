@@ -9,11 +9,11 @@ from typing import Any
 
 import varve
 from benches.baselines import bare, pack_sequence
-from benches.replay.logs import count_of, entries, reading
 from benches.events import SEED, OrderPlaced, amount_total
-from benches.pairs import Side, compare, with_interval
 from benches.goals import GOALS, Goal
 from benches.lines import Line, cost_line
+from benches.pairs import Side, compare, with_interval
+from benches.replay.logs import count_of, entries, reading
 from benches.workspace import Workspace
 
 BLOCK_EVENTS_MAX = 1_000
@@ -93,7 +93,13 @@ def get_interleaved(work: Workspace) -> Iterator[Line]:
                 f"get of a random event of {len(ids):,} single appends to {work.streams:,} streams, {where} a snapshot"
             )
             yield Line(
-                "read/get-interleaved", what, "none", Goal(), micros, "us", f"best round {min(seconds) / gets * 1e6:.2f} us"
+                "read/get-interleaved",
+                what,
+                "none",
+                Goal(),
+                micros,
+                "us",
+                f"best round {min(seconds) / gets * 1e6:.2f} us",
             )
 
 
@@ -125,7 +131,9 @@ def get_first(work: Workspace) -> Iterator[Line]:
     micros = with_interval([seconds / len(places) * 1e6 for seconds in pair.a_s])
     what = f"get of a random event of {count:,}, each in a block that was not touched before"
     yield Line("read/get-first", what, "none", GOALS["get-first"], micros, "us", f"{len(places):,} gets a round")
-    yield cost_line("read/get-first", "the same against blocks checked before", "none", Goal(), pair, events=len(places))
+    yield cost_line(
+        "read/get-first", "the same against blocks checked before", "none", Goal(), pair, events=len(places)
+    )
 
 
 CASES = {"read/get": get, "read/get-first": get_first, "read/get-interleaved": get_interleaved}

@@ -24,13 +24,12 @@ def interleaved(work: Workspace) -> Iterator[Line]:
     chosen = random.Random(SEED).sample(range(work.streams), min(STREAMS_READ, work.streams))
     wanted = set(chosen)
     count = sum(number in wanted for number in ids)
-    stores = (
-        ("single appends", work.single_streams(), True),
-        ("append_many of 1,000", work.shuffled(), False),
-    )
+    stores = (("single appends", work.single_streams(), True), ("append_many of 1,000", work.shuffled(), False))
     for how, path, has_goals in stores:
         pair = compare(
-            _side("checked", path, chosen, warm=True), _side("first touch", path, chosen, warm=False), rounds=work.size.rounds
+            _side("checked", path, chosen, warm=True),
+            _side("first touch", path, chosen, warm=False),
+            rounds=work.size.rounds,
         )
         what = f"iter_stream of {len(chosen)} of {work.streams:,} streams, {how} in random order"
         for name, key, seconds in (
@@ -38,9 +37,7 @@ def interleaved(work: Workspace) -> Iterator[Line]:
             ("first touch", "stream-first", pair.b_s),
         ):
             goal = GOALS[key] if has_goals else Goal()
-            yield rate_line(
-                "read/interleaved", f"{what}, {name}", "none", goal, seconds, events=count, unit="events/s"
-            )
+            yield rate_line("read/interleaved", f"{what}, {name}", "none", goal, seconds, events=count, unit="events/s")
         yield cost_line("read/interleaved", f"{what}, checked against first touch", "none", Goal(), pair, events=count)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import varve
 from benches.baselines import Bare, bare
 from benches.events import Kind, OrderPlaced, amount_total, checksum, encoded, kinds
-from benches.pairs import Side, compare
 from benches.goals import GOALS, Goal
 from benches.lines import Line, rate_line, speed_line
+from benches.pairs import Side, compare
 from benches.workspace import Workspace
 
 
@@ -153,4 +153,9 @@ def kinds_of_events(work: Workspace) -> Iterator[Line]:
         yield speed_line("replay/kinds", what, "none", Goal(), pair, events=count, series="kinds", at=kind.name)
 
 
-CASES = {"replay/kinds": kinds_of_events, "replay/typed": typed, "replay/raw": raw, "replay/single-appends": single_appends}
+CASES = {
+    "replay/kinds": kinds_of_events,
+    "replay/typed": typed,
+    "replay/raw": raw,
+    "replay/single-appends": single_appends,
+}

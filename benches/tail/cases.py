@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import varve
-from benches.replay.logs import read_amounts, reading
 from benches.events import OrderPlaced, orders
-from benches.pairs import Measured, Side, compare, with_interval
 from benches.goals import Goal
 from benches.lines import Line, exact, speed_line
+from benches.pairs import Measured, Side, compare, with_interval
+from benches.replay.logs import read_amounts, reading
 from benches.workspace import Workspace
 
 _SPAWN = multiprocessing.get_context("spawn")
 _PAUSE_S = 0.003  # between two commits: whoever waits is asleep again, and the poller is not relied on
 
 
-async def _amounts(tail: AsyncIterator[Any], count: int) -> tuple[int, int]:
+async def amounts_of_tail(tail: AsyncIterator[Any], count: int) -> tuple[int, int]:
+    """So many events of a tail, one field read: their number and the total of their amounts."""
     seen = total = 0
     async for one in tail:
         seen += 1
@@ -53,7 +54,7 @@ def catch_up(work: Workspace) -> Iterator[Line]:
     with reading(work.batched()) as (db, _):
         plain = Side("replay", lambda _: read_amounts(db.global_reader().iter_from()), lambda _, result: result)
         ways: tuple[tuple[str, Goal, Callable[[Any], Any]], ...] = (
-            ("tail", Goal(at_least=0.6), lambda _: asyncio.run(_amounts(db.tail(), count))),
+            ("tail", Goal(at_least=0.6), lambda _: asyncio.run(amounts_of_tail(db.tail(), count))),
             (
                 "tail in batches",
                 Goal(at_least=0.6),

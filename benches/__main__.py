@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,7 +80,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _folder(given: str | None) -> Iterator[Path]:
     if given is not None:
         Path(given).mkdir(parents=True, exist_ok=True)
@@ -87,7 +90,7 @@ def _folder(given: str | None) -> Iterator[Path]:
         yield Path(made)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _work(folder: str, size: str, rounds: int | None) -> Iterator[Workspace]:
     sizes = SIZES[size] if rounds is None else replace(SIZES[size], rounds=rounds)
     yield Workspace(Path(folder), sizes)
@@ -99,11 +102,19 @@ def _run_child(case: Case, folder: Path, size: str, kept: Path, options: argpars
     command += ["--folder", str(folder), "--results", str(kept)]
     command += [] if size == "full" else [f"--{size}"]
     command += [] if options.rounds is None else ["--rounds", str(options.rounds)]
+    # A group of its own, so that servers which a case has started end with it.
+    child = subprocess.Popen(command, cwd=machine.ROOT, start_new_session=True)
     try:
-        return subprocess.run(command, cwd=machine.ROOT, check=False, timeout=options.limit_s).returncode == 0
+        return child.wait(options.limit_s) == 0
     except subprocess.TimeoutExpired:
         print(f"{case.name} was ended after {options.limit_s:g} s", file=sys.stderr)
         return False
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        for left in folder.glob("round-*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _identity(case: Case, rounds: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,8 +25,11 @@ def importing(work: Workspace) -> Iterator[Line]:
 
 
 def _start(code: str) -> Side:
+    # As a user's interpreter does: compiled once, and not by each run.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
     def run(_: Any) -> int:
-        return subprocess.run([sys.executable, "-c", code], check=True).returncode
+        return subprocess.run([sys.executable, "-c", code], check=True, env=environment).returncode
 
     return Side(code, run, lambda _, code: code)
 

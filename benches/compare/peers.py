@@ -70,7 +70,7 @@ class Peer:
 
     def store(self) -> type[Store]:
         """Its adapter."""
-        found: type[Store] = getattr(importlib.import_module(f"benches.compare.{self.module}"), self.cls)
+        found: type[Store] = getattr(importlib.import_module(f"benches.compare.adapters.{self.module}"), self.cls)
         return found
 
     @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """The peers: each that is installed runs, at a tiny size, and keeps what it is given as durably as it says."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,14 @@ def test_a_peer_that_is_not_installed_is_named(work: Workspace, monkeypatch: pyt
     (line,) = registry.cases()["compare/rocksdict"].run(work)
     assert line.what == "left out"
     assert "rocksdict is not installed: pip install" in table([line])
+
+
+def test_no_peer_is_needed_to_list_the_cases() -> None:
+    """Rivals are imported when they are measured: the others run without them, and untouched by what an import of one does."""
+    code = (
+        "import sys; from benches import __main__, registry; registry.cases();"
+        "print(sorted({'eventsourcing', 'rocksdict', 'umadb', 'py_event_sourcing', 'msgspec', 'pygal'} & sys.modules.keys()))"
+    )
+    root = Path(registry.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

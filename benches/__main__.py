@@ -25,6 +25,8 @@ from benches.workspace import SIZES, Workspace, disk_folder, workspace
 
 TIME_LIMIT_S = 3 * 3600
 """Nothing waits longer for a case."""
+WAIT_STEP_S = 10.0
+WAIT_STEPS_MAX = 360
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
         for case in wanted:
             outcome = None if options.again else _known(case, kept, options.rounds)
             print(f"{case.name} ... {'known' if outcome else ''}", file=sys.stderr, flush=True)
-            if outcome is None and not _run_child(case, folder, size, kept, options):
+            if outcome is not None:
+                continue
+            if options.wait_load is not None:
+                _wait(options.wait_load)
+            if not _run_child(case, folder, size, kept, options):
                 failed.append(case.name)
     lines = [line for case in wanted if (done := results.load(kept, case.name)) for line in done.lines]
     print(table(lines))
@@ -73,6 +79,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--folder",
         metavar="FOLDER",
         help="where stores are written, on a disk; those that several cases read are kept there for the next run",
+    )
+    parser.add_argument(
+        "--wait-load",
+        metavar="LOAD",
+        type=float,
+        help="before each case, wait until the machine's load average is not above LOAD, an hour at most",
     )
     parser.add_argument("--limit-s", type=float, default=TIME_LIMIT_S, help="seconds after which a case is ended")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
@@ -115,6 +127,14 @@ def _run_child(case: Case, folder: Path, size: str, kept: Path, options: argpars
         child.wait()
         for left in folder.glob("round-*"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _wait(load: float) -> None:
+    """Until the machine is quiet enough, or an hour has gone by: what was measured then says how busy it was."""
+    for _ in range(WAIT_STEPS_MAX):
+        if machine.load() <= load:
+            return
+        time.sleep(WAIT_STEP_S)
 
 
 def _identity(case: Case, rounds: int | None) -> str:

@@ -145,6 +145,19 @@ def test_a_case_that_fails_ends_neither_the_others_nor_in_silence(
     assert "failed: codec/read-flat\n" in capsys.readouterr().err
 
 
+def test_a_run_can_wait_for_a_quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the load has gone down, but not for ever."""
+    loads, slept = iter([5.0, 2.0, 1.0, 0.5]), list[float]()
+    monkeypatch.setattr(benches.machine, "load", lambda: next(loads))
+    monkeypatch.setattr(benches.time, "sleep", slept.append)
+    benches._wait(1.0)
+    assert len(slept) == 2
+    monkeypatch.setattr(benches.machine, "load", lambda: 5.0)
+    slept.clear()
+    benches._wait(1.0)
+    assert len(slept) == benches.WAIT_STEPS_MAX
+
+
 def document(tmp_path: Path) -> Path:
     """A document with every block, and prose around them."""
     text = "# By hand\n\n" + "\n".join(

@@ -19,12 +19,6 @@ PENDING = {"sum-checked", "sum-first", "sum-strings", "columns-blocks", "columns
 """Goals whose cases come with what they measure: a module of benches/columns/."""
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace of tiny size, whose stores are built once."""
-    return Workspace(tmp_path_factory.mktemp("benches"), SIZES["tiny"])
-
-
 @pytest.mark.parametrize("case", [name for name, case in registry.cases().items() if case.group != "compare"])
 def test_a_case_runs_and_its_checksums_agree(case: str, work: Workspace) -> None:
     """At least one line comes out, and nothing but the stores that are kept is left behind."""

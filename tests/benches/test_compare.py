@@ -11,15 +11,9 @@ from benches.compare import peers
 from benches.compare.peers import PEERS, Peer
 from benches.events import orders
 from benches.lines import table
-from benches.workspace import SIZES, Workspace
+from benches.workspace import Workspace
 
 ALWAYS = {"sqlite3-columns", "sqlite3-blob", "py-lmdb", "py-lmdb-builder"}
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace of tiny size."""
-    return Workspace(tmp_path_factory.mktemp("compare"), SIZES["tiny"])
 
 
 @pytest.fixture(params=PEERS, ids=lambda peer: peer.name)

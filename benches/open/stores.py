@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -51,6 +53,10 @@ def _opens(path: Path, count: int) -> Side:
 # -- growth ----------------------------------------------------------------------------------------------------------
 
 
+RENEWED_BELOW = 60
+"""Windows: a store of fewer events is copied anew for each round of writing."""
+
+
 def growth(work: Workspace) -> Iterator[Line]:
     """The cost of writing and of reading an event in stores of growing size, against the second smallest of them."""
     base, *larger = work.size.stores[1:]
@@ -78,15 +84,20 @@ def _pair(a: Side, b: Side, work: Workspace) -> Pair:
     return compare(a, b, rounds=max(work.size.rounds, work.size.short_rounds // 3), warmups=2)
 
 
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[tuple[varve.Varve, varve.Stream[OrderPlaced]]]:
-    with varve.open(path) as db:
-        yield db, db.stream("orders", OrderPlaced)
-
-
-def _writes(work: Workspace, path: Path, _: int) -> Side:
-    """A window of new events, batches of 1,000 to one stream each. The store grows with the rounds, as both sides do."""
+def _writes(work: Workspace, path: Path, count: int) -> Side:
+    """A window of new events, batches of 1,000 to one stream each."""
     events = orders(work.size.window)
+
+    @contextlib.contextmanager
+    def setup() -> Iterator[tuple[varve.Varve, varve.Stream[OrderPlaced]]]:
+        # A store that the rounds together would make much larger begins anew in each; a large one may grow a little.
+        if count < RENEWED_BELOW * work.size.window:
+            shutil.rmtree(path)
+            copy_store(work.of_size(count), path)
+            with (path / "data.mdb").open("rb+") as file:
+                os.fsync(file.fileno())
+        with varve.open(path) as db:
+            yield db, db.stream("orders", OrderPlaced)
 
     def run(state: Any) -> None:
         for number, start in enumerate(range(0, len(events), BATCH_EVENTS)):
@@ -96,7 +107,7 @@ def _writes(work: Workspace, path: Path, _: int) -> Side:
         db = state[0]
         return checksum(db.global_reader().iter_bytes(db.next_global_sequence - len(events)))
 
-    return Side(path.name, run, written, partial(_writing, path))
+    return Side(path.name, run, written, setup)
 
 
 def _replays(work: Workspace, path: Path, count: int) -> Side:

@@ -116,12 +116,14 @@ def _run_child(case: Case, folder: Path, size: str, kept: Path, options: argpars
     command += [] if options.rounds is None else ["--rounds", str(options.rounds)]
     # A group of its own, so that servers which a case has started end with it.
     child = subprocess.Popen(command, cwd=machine.ROOT, start_new_session=True)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that it ends with us
     try:
         return child.wait(options.limit_s) == 0
     except subprocess.TimeoutExpired:
         print(f"{case.name} was ended after {options.limit_s:g} s", file=sys.stderr)
         return False
     finally:
+        signal.signal(signal.SIGTERM, before)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()

@@ -20,86 +20,117 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     types.py  expected.py  unknown.py  limits.py  errors.py
 """
 
-import importlib as _importlib
-import typing as _typing
+TYPE_CHECKING = False  # typing itself would be a fifth of what `import varve` costs; type checkers know the name
+if TYPE_CHECKING:
+    from typing import Any
 
-from varve.codec import event, from_json, owned, struct, to_dict, to_json
-from varve.errors import (
-    CommitOutcomeUnknown,
-    Conflict,
-    ConsumerBusy,
-    ConsumerFenced,
-    CorruptedBlock,
-    CorruptedStore,
-    DiskFull,
-    EventEncodingError,
-    EventTooLarge,
-    EventTypeError,
-    ForkedStore,
-    HandleUnusable,
-    IdempotencyConflict,
-    IntegrityError,
-    InvalidIdempotencyKey,
-    InvalidInput,
-    InvalidMetadata,
-    InvalidName,
-    InvalidStreamId,
-    Kind,
-    MalformedEvent,
-    MissingExtra,
-    NoSpace,
-    NotAVarveStore,
-    ReadonlyStore,
-    SchemaConflict,
-    SchemaError,
-    SnapshotClosed,
-    StoreAccessDenied,
-    StoreAlreadyOpen,
-    StoreClosed,
-    StoreFailed,
-    StoreFull,
-    StoreInUse,
-    StoreNotFound,
-    StoreUnavailable,
-    TooManyItems,
-    TooManyReaders,
-    TransactionClosed,
-    UnexpectedEventType,
-    UnsupportedFileSystem,
-    UnsupportedFormat,
-    UpcastError,
-    VarveError,
-    ViewsStillAlive,
-    WaitTimeout,
-    WrongExpectedVersion,
-)
-from varve.expected import ANY, NO_STREAM, STREAM_EXISTS, Expected
-from varve.reader import GlobalReader, StreamReader
-from varve.record import Position, Recorded, Span
-from varve.store import Snapshot, SnapshotStats, StoreStats, Varve, open  # noqa: A004 - used as varve.open
-from varve.stream import Stream
-from varve.tailing.consumer import Consumer, ConsumerBatches
-from varve.tailing.consumers import ConsumerInfo, ConsumerMember
-from varve.tailing.follow import Follow
-from varve.tailing.start import END, Start
-from varve.tailing.tail import Tail
-from varve.tailing.watcher import Watcher
-from varve.transaction import Transaction, WriteTransaction
-from varve.types import f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
-from varve.unknown import UnknownEvent
-from varve.upcasts import upcast
-
-if _typing.TYPE_CHECKING:
-    from varve import limits, ops, schema, testing
+    from varve import errors, limits, ops, schema, testing
+    from varve.codec import event, from_json, owned, struct, to_dict, to_json
+    from varve.errors import (
+        CommitOutcomeUnknown,
+        Conflict,
+        ConsumerBusy,
+        ConsumerFenced,
+        CorruptedBlock,
+        CorruptedStore,
+        DiskFull,
+        EventEncodingError,
+        EventTooLarge,
+        EventTypeError,
+        ForkedStore,
+        HandleUnusable,
+        IdempotencyConflict,
+        IntegrityError,
+        InvalidIdempotencyKey,
+        InvalidInput,
+        InvalidMetadata,
+        InvalidName,
+        InvalidStreamId,
+        Kind,
+        MalformedEvent,
+        MissingExtra,
+        NoSpace,
+        NotAVarveStore,
+        ReadonlyStore,
+        SchemaConflict,
+        SchemaError,
+        SnapshotClosed,
+        StoreAccessDenied,
+        StoreAlreadyOpen,
+        StoreClosed,
+        StoreFailed,
+        StoreFull,
+        StoreInUse,
+        StoreNotFound,
+        StoreUnavailable,
+        TooManyItems,
+        TooManyReaders,
+        TransactionClosed,
+        UnexpectedEventType,
+        UnsupportedFileSystem,
+        UnsupportedFormat,
+        UpcastError,
+        VarveError,
+        ViewsStillAlive,
+        WaitTimeout,
+        WrongExpectedVersion,
+    )
+    from varve.expected import ANY, NO_STREAM, STREAM_EXISTS, Expected
+    from varve.reader import GlobalReader, StreamReader
+    from varve.record import Position, Recorded, Span
+    from varve.store import Snapshot, SnapshotStats, StoreStats, Varve, open  # noqa: A004 - used as varve.open
+    from varve.stream import Stream
+    from varve.tailing.consumer import Consumer, ConsumerBatches
+    from varve.tailing.consumers import ConsumerInfo, ConsumerMember
+    from varve.tailing.follow import Follow
+    from varve.tailing.start import END, Start
+    from varve.tailing.tail import Tail
+    from varve.tailing.watcher import Watcher
+    from varve.transaction import Transaction, WriteTransaction
+    from varve.types import f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
+    from varve.unknown import UnknownEvent
+    from varve.upcasts import upcast
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "varve.codec": "event from_json owned struct to_dict to_json",
+    "varve.expected": "ANY NO_STREAM STREAM_EXISTS Expected",
+    "varve.reader": "GlobalReader StreamReader",
+    "varve.record": "Position Recorded Span",
+    "varve.store": "Snapshot SnapshotStats StoreStats Varve open",
+    "varve.stream": "Stream",
+    "varve.tailing.consumer": "Consumer ConsumerBatches",
+    "varve.tailing.consumers": "ConsumerInfo ConsumerMember",
+    "varve.tailing.follow": "Follow",
+    "varve.tailing.start": "END Start",
+    "varve.tailing.tail": "Tail",
+    "varve.tailing.watcher": "Watcher",
+    "varve.transaction": "Transaction WriteTransaction",
+    "varve.types": "f32 f64 i8 i16 i32 i64 u8 u16 u32 u64",
+    "varve.unknown": "UnknownEvent",
+    "varve.upcasts": "upcast",
+}
+"""Where the public names live; the others are errors. A module is imported when one of its names is first used: `import varve`
+costs next to nothing, and a program pays for what it uses."""
+_MODULES = frozenset({"errors", "limits", "ops", "schema", "testing"})
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-def __getattr__(name: str) -> _typing.Any:
-    """``varve.ops`` and its kin work after ``import varve``, and cost nothing until they are used."""
-    if name in {"limits", "ops", "schema", "testing"}:
-        return _importlib.import_module(f"varve.{name}")
-    raise AttributeError(f"module 'varve' has no attribute {name!r}")
+
+def __getattr__(name: str) -> "Any":
+    """A public name, or a public module, at its first use."""
+    from importlib import import_module
+
+    if name in _MODULES:
+        return import_module(f"varve.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module 'varve' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME_OF.get(name, "varve.errors")), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})
 
 
 __all__ = [

@@ -25,6 +25,7 @@ import typing as _typing
 
 from varve.codec import event, from_json, owned, struct, to_dict, to_json
 from varve.errors import (
+    ColumnConflict,
     CommitOutcomeUnknown,
     Conflict,
     ConsumerBusy,
@@ -46,6 +47,7 @@ from varve.errors import (
     InvalidStreamId,
     Kind,
     MalformedEvent,
+    MissingExtra,
     NoSpace,
     NotAVarveStore,
     ReadonlyStore,
@@ -106,6 +108,7 @@ __all__ = [
     "END",
     "NO_STREAM",
     "STREAM_EXISTS",
+    "ColumnConflict",
     "CommitOutcomeUnknown",
     "Conflict",
     "Consumer",
@@ -134,6 +137,7 @@ __all__ = [
     "InvalidStreamId",
     "Kind",
     "MalformedEvent",
+    "MissingExtra",
     "NoSpace",
     "NotAVarveStore",
     "Position",

@@ -9,6 +9,7 @@ The tree (built-in bases in parentheses)::
     |   |-- InvalidMetadata                an append's metadata
     |   |-- InvalidIdempotencyKey          an append's idempotency key
     |   |-- EventTooLarge                  an event above EVENT_BYTES_MAX
+    |   |-- ColumnConflict                 a column that cannot be made of these event types
     |   `-- TooManyItems                   above another limit of varve.limits
     |-- EventEncodingError (ValueError)    a field's value does not fit its declared type
     |-- EventTypeError (TypeError)         an event of a class that the stream does not declare
@@ -40,6 +41,7 @@ The tree (built-in bases in parentheses)::
     |   |-- TransactionClosed              it was committed or rolled back already
     |   |-- ForkedStore                    the handle belongs to the parent process
     |   `-- ReadonlyStore                  a write on a handle opened with readonly=True
+    |-- MissingExtra (ImportError)         an optional package is not installed
     |-- WaitTimeout (TimeoutError)         what you waited for did not come in time
     |-- ViewsStillAlive (BufferError)      close() while memory of the map is in your hands
     `-- IntegrityError
@@ -132,6 +134,15 @@ class TooManyItems(InvalidInput):
     code = "too_many_items"
     limit_name: str
     limit: int
+
+
+class ColumnConflict(InvalidInput):
+    """A column that cannot be made of these event types: they give its field different types, or Arrow has none for it.
+    Choose other columns. Facts: ``column``, ``type_names`` (of the event types)."""
+
+    code = "column_conflict"
+    column: str
+    type_names: tuple[str, ...]
 
 
 class EventEncodingError(VarveError, ValueError):
@@ -378,6 +389,15 @@ class ReadonlyStore(HandleUnusable):
     """A write on a handle that was opened with ``readonly=True``."""
 
     code = "readonly_store"
+
+
+class MissingExtra(VarveError, ImportError):
+    """What you called needs a package that is not installed. Facts: ``extra`` (of varve-store, which brings it), ``package``."""
+
+    code = "missing_extra"
+    kind: ClassVar[Kind] = "unavailable"
+    extra: str
+    package: str
 
 
 class WaitTimeout(VarveError, TimeoutError):

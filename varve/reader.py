@@ -36,6 +36,8 @@ from varve.upcasts import REGISTRY
 
 if TYPE_CHECKING:
     from varve.bindings import Bindings
+    from varve.columns.chunks import Walk
+    from varve.columns.read import Array
     from varve.engine.snapshot import Snapshot
     from varve.replay import Source, ViewClass
 
@@ -132,6 +134,33 @@ class StreamReader(Generic[E]):
         start, stop = bounds(start, stop)
         return self._walk(lambda snapshot: _name_ranges(snapshot, [self.name]), start, stop, reverse=reverse)
 
+    def columns(
+        self, columns: Iterable[str], stream_id: StreamId | None = None, start: int = 0, stop: int | None = None
+    ) -> dict[str, Array]:
+        """Fields of many events as numpy arrays, by name, as of this call (extra ``columns``).
+
+        Without ``stream_id`` the events of every stream of this name in global order, ``start`` and ``stop`` being global
+        sequences, as ``iter_all`` gives them; with one the events of that stream, ``start`` and ``stop`` being its sequences, as
+        ``iter_stream`` does. All arrays are of one length, and own their memory: they hold no snapshot.
+
+        A column is a field's name; a dotted path into nested events and structs (``"address.city"``); or one of
+        ``$global_sequence``, ``$stream_sequence``, ``$commit_sequence`` (int64), ``$time`` (datetime64[ns], UTC), ``$stream_id``
+        (uint64 where all are ints, else objects), ``$stream`` and ``$type`` (names).
+
+        Numbers, bools and enums come as numbers of their declared width, datetimes as datetime64[ns], UUIDs as V16 (their bytes);
+        where the declared types allow for no value (``T | None``, or a type of the stream lacks the field) as a masked array.
+        Everything else comes in arrays of objects, with None for no value: str, bytes, Decimal, vectors of numbers as arrays,
+        other vectors as tuples, nested events, structs and members of unions as plain instances. Numbers, bools, enums,
+        datetimes and UUIDs are read without a Python loop over events, unless these are upcast.
+
+        Raises ``MissingExtra``, ``InvalidInput`` (no such column), ``ColumnConflict`` (a field is not of one type in all of the
+        stream's event types), and what iterators raise.
+        """
+        from varve.columns.read import read_columns
+
+        walk = self._column_walk(stream_id, start, stop)
+        return read_columns(self._source, walk, columns, self._types.values(), unknown=self._unknown == "event")
+
     def stream_ids(self) -> Iterator[StreamId]:
         """The ids of this stream name as of this call: ints, then strs, then UUIDs, each in order.
 
@@ -165,6 +194,13 @@ class StreamReader(Generic[E]):
             yield from found
 
     # -- inside ------------------------------------------------------------------------------------
+
+    def _column_walk(self, stream_id: StreamId | None, start: int, stop: int | None) -> Walk:
+        start, stop = bounds(start, stop)
+        if stream_id is None:
+            return _column_walk(lambda snapshot: _name_ranges(snapshot, [self.name]), start, stop, self._view)
+        id_key = encode_stream_id(stream_id)
+        return _column_walk(lambda snapshot: _stream_ranges(snapshot, self.name, id_key), start, stop, self._view)
 
     def _locate(self, snapshot: Snapshot, stream_id: StreamId, stream_sequence: int) -> tuple[int, int] | None:
         """Stream number and global sequence of an event, by the index."""
@@ -310,7 +346,23 @@ def type_names(types: Iterable[type | str]) -> frozenset[str]:
 def _walk(
     source: Source, find: Callable[[Snapshot], Found], start: int, stop: int | None, views: ViewClass, *, reverse: bool
 ) -> Iterator[Recorded[Any]]:
-    """A tracked walk. What to walk is found once, in the snapshot that fixes the bounds."""
+    """A tracked walk."""
+    ranges, end, owner = _found_once(find)
+    return tracked(source.engine, walk_events(source, ranges, start, end, stop, views, owner, reverse=reverse))
+
+
+def _column_walk(find: Callable[[Snapshot], Found], start: int, stop: int | None, views: ViewClass) -> Walk:
+    """The same walk for columns."""
+    from varve.columns.chunks import Walk
+
+    ranges, end, owner = _found_once(find)
+    return Walk(ranges, start, end, stop, views, owner)
+
+
+def _found_once(
+    find: Callable[[Snapshot], Found],
+) -> tuple[Ranges, Callable[[Snapshot], int], Callable[[], Owner]]:
+    """What to walk is found once, in the snapshot that fixes the bounds."""
     found: list[Found] = []
 
     def end(snapshot: Snapshot) -> int:
@@ -323,7 +375,7 @@ def _walk(
     def owner() -> Owner:
         return found[0][2]
 
-    return tracked(source.engine, walk_events(source, ranges, start, end, stop, views, owner, reverse=reverse))
+    return ranges, end, owner
 
 
 def _nothing(_: Snapshot, _start: int, _stop: int, _reverse: bool) -> Iterable[Range]:

@@ -359,9 +359,7 @@ def _column_walk(find: Callable[[Snapshot], Found], start: int, stop: int | None
     return Walk(ranges, start, end, stop, views, owner)
 
 
-def _found_once(
-    find: Callable[[Snapshot], Found],
-) -> tuple[Ranges, Callable[[Snapshot], int], Callable[[], Owner]]:
+def _found_once(find: Callable[[Snapshot], Found]) -> tuple[Ranges, Callable[[Snapshot], int], Callable[[], Owner]]:
     """What to walk is found once, in the snapshot that fixes the bounds."""
     found: list[Found] = []
 

@@ -224,7 +224,7 @@ class Draft:
         self.memory = bytearray(min(FIRST_BYTES, bound.size_bytes))
         self._target = memoryview(self.memory)
         self.ends = np.empty(min(bound.rows, 1_024), np.uint32)
-        self._ends = memoryview(self.ends)
+        self._ends = self.ends.data
         self.views: dict[int, tuple[Any, str]] = {}
         self.identities: dict[int, StreamIdentity] = {}
         self.clear()
@@ -285,7 +285,7 @@ class Draft:
         if rows > len(self.ends):
             longer = np.empty(max(2 * len(self.ends), rows), np.uint32)
             longer[: self.count] = self.ends[: self.count]
-            self.ends, self._ends = longer, memoryview(longer)
+            self.ends, self._ends = longer, longer.data
 
 
 class _Parsed:
@@ -349,9 +349,7 @@ class _Reading:
             if len(self.draft.identities) > limits.CACHED_STREAMS_MAX:
                 self.draft.identities.clear()
 
-    def wanted(
-        self, snapshot: Snapshot, parsed: _Parsed, low: int, high: int, drift: int
-    ) -> Iterator[tuple[int, int]]:
+    def wanted(self, snapshot: Snapshot, parsed: _Parsed, low: int, high: int, drift: int) -> Iterator[tuple[int, int]]:
         """The stretches of ``low .. high`` that the reader wants, each held against the runs of its block."""
         bounds, first = parsed.bounds, parsed.block.first
         views, identities, names = self.draft.views, self.draft.identities, self.names

@@ -23,7 +23,7 @@ def need(package: str, extra: str, what: str) -> Any:
 
 
 def need_numpy(what: str) -> Any:
-    """numpy. Raises ``MissingExtra``."""
+    """The module numpy. Raises ``MissingExtra``."""
     return need("numpy", "columns", what)
 
 

@@ -16,15 +16,7 @@ from varve.codec.runtime import absent
 from varve.codec.schema import SCALARS, FieldDef, Kind, Schema, TypeDef
 from varve.errors import ColumnConflict, InvalidInput
 
-BESIDE: Final = (
-    "$commit_sequence",
-    "$global_sequence",
-    "$stream",
-    "$stream_id",
-    "$stream_sequence",
-    "$time",
-    "$type",
-)
+BESIDE: Final = ("$commit_sequence", "$global_sequence", "$stream", "$stream_id", "$stream_sequence", "$time", "$type")
 """Columns of what is recorded beside an event. No field can have such a name: fields are identifiers."""
 
 NO_ROOT: Final = -1

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CHUNK: Final = Bound(rows=1 << 16, size_bytes=1 << 19)
 """As much as a processor's cache holds beside the results."""
 
-DTYPES_BESIDE: Final = {
+DTYPES_BESIDE: Final[dict[str, Any]] = {
     "$commit_sequence": "<i8",
     "$global_sequence": "<i8",
     "$stream": object,
@@ -146,7 +146,7 @@ class FieldColumn:
         if shape.field is None:
             if met or not self.pieces:
                 raise unknown_column(shape.name, met)
-            return np.ma.MaskedArray(np.zeros(0), True)  # type: ignore[no-untyped-call]
+            return np.ma.MaskedArray(np.zeros(0), True)
         dtype = dtype_of(shape.field.kind, shape.field.schema)
         pieces = [
             values if values.dtype == dtype else np.zeros(len(values), dtype)  # before any type had the field
@@ -163,5 +163,5 @@ class FieldColumn:
             if nulls is not None:
                 mask[at : at + len(piece)] = nulls
             at += len(piece)
-        masked: Array = np.ma.MaskedArray(values, mask)  # type: ignore[no-untyped-call]
+        masked: Array = np.ma.MaskedArray(values, mask)
         return masked

@@ -89,7 +89,9 @@ class Bytes:
         at = places.array()
         if size == 1:
             return self.view(dtype).take(at)
-        if np.bitwise_or.reduce(at) & (size - 1):  # nobody's writer leaves numbers unaligned; a view reads them all the same
+        if np.bitwise_or.reduce(at) & (
+            size - 1
+        ):  # nobody's writer leaves numbers unaligned; a view reads them all the same
             return np.ndarray((len(self.raw) - size + 1,), dtype, self.raw, strides=(1,))[at]
         return self.view(dtype).take(at >> (size.bit_length() - 1))
 
@@ -173,14 +175,14 @@ def event_tables(data: Bytes, starts: Places) -> Table:
 
 
 def _uniform(data: Bytes, starts: Places) -> UniformTable | None:
-    """The tables of events of one length, if all begin with the same bytes: root offset, vtable and the table's own first word."""
+    """The tables of events of one length, if all begin with the same bytes: root offset, vtable, the table's first word."""
     first, step = starts.first, starts.step
     head = data.raw[first : first + step].tobytes()
     table = int.from_bytes(head[:4], "little")
     vtable = table - int.from_bytes(head[table : table + 4], "little", signed=True)
     size = int.from_bytes(head[vtable : vtable + 2], "little") if vtable >= 4 else 0
     end = max(table + 4, vtable + size)
-    if not 4 <= size or not 4 <= vtable or end > min(step, UNIFORM_HEAD_BYTES_MAX):
+    if size < 4 or vtable < 4 or end > min(step, UNIFORM_HEAD_BYTES_MAX):
         return None
     at = 0
     while at < end:  # in words of 8 bytes, and what is left in halves and quarters of one: vtables are made of 16 bits

@@ -74,7 +74,7 @@ TEXTS: Final[dict[str, Callable[[bytes], Any]]] = {
 
 
 def dtype_of(kind: Kind, schema: Schema) -> Any:
-    """numpy's type of a column's array."""
+    """The numpy type of a column's array."""
     if kind.tag == "datetime":
         return "<M8[ns]"
     number = number_of(kind, schema)

@@ -35,6 +35,8 @@ from varve.typing_support import E
 from varve.upcasts import REGISTRY
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from varve.bindings import Bindings
     from varve.columns.chunks import Walk
     from varve.columns.read import Array
@@ -160,6 +162,51 @@ class StreamReader(Generic[E]):
 
         walk = self._column_walk(stream_id, start, stop)
         return read_columns(self._source, walk, columns, self._types.values(), unknown=self._unknown == "event")
+
+    def to_arrow(
+        self,
+        columns: Iterable[str] | None = None,
+        stream_id: StreamId | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        batch_size: int = 65_536,
+    ) -> pa.RecordBatchReader:
+        """Events as a stream of Arrow record batches (a ``pyarrow.RecordBatchReader``), as of this call (extra ``arrow``).
+
+        ``columns`` are named as those of ``columns()``, and ``stream_id``, ``start`` and ``stop`` mean the same; without
+        ``columns`` every field of the declared event types, and ``$type`` where there are several. A batch has at most
+        ``batch_size`` events, fewer where these are large; memory stays bounded by it. Between batches a snapshot may be held,
+        renewed as an iterator's is; it ends with the last batch, when the reader is dropped, or with the store.
+
+        Types: numbers and enums as numbers of their declared width; str and Decimal as string; bytes as binary; datetime as
+        timestamp[ns, UTC]; UUID, and ids that are one, as fixed_size_binary[16]; nested events and structs as struct; vectors as
+        list. ``$stream_id`` is uint64 or string as the ids of the stream's name are.
+
+        Raises ``MissingExtra``, ``InvalidInput`` (no such column), ``ColumnConflict`` (a field is not of one type in all event
+        types, or holds a union or an event that can hold itself); the batches raise what iterators raise.
+        """
+        from varve.columns.arrow import read_arrow
+
+        walk = self._column_walk(stream_id, start, stop)
+        return read_arrow(
+            self._source,
+            walk,
+            columns,
+            self._types.values(),
+            lambda snapshot: _id_kinds(snapshot, self.name, stream_id),
+            batch_size,
+            unknown=self._unknown == "event",
+        )
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The Arrow PyCapsule protocol, by which polars, pandas and duckdb read this reader itself: ``to_arrow()`` as a C stream.
+        A requested schema chooses columns by name, and their types as far as they can be cast."""
+        from varve.columns.arrow import requested_names
+
+        if requested_schema is None:
+            return self.to_arrow().__arrow_c_stream__()
+        names, schema = requested_names(requested_schema)
+        return self.to_arrow(names).cast(schema).__arrow_c_stream__()
 
     def stream_ids(self) -> Iterator[StreamId]:
         """The ids of this stream name as of this call: ints, then strs, then UUIDs, each in order.
@@ -394,6 +441,18 @@ def _stream_ranges(snapshot: Snapshot, name: str, id_key: bytes) -> Found:
 def _name_ranges(snapshot: Snapshot, names: list[str]) -> Found:
     numbers = [number for name in names if (number := snapshot.catalog.name_number(snapshot, name)) is not None]
     return (of_names(numbers) if numbers else _nothing), _log_end, frozenset(names)
+
+
+def _id_kinds(snapshot: Snapshot, name: str, stream_id: StreamId | None) -> list[str]:
+    """The kinds of ids among the streams of a name, or that of one stream."""
+    if stream_id is not None:
+        return [keys.id_kind(encode_stream_id(stream_id))]
+    number = snapshot.catalog.name_number(snapshot, name)
+    if number is None:
+        return []
+    return [
+        kind for kind, tag in keys.ID_KINDS.items() if snapshot.meta_chunk(keys.stream_lookup_key(number, tag), None)
+    ]
 
 
 Found = tuple[Ranges, Callable[["Snapshot"], int], Owner]

@@ -264,3 +264,51 @@ def sliced(length: int) -> Iterator[tuple[int, int | None]]:
     yield length // 3, 2 * length // 3
     yield length, length + 5
     yield 1, 2
+
+
+def arrowed(value: Any) -> Any:
+    """A value of an iterator's event as Arrow gives it."""
+    match seen(value):
+        case ("ns", number):
+            return "ns", number
+        case ("uuid", raw):
+            return raw
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, (tuple, memoryview)):
+        return tuple(map(arrowed, value))
+    if hasattr(type(value), "__varve__"):
+        return tuple((name, arrowed(getattr(value, name))) for name in fields_of(value))
+    return seen(value)
+
+
+def from_arrow(value: Any) -> Any:
+    """A value of a batch in the same form."""
+    if hasattr(value, "nanosecond"):
+        return "ns", value.value
+    if isinstance(value, datetime):
+        return "ns", nanoseconds(value)
+    if isinstance(value, list):
+        return tuple(map(from_arrow, value))
+    if isinstance(value, dict):
+        return tuple((name, from_arrow(one)) for name, one in value.items())
+    return seen(value)
+
+
+def by_batches(batches: Iterable[Any], names: list[str]) -> dict[str, list[Any]]:
+    """The columns, from record batches, each held against Arrow's own rules."""
+    out: dict[str, list[Any]] = {name: [] for name in names}
+    for batch in batches:
+        batch.validate(full=True)
+        for name in names:
+            out[name] += [from_arrow(value) for value in batch.column(name).to_pylist()]
+    return out
+
+
+def as_arrow(recorded: Iterable[Any], columns: list[str]) -> dict[str, list[Any]]:
+    """The columns, from an iterator, as Arrow gives them."""
+    rows = list(recorded)
+    return {
+        name: [BESIDE[name](one) if name in BESIDE else arrowed(reached(one.event, name)) for one in rows]
+        for name in columns
+    }

@@ -358,6 +358,39 @@ class GlobalReader:
         names = stream_names(streams)
         return _walk(self._source, lambda snapshot: _name_ranges(snapshot, names), start, stop, views, reverse=reverse)
 
+    def columns(
+        self,
+        columns: Iterable[str],
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        streams: Iterable[str] | None = None,
+        types: Iterable[type | str] | None = None,
+    ) -> dict[str, Array]:
+        """Fields of the events that ``iter_from`` gives, as ``StreamReader.columns`` gives them. Whether an array is masked
+        follows from the types that were met; a name that no event type of the store has raises ``InvalidInput``."""
+        from varve.columns.read import read_columns
+
+        start, stop = bounds(start, stop)
+        views = self._view if types is None else partial(self._view, wanted=type_names(types))
+        if streams is None:
+            walk = _column_walk(lambda _: (whole_log, _log_end, None), start, stop, views)
+        else:
+            names = stream_names(streams)
+            walk = _column_walk(lambda snapshot: _name_ranges(snapshot, names), start, stop, views)
+        return read_columns(self._source, walk, columns, None, others=self._all_types)
+
+    def _all_types(self) -> list[EventType]:
+        """What events of this store can come as."""
+        from varve.columns.chunks import comes_as
+
+        snapshot = self._source.begin()
+        try:
+            views = [self._bindings.view_class(snapshot, number) for number in range(snapshot.record.next_type)]
+        finally:
+            self._source.end(snapshot)
+        return [known for view in views if (known := comes_as(view)) is not None]
+
     def iter_bytes(self, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
         """The events' FlatBuffers from a global sequence on, read-only, without a copy: the fastest way over
         everything.

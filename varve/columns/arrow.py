@@ -18,12 +18,13 @@ from varve.codec import EventType
 from varve.codec.check import nanoseconds
 from varve.codec.plan import inline_shape
 from varve.codec.schema import Kind, Schema
-from varve.columns.chunks import Bound, Chunk, Group, Walk, walk_chunks
+from varve.columns.chunks import Bound, Chunk, Group, Walk
 from varve.columns.extras import need_pyarrow
 from varve.columns.fields import BESIDE, Shape, check_names, hop_to, number_of, struct_plan, unknown_column
 from varve.columns.read import beside
 from varve.columns.tables import Bytes, ListedTable, Places, Table, listed
 from varve.columns.values import Found, find, value_of
+from varve.columns.walk import walk_chunks
 from varve.errors import ColumnConflict, InvalidInput
 from varve.replay import Source, tracked
 

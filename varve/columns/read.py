@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from varve.codec import EventType
-from varve.columns.chunks import Bound, Chunk, Walk, walk_chunks
+from varve.columns.chunks import Bound, Chunk, Walk
 from varve.columns.extras import need_numpy
-from varve.columns.fields import BESIDE, Shape, check_names, unknown_column
+from varve.columns.fields import BESIDE, Shape, check_names, find_field, unknown_column
 from varve.columns.values import array, dtype_of
+from varve.columns.walk import walk_chunks
 from varve.replay import Source, tracked
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
     Bools = npt.NDArray[np.bool_]
 
-CHUNK: Final = Bound(rows=1 << 16, size_bytes=1 << 19)
+CHUNK: Final = Bound(rows=1 << 16, size_bytes=1 << 20)
 """As much as a processor's cache holds beside the results."""
 
 DTYPES_BESIDE: Final[dict[str, Any]] = {
@@ -34,24 +35,28 @@ DTYPES_BESIDE: Final[dict[str, Any]] = {
 
 
 def read_columns(
-    source: Source, walk: Walk, columns: Iterable[str], types: Collection[EventType] | None, *, unknown: bool
+    source: Source,
+    walk: Walk,
+    columns: Iterable[str],
+    types: Collection[EventType] | None,
+    *,
+    unknown: bool = False,
+    others: Callable[[], Iterable[EventType]] = tuple,
 ) -> dict[str, Array]:
-    """The columns of a walk. ``types``: what its events come as, where that is known before (None: as they come); ``unknown``:
-    some may be of types that the reader does not know."""
+    """The columns of a walk. ``types``: what its events come as, where that is known before (None: as they come, ``others``
+    being what else there is in the store); ``unknown``: some may be of types that the reader does not know."""
     need_numpy("columns()")
     names = check_names(columns)
     made = {name: Beside(name) if name in BESIDE else FieldColumn(name, types, unknown=unknown) for name in names}
     commits = not made.keys().isdisjoint({"$commit_sequence", "$time"})
     chunks = tracked(source.engine, walk_chunks(source, walk, CHUNK, commits=commits))
     try:
-        met: dict[EventType, None] = {}
         for chunk in chunks:
             for column in made.values():
                 column.take(chunk)
-            met.update((group.event_type, None) for group in chunk.groups if group.event_type is not None)
     finally:
         chunks.close()
-    return {name: column.whole(met) for name, column in made.items()}
+    return {name: column.whole(others) for name, column in made.items()}
 
 
 class Beside:
@@ -65,7 +70,7 @@ class Beside:
         """Take in a chunk."""
         self.pieces.append(beside(chunk, self.name))
 
-    def whole(self, _: Collection[EventType]) -> Array:
+    def whole(self, _: Callable[[], Iterable[EventType]]) -> Array:
         """All of it."""
         import numpy as np
 
@@ -85,9 +90,9 @@ def beside(chunk: Chunk, name: str) -> Array:
         case "$stream_sequence":
             return chunk.stream_sequences()
         case "$commit_sequence":
-            return chunk.commits(chunk.commit_firsts)
+            return chunk.commit_sequences()
         case "$time":
-            return chunk.commits(chunk.commit_times).view("<M8[ns]")
+            return chunk.times().view("<M8[ns]")
         case "$type":
             out = np.empty(chunk.count, object)
             for group in chunk.groups:
@@ -138,15 +143,16 @@ class FieldColumn:
                 nulls[rows] = gone
         self.pieces.append((values, nulls if nulls.any() else None))
 
-    def whole(self, met: Collection[EventType]) -> Array:
+    def whole(self, others: Callable[[], Iterable[EventType]]) -> Array:
         """All of it; masked where the types say that there may be no value."""
         import numpy as np
 
         shape = self.shape
+        if shape.field is None:  # no event here has it: is there one that could?
+            types = list(others())
+            shape.field = next((field for one in types if (field := find_field(one, shape.name)) is not None), None)
         if shape.field is None:
-            if met or not self.pieces:
-                raise unknown_column(shape.name, met)
-            return np.ma.MaskedArray(np.zeros(0), True)
+            raise unknown_column(shape.name, types)
         dtype = dtype_of(shape.field.kind, shape.field.schema)
         pieces = [
             values if values.dtype == dtype else np.zeros(len(values), dtype)  # before any type had the field

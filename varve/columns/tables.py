@@ -7,6 +7,7 @@ events of one class without strings do), a field is a strided array, and nothing
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,31 +30,45 @@ UNIFORM_HEAD_BYTES_MAX: Final = 1_024
 
 @dataclass
 class Places:
-    """Positions in a buffer: ``first``, and from there every ``step`` bytes (0: they are listed)."""
+    """Positions in a buffer: a regular pattern from ``first`` on (``shape`` and ``strides``, as numpy has them), or a list."""
 
     count: int
     first: int = 0
-    step: int = 0
+    shape: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
     listed: Ints | None = None
 
+    @property
+    def is_regular(self) -> bool:
+        """A pattern, not a list."""
+        return self.shape != ()
+
     def array(self) -> Ints:
-        """All of them."""
+        """All of them, one by one."""
         import numpy as np
 
         if self.listed is None:
-            self.listed = np.arange(self.first, self.first + self.count * self.step, self.step, dtype=np.int64)
+            at = np.full(self.shape, self.first, np.int64)
+            for axis, (length, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
+                steps = np.arange(length, dtype=np.int64) * stride
+                at += steps.reshape([-1 if axis == other else 1 for other in range(len(self.shape))])
+            self.listed = at.ravel()
         return self.listed
 
     def moved(self, by: int) -> Places:
         """So many bytes further on."""
-        if self.step:
-            return Places(self.count, self.first + by, self.step)
-        return Places(self.count, listed=self.array() + by)
+        if self.is_regular:
+            return strided(self.first + by, self.shape, self.strides)
+        return listed(self.array() + by)
 
     def chosen(self, which: Any) -> Places:
         """Some of them: a mask or indexes."""
-        chosen = self.array()[which]
-        return Places(len(chosen), listed=chosen)
+        return listed(self.array()[which])
+
+
+def strided(first: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Places:
+    """Places in a regular pattern."""
+    return Places(math.prod(shape), first, shape, strides)
 
 
 def listed(at: Ints) -> Places:
@@ -84,8 +99,8 @@ class Bytes:
             found: Array = self.numbers("u8", places) != 0
             return found
         size = SCALARS[tag].size
-        if places.step:
-            return np.ndarray((places.count,), dtype, self.raw, places.first, (places.step,)).copy()
+        if places.is_regular:
+            return np.ndarray(places.shape, dtype, self.raw, places.first, places.strides).flatten()
         at = places.array()
         if size == 1:
             return self.view(dtype).take(at)
@@ -167,7 +182,7 @@ class ListedTable(Table):
 
 def event_tables(data: Bytes, starts: Places) -> Table:
     """The root tables of events that begin at some places."""
-    if starts.step:
+    if starts.is_regular:
         uniform = _uniform(data, starts)
         if uniform is not None:
             return uniform
@@ -176,7 +191,7 @@ def event_tables(data: Bytes, starts: Places) -> Table:
 
 def _uniform(data: Bytes, starts: Places) -> UniformTable | None:
     """The tables of events of one length, if all begin with the same bytes: root offset, vtable, the table's first word."""
-    first, step = starts.first, starts.step
+    first, step = starts.first, starts.strides[-1]
     head = data.raw[first : first + step].tobytes()
     table = int.from_bytes(head[:4], "little")
     vtable = table - int.from_bytes(head[table : table + 4], "little", signed=True)
@@ -188,7 +203,7 @@ def _uniform(data: Bytes, starts: Places) -> UniformTable | None:
     while at < end:  # in words of 8 bytes, and what is left in halves and quarters of one: vtables are made of 16 bits
         tag = "u64" if end - at >= 8 else "u32" if end - at >= 4 else "u16"
         words = _strided(data, tag, starts, at)
-        if not (words == words[0]).all():
+        if not (words == words.flat[0]).all():
             return None
         at += SCALARS[tag].size
     return UniformTable(starts.moved(table), head[vtable : vtable + size])
@@ -198,4 +213,4 @@ def _strided(data: Bytes, tag: str, starts: Places, offset: int) -> Array:
     """The numbers so many bytes into each event, in place."""
     import numpy as np
 
-    return np.ndarray((starts.count,), DTYPES[tag], data.raw, starts.first + offset, (starts.step,))
+    return np.ndarray(starts.shape, DTYPES[tag], data.raw, starts.first + offset, starts.strides)

@@ -24,7 +24,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 SECONDS ?= 300
-MEASURED := $(addprefix tests/,codec engine golden layout ops schema store tailing)
+MEASURED := $(addprefix tests/,codec columns engine golden layout ops schema store tailing)
 
 # Candidates in order of preference; the first that is 3.11 or newer makes .venv.
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 $(wildcard $(HOME)/.pyenv/versions/*/bin/python3)

@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benches import cases_append, cases_codec, cases_get, cases_group, cases_replay, cases_size, cases_tail, cases_write
+from benches import (
+    cases_append,
+    cases_codec,
+    cases_columns,
+    cases_get,
+    cases_group,
+    cases_replay,
+    cases_size,
+    cases_tail,
+    cases_write,
+)
 from benches.report import Line, as_json, table
 from benches.workspace import FULL, QUICK, TINY, Workspace, workspace
 
@@ -22,6 +32,7 @@ CASES: dict[str, Callable[[Workspace], Iterator[Line]]] = {
     **cases_size.CASES,
     **cases_tail.CASES,
     **cases_codec.CASES,
+    **cases_columns.CASES,
 }
 
 SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}

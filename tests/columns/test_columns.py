@@ -237,7 +237,7 @@ def test_unknown_types(db: varve.Varve) -> None:
 def test_conflicting_and_unknown_names(db: varve.Varve) -> None:
     """The error says which types differ, and which fields there are."""
     reader: Any = db.stream("sales", Sale | Odd).reader()
-    with pytest.raises(varve.ColumnConflict, match="u64 in 'columns.Sale' and str in 'columns.Odd'") as caught:
+    with pytest.raises(varve.ColumnConflict, match=r"u64 in 'columns.Sale' and str in 'columns.Odd'") as caught:
         reader.columns(["number"])
     assert (caught.value.column, caught.value.type_names) == ("number", ("columns.Sale", "columns.Odd"))
     for bad, message in (
@@ -245,7 +245,7 @@ def test_conflicting_and_unknown_names(db: varve.Varve) -> None:
         (["amount.x"], r"amount\.x"),
         (["$sequence"], "beside an event are"),
         ("amount", "a list of names"),
-        (None, "a list of names"),
+        (None, r"a list of names"),
         ([1], "a column's name is a str"),
         ([], "at least one"),
     ):
@@ -271,8 +271,9 @@ def test_nothing_is_held_afterwards(db: varve.Varve) -> None:
     assert caught.value.stream == "sales"
 
 
-def test_a_rotten_block_gives_nothing(varve_path: Path) -> None:
+def test_a_rotten_block_gives_nothing(tmp_path: Path) -> None:
     """The checksum is looked at before anything of a block is returned."""
+    varve_path = tmp_path / "rotten"
     with varve.open(varve_path) as db:
         db.stream("sales", Sale).append_batch(1, sales(5_000))
     file = varve_path / "data.mdb"

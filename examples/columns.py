@@ -70,9 +70,9 @@ def with_polars(reader: Any) -> int:
 
 def with_pandas(reader: Any) -> int:
     """The same in pandas; the time of each event beside it, in batches."""
-    import pandas as pd
+    import pandas as pd  # pyright: ignore[reportMissingTypeStubs] - it ships no types
 
-    frame = pd.DataFrame.from_arrow(reader.to_arrow(["$time", "coupon", "quantity", "amount"]))
+    frame: Any = pd.DataFrame.from_arrow(reader.to_arrow(["$time", "coupon", "quantity", "amount"]))
     frame["revenue"] = frame["quantity"] * frame["amount"]
     with_coupon = frame[frame["coupon"].notna()]
     print(f"pandas: {len(with_coupon):,} orders with a coupon, {with_coupon['revenue'].sum():,}")
@@ -84,7 +84,8 @@ def with_duckdb(reader: Any) -> int:
     import duckdb
 
     assert reader is not None  # named in the query below
-    rows = duckdb.sql("SELECT product, sum(quantity * amount) FROM reader GROUP BY product ORDER BY 2 DESC").fetchall()
+    asked: Any = duckdb.sql("SELECT product, sum(quantity * amount) FROM reader GROUP BY product ORDER BY 2 DESC")
+    rows = asked.fetchall()
     print(f"duckdb: {', '.join(f'{product} {revenue:,}' for product, revenue in rows)}")
     return sum(int(revenue) for _, revenue in rows)
 

@@ -151,8 +151,8 @@ class FieldColumn:
         if shape.field is None:  # no event here has it: is there one that could?
             types = list(others())
             shape.field = next((field for one in types if (field := find_field(one, shape.name)) is not None), None)
-        if shape.field is None:
-            raise unknown_column(shape.name, types)
+            if shape.field is None:
+                raise unknown_column(shape.name, types)
         dtype = dtype_of(shape.field.kind, shape.field.schema)
         pieces = [
             values if values.dtype == dtype else np.zeros(len(values), dtype)  # before any type had the field

@@ -93,14 +93,13 @@ def as_stored(kind: Kind, value: Any) -> Any:
         return np.void(value.bytes)
     if kind.tag == "enum":
         return int(value)
-    if is_numbers(kind):
-        return np.array(value, DTYPES[kind.item.tag])  # type: ignore[union-attr]
-    return owned_value(value)
+    tag = item_number(kind)
+    return owned_value(value) if tag is None else np.array(value, DTYPES[tag])
 
 
-def is_numbers(kind: Kind) -> bool:
-    """Whether this is a vector of plain numbers."""
-    return kind.tag == "vector" and kind.item is not None and kind.item.tag in DTYPES
+def item_number(kind: Kind) -> str | None:
+    """The scalar that a vector is of; None for anything else."""
+    return kind.item.tag if kind.tag == "vector" and kind.item is not None and kind.item.tag in DTYPES else None
 
 
 def array(group: Group, field: Field) -> tuple[Array, Bools | None]:
@@ -162,8 +161,8 @@ def read(group: Group, field: Field, found: Found) -> Array:
         make, raw = TEXTS[kind.tag], data.raw.tobytes()
         out[:] = [make(raw[a:b]) for a, b in zip(starts.tolist(), (starts + lengths).tolist(), strict=True)]
         return out
-    if is_numbers(kind):
-        tag = kind.item.tag  # type: ignore[union-attr]
+    tag = item_number(kind)
+    if tag is not None:
         starts, lengths = data.vectors(places)
         each = zip(starts.tolist(), lengths.tolist(), strict=True)
         for index, (start, length) in enumerate(each):  # a slice of objects would be tried as a table of numbers

@@ -7,6 +7,7 @@ should be; for anything else there is the slower walk, which also has the words 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from varve.columns.chunks import Bound, Chunk, Commits, Known, Runs
@@ -44,7 +45,7 @@ class Frames:
     def __init__(self, bound: Bound, known: Known) -> None:
         self.bound = bound
         self.known = known
-        self.memory: bytearray | None = None
+        self.memory: Array | None = None
         self.pause = 0
         self.pausing = 0
 
@@ -54,8 +55,10 @@ class Frames:
             self.pausing -= 1
             return None
         if self.memory is None:
-            self.memory = bytearray(self.bound.size_bytes)
-        found = snapshot.copy_frames(sequence, until, memoryview(self.memory), self.bound.rows)
+            import numpy as np
+
+            self.memory = np.empty(self.bound.size_bytes, np.uint8)  # what is not used is never touched
+        found = snapshot.copy_frames(sequence, until, self.memory.data, self.bound.rows)
         taken = self.parsed(snapshot, found, until, drift) if found else None
         if taken is None:
             self.pause = self.pausing = min(2 * self.pause + 1, PAUSE_MAX)
@@ -68,7 +71,7 @@ class Frames:
         import numpy as np
 
         assert self.memory is not None
-        data = Bytes(np.frombuffer(self.memory, np.uint8))
+        data = Bytes(self.memory)
         try:
             taken = Taken(data, np.array(found, np.int64), min(until, found[0][0] + self.bound.rows))
             return taken if taken.count and taken.belongs(snapshot, self.known, drift) else None
@@ -183,15 +186,17 @@ class Taken:
 
     def chunks(self, known: Known, *, commits: bool) -> Iterator[Chunk]:
         """All of it: blocks of one shape and events of one length in one pattern, the rest by lists."""
-        low = 0
-        for high in self.changes[1:]:
-            starts = self.pattern(low, high) if high - low >= SAME_MIN or (low, high) == (0, self.count) else None
+        done = 0
+        for low, high in pairwise(self.changes):
+            starts = self.pattern(low, high) if high - low >= min(SAME_MIN, self.count) else None
             if starts is None:
-                break
+                continue
+            if done < low:
+                yield self.chunk(done, low, self.listed_starts(done, low), known, commits=commits)
             yield self.chunk(low, high, starts, known, commits=commits)
-            low = high
-        if low < self.count:
-            yield self.chunk(low, self.count, self.listed_starts(low, self.count), known, commits=commits)
+            done = high
+        if done < self.count:
+            yield self.chunk(done, self.count, self.listed_starts(done, self.count), known, commits=commits)
 
     def chunk(self, low: int, high: int, starts: Places, known: Known, *, commits: bool) -> Chunk:
         """The blocks ``low .. high``."""

@@ -28,6 +28,9 @@ RUNS_PER_INDEX_ENTRY_MAX: Final = 32
 NAME_BYTES_MAX: Final = 255
 """UTF-8 bytes of a stream name."""
 
+RESERVED_PREFIX: Final = "varve."
+"""How names of streams and event types begin that are Varve's own: what repair puts in the place of lost events."""
+
 STREAM_ID_BYTES_MAX: Final = 255
 """UTF-8 bytes of a str stream id."""
 

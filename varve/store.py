@@ -18,6 +18,7 @@ from varve import limits
 from varve.appends import Metadata, StreamTypes
 from varve.bindings import Bindings, UnknownAnywhere, UnknownTyped
 from varve.codec import EventType, event_type
+from varve.engine import files
 from varve.engine.commit import check_evolution
 from varve.engine.core import Engine
 from varve.engine.environment import DURABILITIES, Durability
@@ -151,9 +152,7 @@ class Varve:
         trust: bool = True,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        folder = os.fspath(path) if isinstance(path, str | os.PathLike) else path
-        if not isinstance(folder, str) or not folder or "\0" in folder:
-            raise InvalidInput(f"a store's path is a non-empty str or Path, not {folder!r}")
+        folder = files.folder(path)
         if durability not in DURABILITIES:
             raise InvalidInput(f"durability is one of {', '.join(map(repr, DURABILITIES))}, not {durability!r}")
         if readonly and durability != "full":

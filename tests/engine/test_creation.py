@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_synced_gives_no_store(tmp_path: Path, monkeypat
     varve.open(path).close()
 
 
-@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV])
 def test_a_file_system_without_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     """There LMDB makes the file under its own name."""
 

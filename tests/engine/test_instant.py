@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from engine_helpers import Note
 import varve
 from varve.engine import files, instant
 from varve.engine.instant import Instant
-from varve.engine.pages import DamagedPage, Meta
+from varve.engine.pages import NO_PAGE, DamagedPage, Meta, Tree
 
 PAGE = 4096
 
@@ -121,3 +122,69 @@ def test_a_folder_for_copies_that_is_not_there_is_told(
         changing(monkeypatch)
         with pytest.raises(varve.InvalidInput, match="nowhere"):
             one.structure(str(tmp_path / "nowhere"))
+
+
+def leaf(number: int, key: bytes, tree: bytes) -> bytes:
+    """A leaf page that holds a sub-database and nothing else."""
+    at = PAGE - (8 + len(key) + len(tree) + 1) // 2 * 2
+    head = struct.pack("<QHHHHH", number, 0, 2, 18, at, at)
+    node = struct.pack("<HHHH", len(tree), 0, 2, len(key)) + key + tree
+    return head + bytes(at - len(head)) + node.ljust(PAGE - at, b"\0")
+
+
+def test_sub_databases_that_lie_in_one_another_without_end_are_a_finding(path: Path) -> None:
+    """LMDB's verifier calls itself for each of them."""
+    data = bytearray((path / "data.mdb").read_bytes())
+    meta = newest(path)
+    first = len(data) // PAGE
+    for number in range(first, first + 3_000):
+        data += leaf(number, b"k", struct.pack("<IHH5Q", 0, 0, 1, 0, 1, 0, 1, number + 1))
+    at = (meta.transaction & 1) * PAGE
+    struct.pack_into("<IHH5Q", data, at + 88, 0, 0, 1, 0, 1, 0, 1, first)  # the main tree begins there
+    struct.pack_into("<Q", data, at + 136, first + 2_999)
+    (path / "data.mdb").write_bytes(data)
+    with Instant(str(path)) as one:
+        assert one.structure() == ["sub-databases lie in one another without end"]
+
+
+def test_numbers_of_meta_pages_are_not_judged_while_somebody_commits(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read may be of two commits then; and of one page alone nothing can be said."""
+    slot = newest(path).transaction & 1
+    data = bytearray((path / "data.mdb").read_bytes())
+    struct.pack_into("<Q", data, slot * PAGE + 144, slot)
+    (path / "data.mdb").write_bytes(data)
+    with (path / "data.mdb").open("rb") as file:
+        fd = file.fileno()
+        assert files.misnumbered(fd) is not None
+        real = files.metas
+        looks: list[list[Meta | DamagedPage]] = [real(fd)[::-1], real(fd)]
+        monkeypatch.setattr(files, "metas", lambda _: looks.pop())
+        assert files.misnumbered(fd) is None
+        assert looks == []
+        looks.append([DamagedPage(0, "torn"), real(fd)[1]])
+        assert files.misnumbered(fd) is None
+
+
+def test_the_last_commit_that_freed_pages(path: Path) -> None:
+    """It is the commit of the meta page itself; in a tree of several levels, of none, and of damaged pages."""
+    with Instant(str(path)) as one:
+        assert one.file.freed_last() == one.file.meta.transaction
+        one.file.meta = one.file.meta._replace(free=Tree(0, 0, NO_PAGE))
+        assert one.file.freed_last() is None
+        one.file.meta = one.file.meta._replace(free=Tree(1, 1, 0))
+        assert one.file.freed_last() is None
+
+
+def test_the_last_commit_that_freed_pages_in_a_tree_of_levels(tmp_path: Path) -> None:
+    """A reader that holds on to its instant makes the list long."""
+    with varve.open(tmp_path / "store", durability="relaxed") as db:
+        notes = db.stream("notes", Note)
+        with db.snapshot():
+            for n in range(400):
+                notes.append(n % 7, Note(n, "text"))
+    with Instant(str(tmp_path / "store")) as one:
+        assert one.file.meta.free.depth > 1
+        assert one.misnumbered is None
+        assert one.file.freed_last() == one.file.meta.transaction

@@ -181,6 +181,40 @@ def test_consumers(path: Path, edit: Edit | None, kind: str) -> None:
     assert (finding.where, finding.kind, finding.key) == ("consumers", kind, key)
 
 
+def test_a_counter_of_tokens_at_the_end_of_all_numbers(path: Path, tmp_path: Path) -> None:
+    """There would be no next token: it is found before somebody asks for one, refused then, and mended."""
+    put(path, "consumers", consumers.TOKEN_KEY, b"\xff" * 8)
+    [finding] = ops.verify(path).findings
+    assert (finding.where, finding.kind, finding.key) == ("consumers", "token", consumers.TOKEN_KEY)
+    with varve.open(path) as db, pytest.raises(varve.CorruptedStore, match="token"):
+        db.consumer("another", interval_s=0)
+    for salvage in (False, True):
+        report = ops.repair(path, tmp_path / f"new {salvage}", salvage=salvage)
+        assert any("token" in note for note in report.notes)
+        with varve.open(tmp_path / f"new {salvage}") as db:
+            db.consumer("another", interval_s=0).close()
+            db.consumer("billing", interval_s=0).close()
+        assert ops.verify(tmp_path / f"new {salvage}").sound
+
+
+@pytest.mark.parametrize("name", [b"", b"\xff\xfe"])
+def test_a_consumer_whose_name_is_no_text(path: Path, tmp_path: Path, name: bytes) -> None:
+    """Its checksum is right, and nobody could ask for it; repair leaves it out."""
+    with raw(path) as of:
+        transaction, table = of("consumers")
+        value = bytes(transaction.get(consumers.consumer_key("billing"), db=table))
+    record = consumers.decode_consumer(value, consumers.consumer_key("billing"))
+    assert isinstance(record, consumers.ConsumerRecord)
+    key = b"\x01" + name
+    put(path, "consumers", key, record.encode(key))
+    [finding] = ops.verify(path).findings
+    assert (finding.where, finding.kind, finding.key) == ("consumers", "record", key)
+    for salvage in (False, True):
+        report = ops.repair(path, tmp_path / f"new {salvage}", salvage=salvage)
+        assert any("was left out" in note for note in report.notes)
+        assert ops.verify(tmp_path / f"new {salvage}").sound
+
+
 def test_a_sub_database_that_is_missing(path: Path) -> None:
     with lmdb.open(str(path), max_dbs=16, map_size=2**30, lib_version=0) as env:
         index = env.open_db(b"varve.index", create=False)

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from damage import PAGE, Marked, Noted, blocks, content, overwrite, pages_of, pu
 
 import varve
 from varve import ops
-from varve.layout import consumers
+from varve.engine.instant import contents
+from varve.layout import consumers, keys
+from varve.layout.block import BlockDraft
+from varve.layout.records import IdempotencyRecord
 from varve.ops.salvage import LOST_STREAM, UNKNOWN_STREAM, Remains
 
 
@@ -475,3 +479,134 @@ def test_a_store_that_somebody_begins_to_write_to_is_not_repaired(
     assert not (tmp_path / "new").exists()
     monkeypatch.undo()
     assert ops.repair(path, tmp_path / "new", salvage=True).lost == ()
+
+
+@pytest.mark.parametrize("first", [10**6, 2**40, 2**64 - 100])
+def test_a_block_beyond_what_the_file_can_have_held_is_left_out(path: Path, tmp_path: Path, first: int) -> None:
+    """Its checksum is right: it comes from another store, perhaps. No stand-ins are written for events that never were."""
+    far = blocks(path)[7]
+    draft = BlockDraft(first, first)
+    draft.begin_commit(far.last_time_ns)
+    start, end = far.span(0)
+    draft.add(far.runs[0].stream, far.runs[0].type, 10**6, [bytes(far.data[start:end])])
+    before = content(path)
+    put(path, "log", first.to_bytes(8, "big"), draft.encode())
+    report = ops.repair(path, tmp_path / "new", salvage=True)
+    assert report.events == 320
+    assert report.lost == ()
+    assert any(f"the block at {first} was left out" in note for note in report.notes)
+    assert content(tmp_path / "new") == before
+
+
+@pytest.mark.parametrize("token", [b"\x02key 1", b"\x02" + b"k" * 300], ids=["twice", "too long"])
+def test_a_key_that_cannot_be_costs_the_key_and_not_the_events(path: Path, tmp_path: Path, token: bytes) -> None:
+    """In a block whose checksum is right: of states that never were together, or written by another program."""
+    before = content(path)
+    number = len(blocks(path)) - 1
+    last = blocks(path)[number]
+    start, end = last.span(0)
+    stream, type_number = last.runs[0].stream, last.runs[0].type
+
+    def edit(draft: BlockDraft) -> None:
+        draft.begin_commit(last.last_time_ns)
+        draft.add(stream, type_number, 160, [bytes(last.data[start:end])])
+        draft.add_key(token, b"d" * 16)
+
+    rewrite(path, number, edit)
+    report = ops.repair(path, tmp_path / "new", salvage=True)
+    assert (report.events, report.lost) == (321, ())
+    assert any("idempotency key" in note for note in report.notes)
+    assert content(tmp_path / "new")[:320] == before
+    with varve.open(tmp_path / "new") as db:
+        notes = db.stream("notes", Noted | Marked)
+        again = notes.append_batch(
+            "id 1", [Noted(1, "1" * 300) for _ in range(40)], idempotency_key="key 1", metadata={"n": 1}
+        )
+        assert again.replayed
+
+
+def test_a_key_in_the_metadata_that_cannot_be_is_not_believed(path: Path, tmp_path: Path) -> None:
+    """Where the block that it speaks of is lost."""
+    first, _ = spoil(path, 3)
+    put(path, "meta", keys.idempotency_key(b"\x01" + b"z" * 400), IdempotencyRecord(first, 1, b"d" * 16).encode())
+    report = ops.repair(path, tmp_path / "new", salvage=True)
+    assert report.lost_events == 40
+    assert any("contradicts" in note for note in report.notes)
+
+
+@varve.event(name="varve.Mine")
+class Mine:
+    text: str
+
+
+def test_names_of_varves_own_cannot_be_taken(path: Path, tmp_path: Path) -> None:
+    """So that nobody's events pass for lost ones. What a store knows already can be read, and written to."""
+    with varve.open(path) as db:
+        before = db.next_global_sequence
+        for name in (LOST_STREAM[0], UNKNOWN_STREAM, "varve.", "varve.mine"):
+            stream = db.stream(name, Noted)
+            assert stream.reader().length(1) == 0
+            with pytest.raises(varve.InvalidName, match="own"):
+                stream.append(1, Noted(1, "x"))
+            with pytest.raises(varve.InvalidName, match="own"), db.transaction() as tx:
+                tx.append(db.stream("fine", Noted), 1, Noted(1, "x"))
+                tx.append_batch(stream, 1, [Noted(1, "x")] * 3)
+        for event in (Mine("x"), ops.LostEvent()):
+            with pytest.raises(varve.InvalidInput, match="own"):
+                db.stream("fine", type(event)).append(1, event)
+        assert db.next_global_sequence == before
+        db.stream("varve", Noted).append(1, Noted(1, "not reserved"))
+    put(path, "log", (0).to_bytes(8, "big"), b"")
+    ops.repair(path, tmp_path / "salvaged", salvage=True)
+    with varve.open(tmp_path / "salvaged") as db:
+        assert list(db.global_reader().iter_from(0, types=[ops.LostEvent]))
+        db.stream("fine", ops.LostEvent).append(1, ops.LostEvent())
+
+
+@pytest.mark.parametrize("value", [b"", b"12345678901"])
+def test_an_entry_of_the_index_that_is_none_is_not_asked(path: Path, tmp_path: Path, value: bytes) -> None:
+    """What it might have told of lost events is told by the streams themselves, or by nobody."""
+    spoil(path, 3)
+    put(path, "index", min(contents(str(path))["index"]), value)
+    report, _ = salvaged(path, tmp_path)
+    assert report.lost_events == 40
+    assert any("the index entry" in note for note in report.notes)
+
+
+def test_progress_is_told_from_the_beginning_and_never_goes_back(path: Path, tmp_path: Path) -> None:
+    """Before LMDB's verifier begins, and in each pass of salvage: what is done, what there is to do, in events."""
+    seen: list[tuple[int, int]] = []
+    spoil(path, 3)
+    ops.verify(path, progress=lambda *at: seen.append(at))
+    assert seen[0] == (0, 320)
+    assert seen[-1] == (320, 320)
+    salvage: list[tuple[int, int]] = []
+    ops.repair(path, tmp_path / "new", salvage=True, progress=lambda *at: salvage.append(at))
+    assert salvage[0] == (0, 960)
+    assert salvage[-1] == (960, 960)
+    assert {0, 40, 320, 360, 640, 680} <= {done for done, _ in salvage}
+    again: list[tuple[int, int]] = []
+    ops.repair(tmp_path / "new", tmp_path / "newer", progress=lambda *at: again.append(at))
+    assert (again[0], again[-1]) == ((0, 320), (320, 320))
+    for told in (seen, salvage, again):
+        assert told == sorted(told)
+        assert [total for _, total in told] == sorted(total for _, total in told)
+        assert all(done <= total for done, total in told)
+
+
+@pytest.mark.parametrize("salvage", [False, True])
+def test_a_progress_that_raises_ends_the_work(path: Path, tmp_path: Path, *, salvage: bool) -> None:
+    """At its first call as at any other; nothing is left behind, and the source can be looked at again."""
+    for number in (0, 1, 5):
+        calls = iter(range(number))
+
+        def stop(_done: int, _total: int, calls: Iterator[int] = calls) -> None:
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            ops.verify(path, progress=stop)
+        with pytest.raises(KeyboardInterrupt):
+            ops.repair(path, tmp_path / "new", salvage=salvage, progress=stop)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
+    assert ops.verify(path).sound

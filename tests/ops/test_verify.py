@@ -8,10 +8,11 @@ from typing import Any
 
 import lmdb
 import pytest
-from damage import Noted
+from damage import Noted, overwrite
 
 import varve
 from varve import ops
+from varve.engine import files
 from varve.engine.instant import contents
 from varve.layout import keys
 
@@ -218,4 +219,34 @@ def test_views_that_outlive_their_store_do_not_hinder(path: Path, tmp_path: Path
     assert ops.repair(path, tmp_path / "new").events == 2_140
     assert bytes(view) == before
     with varve.open(path), pytest.raises(varve.StoreAlreadyOpen):
+        ops.verify(path)
+
+
+def numbered(path: Path, slot: int, number: int) -> None:
+    """Give a meta page another transaction number."""
+    overwrite(path, slot * 4096 + 144, number.to_bytes(8, "little"))
+
+
+@pytest.mark.parametrize(
+    ("which", "change"),
+    [("newer", -2), ("newer", -1_000_000), ("newer", 2), ("newer", 64), ("older", 2), ("older", 1024)],
+)
+def test_a_meta_page_with_the_wrong_number_hides_no_commit(path: Path, tmp_path: Path, which: str, change: int) -> None:
+    """LMDB takes the page with the greater number: with the wrong one it goes back by a commit, and nothing looks damaged."""
+    before = everything(path)
+    with (path / "data.mdb").open("rb") as file:
+        newest = files.newest_meta(file.fileno(), "").transaction
+    number = newest if which == "newer" else newest - 1
+    numbered(path, number & 1, max(number + change, number & 1))
+    report = ops.verify(path)
+    assert [(finding.where, finding.kind) for finding in report.findings] == [("structure", "page")]
+    assert f"is of {number}" in report.findings[0].message
+    assert report.events == len(before)
+    with pytest.raises(varve.CorruptedStore):
+        varve.open(path, trust=False)
+    for salvage in (False, True):
+        made = ops.repair(path, tmp_path / f"salvage {salvage}", salvage=salvage)
+        assert any(f"is of {number}" in note for note in made.notes)
+        assert everything(tmp_path / f"salvage {salvage}") == before
+    with varve.open(path, readonly=True), pytest.raises(varve.StoreAlreadyOpen):
         ops.verify(path)

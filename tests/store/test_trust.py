@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -220,3 +221,30 @@ def test_a_table_that_nobody_knows_is_a_refusal(path: Path) -> None:
     (path / "data.mdb").write_bytes(data.replace(b"varve.consumers", b"varve.consumert"))
     with pytest.raises(varve.CorruptedStore, match="consumert"):
         varve.open(path, trust=False)
+
+
+_WAITING = """
+import sys
+import varve
+from varve.engine import examine
+
+wait = f"told = open({sys.argv[2]!r}, 'w'); told.write('examining'); told.flush(); import threading; threading.Event().wait()"
+examine._EXAMINER = examine._EXAMINER.replace("from varve.ops.verify import examined", wait)
+varve.open(sys.argv[1], trust=False)
+"""
+
+
+def test_the_examiner_ends_with_the_process_that_asked(path: Path, tmp_path: Path) -> None:
+    """Killed, it cannot tell anybody: the examiner of a large store would go on for hours."""
+    os.mkfifo(tmp_path / "told")
+    fd = os.open(tmp_path / "told", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with subprocess.Popen([sys.executable, "-c", _WAITING, str(path), str(tmp_path / "told")]) as process:
+            assert select.select([fd], [], [], 60)[0], "no examiner began"
+            assert os.read(fd, 100) == b"examining"
+            process.kill()
+            process.wait()
+            assert select.select([fd], [], [], 60)[0], "the examiner goes on"
+            assert os.read(fd, 100) == b""
+    finally:
+        os.close(fd)

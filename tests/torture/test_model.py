@@ -226,3 +226,14 @@ def test_a_slow_machine_is_no_violation(tmp_path: Path, monkeypatch: pytest.Monk
     """Warnings are errors here, and a snapshot that is held over many steps is old on a machine that has no time for it."""
     monkeypatch.setattr("varve.engine.pins.limits.SNAPSHOT_AGE_S_WARN", 0.0)
     assert steps.play(tmp_path, SEED, 0, range(150)).failed is None
+
+
+def test_a_tail_that_misses_what_is_there_is_a_violation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found when a store whose reads were old on purpose kept a tail waiting for as long as the whole test suite may take."""
+    machine = Machine(tmp_path / "stores")
+    monkeypatch.setattr("torture.model.machine.WAIT_S_MAX", 0.01)
+    try:
+        with pytest.raises(Wrongness, match="waited for"):
+            machine.run_async(anext(machine.db.tail(varve.END)))
+    finally:
+        machine.abandon()

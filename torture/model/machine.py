@@ -22,6 +22,8 @@ HELD_MAX = 6
 """Of each kind of thing that is held over many steps: snapshots, views, iterators, tails."""
 EVENTS_MAX = 40_000
 """A log that has grown so long is begun anew: steps shall stay cheap."""
+WAIT_S_MAX = 60.0
+"""A tail that takes so long for events that were committed before has missed them."""
 
 
 class Wrongness(AssertionError):
@@ -168,10 +170,18 @@ class Machine:
         self.positions[name] = stored
 
     def run_async(self, work: Any) -> Any:
-        """Run a coroutine on this run's event loop."""
+        """Run a coroutine on this run's event loop. Raises ``Wrongness`` where it never ends: what it waits for is there."""
+
+        async def bounded() -> Any:
+            try:
+                async with asyncio.timeout(WAIT_S_MAX):
+                    return await work
+            except TimeoutError:
+                raise Wrongness(f"waited for {WAIT_S_MAX} s for what was there before") from None
+
         if self.loop is None:
             self.loop = asyncio.Runner()
-        return self.loop.run(work)
+        return self.loop.run(bounded())
 
     def end(self) -> None:
         """Everything once more, then close and have the file judged."""

@@ -28,6 +28,7 @@ from varve.errors import (
     ForkedStore,
     IdempotencyConflict,
     InvalidInput,
+    InvalidName,
     SchemaConflict,
     StoreFailed,
     StoreFull,
@@ -186,7 +187,8 @@ class Session:
         """Check a request and give it its positions; ``commit`` writes it. A refused one leaves no trace.
 
         Raises ``WrongExpectedVersion``, ``IdempotencyConflict``, ``SchemaConflict``, ``TooManyItems``,
-        ``CorruptedStore`` and whatever its effects refuse it with.
+        ``InvalidName`` and ``InvalidInput`` (names that are Varve's own), ``CorruptedStore`` and whatever its effects refuse
+        it with.
         """
         if self.environment.is_forked:  # inside db.write(fn): the transaction is the parent's
             raise ForkedStore(
@@ -393,6 +395,7 @@ class Session:
         if number is None:
             number = self.writer.catalog.name_number(self, name)
         if number is None:
+            _check_free(name, "stream name", InvalidName)
             number = plan.record.next_name + len(plan.names)
             _check_count(
                 "NAMES_MAX", limits.NAMES_MAX, number, "stream names; a name is a category, put the rest into the id"
@@ -414,6 +417,7 @@ class Session:
             return planned[0]
         number = self.writer.catalog.type_number(self, declaration)
         if number is None:
+            _check_free(declaration.name, "type name", InvalidInput)
             self._check_evolution(pending, plan, declaration)
             number = plan.record.next_type + len(plan.types)
             _check_count("TYPES_MAX", limits.TYPES_MAX, number, "event types")
@@ -580,6 +584,16 @@ def log_segments(snapshot: Snapshot, start: int, stop: int) -> list[Segment]:
                 segments.append((run.first_stream_sequence + low - at, low, high - low))
             at += run.count
     return segments
+
+
+def _check_free(name: str, what: str, error: type[InvalidInput]) -> None:
+    """What a store does not know yet may not be named as what repair puts in the place of lost events. (What it knows stays: a
+    salvaged store knows ``varve.lost``.)"""
+    if name.startswith(limits.RESERVED_PREFIX):
+        raise error(
+            f"{name!r} cannot be a new {what}: names that begin with {limits.RESERVED_PREFIX!r} are Varve's own. Nothing was "
+            "written"
+        )
 
 
 def _check_count(limit_name: str, limit: int, number: int, what: str) -> None:

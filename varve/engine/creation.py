@@ -25,8 +25,9 @@ from varve.engine import files
 from varve.engine.pages import DamagedPage, parse_meta
 from varve.errors import NotAVarveStore, StoreInUse
 
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
-"""What file systems without hard links say (FAT, some shares): there LMDB makes the file itself, as it always did."""
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EINVAL, errno.EXDEV)
+"""What file systems without hard links say (FAT, some shares and layers over others; of two names in one folder it can mean
+nothing else): there LMDB makes the file itself, as it always did."""
 
 _SUFFIX: Final = ".new"
 _LAST_PAGE_OF_NEW: Final = 1

@@ -19,7 +19,8 @@ from varve.errors import CorruptedStore, StoreUnavailable, VarveError
 
 # The examiner stands in ``varve.ops``, above this room: it is named here and imported there.
 _EXAMINER = """
-import json, sys
+import json, os, sys, threading
+threading.Thread(target=lambda: (os.read(int(sys.argv[1]), 1), os._exit(1)), daemon=True).start()
 asked = json.load(sys.stdin)
 sys.path[:] = asked["sys_path"]
 from varve.ops.verify import examined
@@ -67,7 +68,8 @@ def examine(path: str) -> None:
 
 
 def _run(question: str) -> tuple[int, str, str]:
-    """Ask a fresh Python; exit code, answer and what it complained of."""
+    """Ask a fresh Python; exit code, answer and what it complained of. It ends with this process, however that ends: it watches a
+    pipe, which the system closes at our end then."""
     import subprocess  # not what opening a store usually costs
 
     if not sys.executable or getattr(sys, "frozen", False):
@@ -77,10 +79,18 @@ def _run(question: str) -> tuple[int, str, str]:
         )
     # Isolated: nothing is imported from the folder that the program happens to be in.
     command = [sys.executable, "-I", "-c", _EXAMINER]
+    pipe: tuple[int, ...] = ()
     try:
-        done = subprocess.run(command, input=question, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
+        pipe = os.pipe()
+        command.append(str(pipe[0]))
+        done = subprocess.run(  # noqa: S603 - fixed
+            command, input=question, capture_output=True, text=True, check=False, pass_fds=pipe[:1]
+        )
     except OSError as exc:
         raise StoreUnavailable(f"trust=False cannot start {sys.executable}: {exc.strerror}") from exc
+    finally:
+        for fd in pipe:
+            os.close(fd)
     return done.returncode, done.stdout, done.stderr
 
 

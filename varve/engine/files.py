@@ -24,6 +24,7 @@ from varve.engine.pages import DATA_VERSION, MAGIC, MAGIC_AT, DamagedPage, Meta,
 from varve.errors import (
     CorruptedStore,
     DiskFull,
+    InvalidInput,
     NotAVarveStore,
     StoreAccessDenied,
     StoreInUse,
@@ -61,6 +62,22 @@ _NETWORK_FILE_SYSTEMS = frozenset(
         "fuse.glusterfs",
     )
 )
+
+
+def folder(path: str | os.PathLike[str], what: str = "a store's path") -> str:
+    """A path as text. An empty one would mean the folder that the program happens to be in. Raises ``InvalidInput``."""
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    if isinstance(text, str) and text and "\0" not in text:
+        with contextlib.suppress(UnicodeEncodeError):
+            os.fsencode(text)
+            return text
+    raise InvalidInput(f"{what} is a non-empty str or Path that can name a file, not {text!r}")
+
+
+def holds(outer: str, inner: str) -> bool:
+    """Whether a path lies in a folder, whichever links lead there, or is that folder."""
+    outer, inner = os.path.realpath(outer), os.path.realpath(inner)
+    return os.path.commonpath((outer, inner)) == outer
 
 
 def prepare(path: str, *, readonly: bool, allow_network: bool) -> bool:
@@ -253,6 +270,29 @@ def newest_meta(fd: int, path: str) -> Meta:
         "varve.ops.repair",
         path=path,
     )
+
+
+def misnumbered(fd: int) -> tuple[DamagedPage, Meta] | None:
+    """A meta page whose number is not that of its commit, and the newest of both when they are numbered right; None where nothing
+    is wrong with them.
+
+    With it LMDB takes the older one for the newer: a commit is gone, and nothing else looks wrong. Each commit writes the page
+    that the one before it did not, so the right number is one more or one less than the other page's.
+    """
+    found = metas(fd)
+    sane = [meta for meta in found if isinstance(meta, Meta)]
+    if len(sane) < 2:
+        return None
+    size = os.fstat(fd).st_size
+    freed = [PageFile(fd, meta, size).freed_last() for meta in sane]
+    if repr(metas(fd)) != repr(found):
+        return None  # a busy store: what was read may be of two commits
+    for number, (meta, right) in enumerate(zip(sane, freed, strict=True)):
+        other = sane[1 - number].transaction
+        if right is not None and right != meta.transaction and abs(right - other) == 1:
+            damage = DamagedPage(number, f"it says that it is of commit {meta.transaction}, and is of {right}")
+            return damage, max(meta._replace(transaction=right), sane[1 - number])
+    return None
 
 
 def _names(file: PageFile) -> set[bytes] | None:

@@ -29,7 +29,8 @@ _TRANSACTION_AT = 144  # in a meta page: its last field
 class Instant:
     """The newest instant of a store that this process does not hold open; a context manager.
 
-    Attributes: ``file`` (its pages), ``damage`` (a meta page that is damaged, where the other one could be used).
+    Attributes: ``file`` (its pages), ``damage`` (a meta page that is damaged, where the other one could be used), ``misnumbered``
+    (a meta page with the wrong number, by which LMDB may take the wrong one for the newer; here the right one is taken).
     Raises ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse``, ``NotAVarveStore``, and
     ``CorruptedStore`` where neither meta page can be used, unless ``whatever`` is asked for: then the file is pages without
     trees.
@@ -37,6 +38,7 @@ class Instant:
 
     file: PageFile
     damage: DamagedPage | None
+    misnumbered: DamagedPage | None = None
 
     def __init__(self, path: str, *, whatever: bool = False) -> None:
         self._whatever = whatever
@@ -46,8 +48,7 @@ class Instant:
         self._ends = contextlib.ExitStack()
         with contextlib.ExitStack() as ends:
             try:
-                if not os.path.exists(os.path.join(self.path, files.DATA)):
-                    raise StoreNotFound(f"{self.path} holds no store", path=self.path)
+                _check_there(self.path)
                 _refuse_links(self.path)
                 self._fd = files.open_data(self.path)
                 ends.callback(os.close, self._fd)
@@ -79,6 +80,14 @@ class Instant:
             if self._whatever:
                 return damaged[0], no_meta(os.fstat(self._fd).st_size)
             files.newest_meta(self._fd, self.path)  # raises what there is to say
+        before = repr(found)
+        wrong = files.misnumbered(self._fd)
+        if wrong is not None:
+            lingering(self.path)
+            self._page = b""
+            self._before = before
+            self.misnumbered, meta = wrong
+            return None, meta
         return None, self._pinned(ends)
 
     def changed(self) -> bool:
@@ -160,6 +169,14 @@ class Instant:
         self._ends.close()
 
 
+def _check_there(path: str) -> None:
+    """(``os.path.exists`` calls a file that may not be seen missing.) Raises ``StoreNotFound``, ``OSError``."""
+    try:
+        os.stat(os.path.join(path, files.DATA))
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise StoreNotFound(f"{path} holds no store", path=path) from exc
+
+
 def _refuse_links(path: str) -> None:
     """A link in the place of a lock file would have LMDB write into what it points at."""
     for name in (files.LMDB_LOCK, files.LOCK):
@@ -174,6 +191,8 @@ def _verified(data: str) -> list[str]:
         return [str(exc)]
     except OSError as exc:
         return [f"a page cannot be read: {exc.strerror}"]
+    except RecursionError:  # it goes from one into the next by calling itself
+        return ["sub-databases lie in one another without end"]
     return problems
 
 

@@ -288,6 +288,22 @@ class PageFile:
                     free.add(number)
         return free
 
+    def freed_last(self) -> int | None:
+        """The number of the commit that these pages are of, as the list of free pages has it: each commit notes there, under its
+        number, what it freed. None where nothing was freed yet, or it cannot be told."""
+        number, depth = self.meta.free.root, self.meta.free.depth
+        key = b""
+        try:
+            for level in range(1, depth + 1):
+                page = self.page(number)
+                at = _offsets(page, number, _LEAF if level == depth else _BRANCH, _raise)[-1]
+                low, high, flags, _ = _NODE.unpack_from(page, at)
+                number = low | high << 16 | flags << 32
+                key = page[at + _NODE.size : at + _NODE.size + _U64.size]
+        except DamagedPage:
+            return None
+        return int.from_bytes(key, "little") if key else None
+
     def unaccounted_values(self) -> Iterator[tuple[bytes, int]]:
         """What may be values, with their offsets, in pages that no tree reaches and that are not free: they belong to trees whose
         upper pages are damaged. A value with pages of its own comes with all that they hold.

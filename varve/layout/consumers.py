@@ -22,6 +22,8 @@ from varve import limits
 
 TABLE = "consumers"
 TOKEN_KEY = b"\x00"
+TOKEN_MAX = 2**62
+"""No store ever comes that far: what is above is damage, and at the end of all numbers there would be no next one."""
 VERSION = 1
 
 PARTITIONS = limits.CONSUMER_PARTITIONS

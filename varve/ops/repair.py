@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from varve.codec import event, event_type
+from varve.engine import files
 from varve.engine.fresh import FreshStore
 from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
-from varve.errors import CorruptedBlock, CorruptedStore, StoreUnavailable
+from varve.errors import CorruptedBlock, CorruptedStore, InvalidInput, StoreUnavailable
 from varve.layout import consumers, keys
 from varve.layout.block import Block, BlockDraft, MalformedBlock, crc_holds
 from varve.layout.derive import Derivation
 from varve.layout.records import StoreRecord, TypeRecord, decode_store_record
-from varve.ops.salvage import LOST, Identity, Lost, Piece, Remains, readable_positions
-from varve.ops.verify import CONSUMERS, LOG, META, UNREADABLE, Progress, VerifyReport, check_format, verify
+from varve.ops.salvage import LOST, Identity, Lost, Piece, Remains, is_token, readable_positions
+from varve.ops.verify import CONSUMERS, LOG, META, UNREADABLE, Progress, Told, VerifyReport, check_format, verify
 
 _LOST_PER_BLOCK = 1_000
 
@@ -87,15 +88,23 @@ def repair(
     which ones were lost. Declarations that are lost with their block are taken from the metadata, where that can be read;
     idempotency keys of lost commits too, so that a retry is not written twice. The result is verified before it gets its name.
 
-    ``target`` must not exist; it appears when it is complete and on disk. ``progress`` is called with events done and in all.
+    ``target`` must not exist, nor lie in the source; it appears when it is complete and on disk. ``progress`` is called with
+    events done and in all, neither of which ever falls; salvage passes over each event three times (it looks for what is left,
+    writes it, and verifies what it wrote) and counts it three times.
     Pages are read, not mapped: damage cannot crash the caller. Memory grows with the number of streams and of index entries.
 
     Raises ``InvalidInput``, ``StoreNotFound``, ``StoreAlreadyOpen``, ``StoreAccessDenied``, ``StoreInUse``, ``NotAVarveStore``,
     ``UnsupportedFormat``, ``DiskFull``, and ``CorruptedStore`` where nothing tells which pages belong to the store.
     """
-    folder = os.fspath(source)
-    with Instant(folder, whatever=salvage) as instant, FreshStore(os.fspath(target)) as fresh:
-        made = _Salvaged(instant, fresh, progress) if salvage else _Copied(instant, fresh, progress)
+    folder = files.folder(source, "source")
+    made_at = files.folder(target, "target")
+    if files.holds(folder, made_at):
+        raise InvalidInput(
+            f"{made_at} lies in the store that is repaired; name a folder elsewhere: the source is only read"
+        )
+    with Instant(folder, whatever=salvage) as instant, FreshStore(made_at) as fresh:
+        told = Told(progress)
+        made = _Salvaged(instant, fresh, told) if salvage else _Copied(instant, fresh, told)
         report = made.make()
         if instant.changed():
             raise StoreUnavailable(
@@ -104,8 +113,11 @@ def repair(
             )
         fresh.close()
         if salvage:
-            report = _judged(report, verify(fresh.unfinished), folder)
+            written = 2 * report.events
+            verdict = verify(fresh.unfinished, progress=lambda done, total: told(written + done, written + total))
+            report = _judged(report, verdict, folder)
         fresh.finish()
+        told.end()
         return report
 
 
@@ -120,14 +132,15 @@ def _judged(report: RepairReport, verdict: VerifyReport, path: str) -> RepairRep
 class _Copied:
     """A log copied as it is, with index and metadata made from it."""
 
-    def __init__(self, instant: Instant, fresh: FreshStore, progress: Progress | None) -> None:
+    def __init__(self, instant: Instant, fresh: FreshStore, told: Told) -> None:
         self._path = instant.path
         self._file: PageFile = instant.file
         self._fresh = fresh
-        self._progress = progress
+        self._told = told
         self._derivation = Derivation()
         self._blocks = 0
         self._total = 0
+        self._notes = [] if instant.misnumbered is None else [f"{instant.misnumbered} (a meta page)"]
         if instant.damage is not None:
             raise CorruptedStore(
                 f"{self._path}: {instant.damage}; salvage=True takes the state of the other meta page", path=self._path
@@ -141,11 +154,12 @@ class _Copied:
             if LOG not in trees:
                 raise self._damaged("there is no sub-database varve.log")
             self._total = 0 if record is None else record.next_sequence
+            self._told(0, self._total)
             self._fresh.put("log", self._log(trees[LOG]))
         except DamagedPage as exc:
             raise self._damaged(str(exc)) from None
         _derived(self._fresh, self._derivation, record, self._path)
-        notes: list[str] = []
+        notes = self._notes
         if CONSUMERS in trees:
             pairs = dict(self._file.readable(trees[CONSUMERS], lambda damage: notes.append(str(damage))))
             positions = readable_positions(pairs, self._derivation.next_sequence, notes)
@@ -190,8 +204,7 @@ class _Copied:
                 ) from None
             yield key, frame
             self._blocks += 1
-            if self._progress is not None:
-                self._progress(block.end, max(self._total, block.end))
+            self._told(block.end, self._total)
 
 
 def _derived(fresh: FreshStore, derivation: Derivation, record: StoreRecord | None, path: str) -> None:
@@ -212,13 +225,14 @@ def _derived(fresh: FreshStore, derivation: Derivation, record: StoreRecord | No
 class _Salvaged:
     """A log made of what is left of another, block by block, under numbers of its own."""
 
-    def __init__(self, instant: Instant, fresh: FreshStore, progress: Progress | None) -> None:
+    def __init__(self, instant: Instant, fresh: FreshStore, told: Told) -> None:
         self._path = instant.path
-        self._remains = Remains(instant)
+        self._remains = Remains(instant, lambda done, total: told(done, 3 * max(done, total)))
         self._fresh = fresh
-        self._progress = progress
+        self._told = told
         self._derivation = Derivation()
         self._blocks = 0
+        self._tokens: set[bytes] = set()
         self._names: dict[str, int] = {}
         self._types: dict[TypeRecord, int] = {}
         self._streams: dict[Identity, int] = {}
@@ -263,8 +277,8 @@ class _Salvaged:
                 self._derivation.feed(Block(memoryview(frame)))
                 yield keys.log_key(draft.first), frame
                 self._blocks += 1
-                if self._progress is not None:
-                    self._progress(self._derivation.next_sequence, self._remains.next_sequence)
+                end = self._remains.next_sequence
+                self._told(end + self._derivation.next_sequence, 3 * end)
 
     def _draft(self, first: int, commit: int, store: tuple[bytes, int] | None = None) -> BlockDraft:
         draft = BlockDraft(first, commit)
@@ -292,11 +306,22 @@ class _Salvaged:
             self._last_ns = max(self._last_ns, time_ns)
             draft.begin_commit(self._last_ns)
             if commit in begun:
-                draft.add_key(*begun[commit])
+                self._add_key(draft, *begun[commit])
             for index, run in zip(range(index, index + count), owners, strict=False):  # noqa: B020 - goes on where it was
                 self._add(draft, block, index, run.stream, run.type)
             index += 1
         return draft
+
+    def _add_key(self, draft: BlockDraft, token: bytes, digest: bytes) -> None:
+        """The key of a commit, where it can be one. Of two commits under one key the first keeps it: blocks of states that never
+        were together may be."""
+        if token in self._tokens or not is_token(token):
+            self._remains.notes.append(
+                f"the idempotency key {token[:40]!r} of the commit at {self._commit} was left out"
+            )
+            return
+        self._tokens.add(token)
+        draft.add_key(token, digest)
 
     def _add(self, draft: BlockDraft, block: Block, index: int, stream: int, type_number: int) -> None:
         """An event that was saved, unless nobody can tell any more what its bytes mean."""
@@ -348,7 +373,7 @@ class _Salvaged:
                     draft.begin_commit(self._last_ns)
                 key = self._remains.lost_key(sequence) if sequence == self._commit else None
                 if key is not None:
-                    draft.add_key(key[0], key[1].digest)
+                    self._add_key(draft, key[0], key[1].digest)
                 self._put(draft, identity, self._lost_type, self._stand_in)
                 if draft.count == _LOST_PER_BLOCK:
                     yield draft

@@ -14,7 +14,7 @@ says so then.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from varve import limits
@@ -60,14 +60,15 @@ LOST = Identity(LOST_STREAM[0], keys.encode_stream_id(LOST_STREAM[1]))
 
 
 class Piece(NamedTuple):
-    """A block that can be read: its sequences, where its frame stands in the file, and its runs (stream, first stream sequence,
-    first global sequence, count)."""
+    """A block that can be read: its sequences, where its frame stands in the file, its runs (stream, first stream sequence,
+    first global sequence, count), and the idempotency keys of its commits."""
 
     first: int
     end: int
     at: int
     length: int
     runs: tuple[tuple[int, int, int, int], ...]
+    tokens: tuple[bytes, ...]
 
 
 class Lost(NamedTuple):
@@ -91,14 +92,18 @@ class Remains:
 
     Attributes: ``pieces`` (blocks in order, none overlapping), ``next_sequence`` (the end of the log, as far as it can be
     known), ``notes`` (what was found on the way), ``record`` (the store's record, if readable), ``consumers`` (pairs).
+    ``looked`` is called meanwhile: the sequence behind the last block that was looked at, and the log's end as far as it is
+    known.
     """
 
-    def __init__(self, instant: Instant) -> None:
+    def __init__(self, instant: Instant, looked: Callable[[int, int], None] = lambda _done, _total: None) -> None:
+        self._looked = looked
         self.file: PageFile = instant.file
         self.notes: list[str] = []
         self._damaged_meta = instant.damage is not None
-        if instant.damage is not None:
-            self.notes.append(f"{instant.damage} (a meta page)")
+        self.notes += [
+            f"{damage} (a meta page)" for damage in (instant.damage, instant.misnumbered) if damage is not None
+        ]
         trees = dict(self.file.readable_tables(self._note))
         for name in files.DATABASES:
             if name not in trees:
@@ -120,10 +125,14 @@ class Remains:
         elif self.record.next_sequence > self.next_sequence:
             self._believe(self.record.next_sequence)
 
+    def _can_have_held(self, events: int) -> bool:
+        """Whether so many events can have been in the file."""
+        pages = max(self.file.meta.last_page + 1, self.file.size // limits.PAGE_BYTES)
+        return events * _EVENT_BYTES_MIN <= pages * limits.PAGE_BYTES
+
     def _believe(self, next_sequence: int) -> None:
         """The log went on until here, if so many events can have been in the file."""
-        pages = max(self.file.meta.last_page + 1, self.file.size // limits.PAGE_BYTES)
-        if (next_sequence - self.next_sequence) * _EVENT_BYTES_MIN <= pages * limits.PAGE_BYTES:
+        if self._can_have_held(next_sequence - self.next_sequence):
             self.next_sequence = next_sequence
         else:
             self.notes.append(f"the store's record says {next_sequence} events, which the file cannot have held")
@@ -139,8 +148,13 @@ class Remains:
 
     def _pieces(self, log: Tree | None) -> list[Piece]:
         found: dict[int, Piece] = {}
+        said = 0 if self.record is None else self.record.next_sequence
+        total = said if self._can_have_held(said) else 0
+        self._looked(0, total)
         for key, frame, at in self.file.places(log, self._note) if log is not None else ():
             block = self._block(frame)
+            if block is not None and self._can_have_held(block.end):
+                self._looked(block.end, total)
             if block is not None and key == keys.log_key(block.first):
                 found[block.first] = self._piece(block, at)
             else:
@@ -150,8 +164,13 @@ class Remains:
             self._look_elsewhere(found)
         pieces: list[Piece] = []
         for _, piece in sorted(found.items()):
-            if pieces and piece.first < pieces[-1].end:
+            end = pieces[-1].end if pieces else 0
+            if piece.first < end:
                 self.notes.append(f"the block at {piece.first} begins before the last one ends")
+            elif not self._can_have_held(piece.first - end):
+                self.notes.append(
+                    f"the block at {piece.first} was left out: the file cannot have held what is missing before it"
+                )
             else:
                 pieces.append(piece)
         if self._damaged_meta and pieces:
@@ -229,17 +248,18 @@ class Remains:
 
     def _piece(self, block: Block, at: int) -> Piece:
         """Remember a block, and what it declares."""
+        tokens: tuple[bytes, ...] = ()
         if not block.is_plain:
             self._names.update(block.declared_names())
             self._types.update((number, TypeRecord(name, schema)) for number, name, schema in block.declared_types())
             self._streams.update((number, (name, key)) for number, name, key in block.declared_streams())
-            self._tokens.update(token for _, token, _ in block.commit_keys())
+            tokens = tuple(token for _, token, _ in block.commit_keys())
         runs = []
         first = block.first
         for run in block.runs:
             runs.append((run.stream, run.first_stream_sequence, first, run.count))
             first += run.count
-        return Piece(block.first, block.end, at, len(block.data), tuple(runs))
+        return Piece(block.first, block.end, at, len(block.data), tuple(runs), tokens)
 
     def block(self, piece: Piece) -> Block:
         """A block again. Raises ``MalformedBlock`` where the file changed."""
@@ -278,7 +298,9 @@ class Remains:
             if decode_stream_number(meta.get(keys.stream_lookup_key(name_number, id_key), b"")) != number:
                 return False
             self._streams[number] = name_number, id_key
-        elif tag == b"\x07" and rest:
+        elif tag == b"\x07":
+            if not is_token(rest):
+                return False
             record = decode_idempotency(value)
             self._keys[record.first_sequence] = rest, record
         return True
@@ -326,9 +348,12 @@ class Remains:
             gaps = list(self._gaps())
             blamed, lost = _assign(self.pieces, gaps, self._index_runs(gaps))
             if blamed is None:
+                self._tokens = {token for piece in self.pieces for token in piece.tokens}
                 parts: dict[int, Piece | list[Lost]] = {piece.first: piece for piece in self.pieces}
+                lost.sort(key=lambda run: run.first)
                 for first, stop in gaps:
-                    parts[first] = sorted((run for run in lost if first <= run.first < stop), key=lambda run: run.first)
+                    low, high = (bisect_left(lost, at, key=lambda run: run.first) for at in (first, stop))
+                    parts[first] = list(lost[low:high])
                 return [part for _, part in sorted(parts.items())]
             self.notes.append(f"the block at {blamed.first} does not continue its streams, and was given up")
             self.pieces.remove(blamed)
@@ -347,11 +372,17 @@ class Remains:
         said = []
         firsts = [first for first, _ in gaps]
         for key, value in self._index.items():
-            if len(key) != keys.STREAM_ENTRY_BYTES or key[0] != keys.STREAM_TAG or len(value) % 12:
+            if len(key) != keys.STREAM_ENTRY_BYTES or key[0] != keys.STREAM_TAG:
                 continue
             stream, position = int.from_bytes(key[1:5], "big"), keys.entry_position(key)
-            for first, count in decode_runs(value):
-                for start, stop in gaps[max(0, bisect_left(firsts, first) - 1) :]:
+            try:
+                runs = decode_runs(value)
+            except UNREADABLE:
+                self.notes.append(f"the index entry {key.hex()} is damaged")
+                continue
+            for first, count in runs:
+                for at in range(max(0, bisect_left(firsts, first) - 1), len(gaps)):
+                    start, stop = gaps[at]
                     if start >= first + count:
                         break
                     low, high = max(first, start), min(first + count, stop)
@@ -418,14 +449,17 @@ def _assign(
 
 
 def _between(
-    runs: Iterable[tuple[int, int, int]], start: int, stop: int, low: int, high: int
+    runs: Sequence[tuple[int, int, int]], start: int, stop: int, low: int, high: int
 ) -> list[tuple[int, int]] | None:
-    """The places (first, count) that runs give to a stream's sequences ``start`` .. ``stop``, all of them, within the global
-    sequences ``low`` .. ``high``; None where they do not."""
+    """The places (first, count) that runs, in order, give to a stream's sequences ``start`` .. ``stop``, all of them, within the
+    global sequences ``low`` .. ``high``; None where they do not."""
     found = []
     at = start
-    for first_stream_sequence, first, count in runs:
-        if first_stream_sequence + count <= start or first_stream_sequence >= stop:
+    for index in range(max(0, bisect_left(runs, (start,)) - 1), len(runs)):
+        first_stream_sequence, first, count = runs[index]
+        if first_stream_sequence >= stop:
+            break
+        if first_stream_sequence + count <= start:
             continue
         if first_stream_sequence != at or first < low or at + count > stop or first + count > high:
             return None
@@ -442,23 +476,30 @@ class _Free:
         self.intervals = list(gaps)
 
     def take_all(self, runs: list[tuple[int, int]]) -> bool:
-        """Claim these runs (first, count), or none of them."""
-        before = list(self.intervals)
+        """Claim these runs (first, count), none of which overlap, or none of them."""
         for first, count in runs:
-            at = bisect_left(self.intervals, (first + 1,)) - 1
+            at = self._at(first)
             if at < 0 or first + count > self.intervals[at][1]:
-                self.intervals = before
                 return False
+        for first, count in runs:
+            at = self._at(first)
             start, stop = self.intervals[at]
             self.intervals[at : at + 1] = [
                 part for part in ((start, first), (first + count, stop)) if part[0] < part[1]
             ]
         return True
 
+    def _at(self, sequence: int) -> int:
+        """Which interval holds a sequence, if any does; -1 where it lies before all of them."""
+        return bisect_left(self.intervals, (sequence + 1,)) - 1
+
     def take(self, low: int, high: int, count: int) -> list[tuple[int, int]] | None:
         """Claim so many sequences between two, the first ones that there are; None where there are too few."""
         taken = []
-        for start, stop in self.intervals:
+        for at in range(max(0, self._at(low)), len(self.intervals)):
+            start, stop = self.intervals[at]
+            if start >= high or not count:
+                break
             first = max(start, low)
             here = min(count, min(stop, high) - first)
             if here > 0:
@@ -467,15 +508,24 @@ class _Free:
         return taken if not count and self.take_all(taken) else None
 
 
+def is_token(token: bytes) -> bool:
+    """Whether bytes are as long as an idempotency key's token can be."""
+    return 0 < len(token) <= 1 + limits.IDEMPOTENCY_KEY_BYTES_MAX
+
+
 def readable_positions(pairs: dict[bytes, bytes], end: int, notes: list[str]) -> list[tuple[bytes, bytes]]:
     """The positions of consumers that can be read, none beyond the end of the log."""
     kept = []
     token = consumers.decode_token(pairs.get(consumers.TOKEN_KEY))
+    if token > consumers.TOKEN_MAX:
+        notes.append("the last token that was given to a consumer is damaged, and follows from the consumers now")
+        token = 0
     for key, value in sorted(pairs.items()):
         name = consumers.consumer_name(key)
         if name is None:
             continue
-        record = consumers.decode_consumer(value, key)
+        named = name and consumers.consumer_key(name) == key
+        record = consumers.decode_consumer(value, key) if named else None
         if record is None or isinstance(record, int):
             notes.append(f"the position of consumer {name!r} is damaged, and was left out: it will begin anew")
             continue

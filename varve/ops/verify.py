@@ -18,11 +18,35 @@ from varve.errors import CorruptedStore, MalformedEvent, NotAVarveStore, SchemaE
 from varve.layout import consumers, keys
 from varve.layout.block import Block, MalformedBlock, crc_holds
 from varve.layout.derive import Derivation, Pair
-from varve.layout.records import TypeRecord, decode_store_record, decode_type, unsupported
+from varve.layout.records import StoreRecord, TypeRecord, decode_store_record, decode_type, unsupported
 from varve.ops.findings import Finding, FindingKind, Where
 
 Progress = Callable[[int, int], None]
-"""Called now and then with the number of events done and the number of events in the store."""
+"""Called now and then, on the thread that works, with what is done and what there is to do, counted in events: one for each pass
+over an event. (``verify`` and ``repair`` make one; salvage makes three: it looks for what is left, writes it, and verifies what
+it wrote.) Neither number ever falls. The first call says that nothing is done and comes before LMDB's verifier begins, which says
+nothing while it works. What the callback raises ends the work."""
+
+
+class Told:
+    """A progress that never goes back, whatever is told it: nothing known at first, a store that changed and is read anew."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._done = 0
+        self._total = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many of so many."""
+        if self._progress is not None:
+            self._done = max(self._done, done)
+            self._total = max(self._total, total, self._done)
+            self._progress(self._done, self._total)
+
+    def end(self) -> None:
+        """All of it is done, also where there was less to do than it seemed."""
+        self(self._total, self._total)
+
 
 LOG, INDEX, META = files.DATABASES
 CONSUMERS = b"varve." + consumers.TABLE.encode()
@@ -65,16 +89,18 @@ def verify(
 
     Other processes may write meanwhile: what is verified is one instant, held like a snapshot. LMDB's verifier then works on a
     copy of the file, in the folder ``scratch`` (the system's folder for temporary files), which needs as much room.
-    ``progress`` is called with events done and events in all. Memory grows with the number of streams and of index
-    entries.
+    ``progress`` is called with events done and events in all, first with none done; neither ever falls. Memory grows with the
+    number of streams and of index entries.
 
-    Raises ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse`` (bulk loading), ``NotAVarveStore``
-    where the folder holds another program's file, ``UnsupportedFormat``, ``DiskFull``.
+    Raises ``InvalidInput``, ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse`` (bulk loading),
+    ``NotAVarveStore`` where the folder holds another program's file, ``UnsupportedFormat``, ``DiskFull``.
     """
-    folder = os.fspath(path)
+    folder = files.folder(path)
+    copies = None if scratch is None else files.folder(scratch, "scratch")
+    told = Told(progress)
     while True:
-        verification = _Verification(progress)
-        if _looked(verification, folder, None if scratch is None else os.fspath(scratch)):
+        verification = _Verification(told)
+        if _looked(verification, folder, copies):
             return verification.report()
 
 
@@ -82,8 +108,10 @@ def _looked(verification: _Verification, folder: str, scratch: str | None) -> bo
     """Whether all of it was looked at; False where somebody opened the store meanwhile and wrote to it."""
     try:
         with Instant(folder) as instant:
-            if instant.damage is not None:
-                verification.find("structure", "page", str(instant.damage))
+            for damage in (instant.damage, instant.misnumbered):
+                if damage is not None:
+                    verification.find("structure", "page", f"{damage} (a meta page)")
+            verification.begin(instant.file)
             verification.structure(instant, scratch)
             verification.contents(instant.file, folder)
             return not instant.changed()
@@ -107,7 +135,7 @@ def examined(path: str) -> dict[str, Any]:
 class _Verification:
     """Findings, collected part by part."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: Told) -> None:
         self._progress = progress
         self._findings: list[Finding] = []
         self._suppressed = 0
@@ -140,6 +168,11 @@ class _Verification:
             self._findings.append(Finding(where, kind, message, sequence, key))
         else:
             self._suppressed += 1
+
+    def begin(self, file: PageFile) -> None:
+        """Tell how much there is to do."""
+        record = stored_record(file)
+        self._progress(0, 0 if record is None else record.next_sequence)
 
     def structure(self, instant: Instant, scratch: str | None) -> None:
         """LMDB's pages, as its own verifier sees them."""
@@ -217,8 +250,7 @@ class _Verification:
             except UNREADABLE as exc:
                 self.find("log", "block", f"the block at {block.first}: {exc}", block.first, key)
             self._blocks += 1
-            if self._progress is not None:
-                self._progress(next_sequence, max(total, next_sequence))
+            self._progress(next_sequence, total)
         if total > next_sequence and self._found > before:
             self._gap(next_sequence, total)
         return derivation if self._found == before else None
@@ -320,11 +352,15 @@ class _Verification:
         if pairs is None:
             return
         last_token = consumers.decode_token(dict(pairs).get(consumers.TOKEN_KEY))
+        if last_token > consumers.TOKEN_MAX:
+            message = f"so many tokens as {last_token} were never given"
+            self.find("consumers", "token", message, key=consumers.TOKEN_KEY)
         for key, value in pairs:
             if key == consumers.TOKEN_KEY:
                 continue
             name = consumers.consumer_name(key)
-            record = None if name is None else consumers.decode_consumer(value, key)
+            named = name and consumers.consumer_key(name) == key  # else it is no text, and nobody can ask for it
+            record = consumers.decode_consumer(value, key) if named else None
             if record is None or isinstance(record, int):
                 self.find("consumers", "record", f"the record {_spelled(key, value)} is damaged", key=key)
                 continue
@@ -370,6 +406,20 @@ class _Types:
                 except UNREADABLE:
                     return None
         return self._known[number]
+
+
+def stored_record(file: PageFile) -> StoreRecord | None:
+    """The store's record, where it can be read and is of this format: nothing else is."""
+    for name, tree in file.readable_tables(_ignore):
+        if name == META:
+            found = next((value for key, value in file.readable(tree, _ignore) if key == keys.STORE_RECORD_KEY), b"")
+            record = decode_store_record(found)
+            return None if isinstance(record, int) else record
+    return None
+
+
+def _ignore(damage: DamagedPage) -> None:
+    """Told elsewhere."""
 
 
 def check_format(path: str, stored: bytes | None) -> None:

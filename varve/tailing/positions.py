@@ -16,6 +16,7 @@ from varve.layout.consumers import (
     PARTITIONS,
     TABLE,
     TOKEN_KEY,
+    TOKEN_MAX,
     VERSION,
     ConsumerRecord,
     Run,
@@ -124,7 +125,7 @@ class Take:
         now_ns = claim.engine.clock()
         record = read(claim.engine.path, claim.name, table.get(consumer_key(claim.name)))
         self._secure(record)
-        self.token = _next_token(table, record)
+        self.token = _next_token(claim.engine.path, table, record)
         if record is None:
             record = ConsumerRecord(claim.members, now_ns, (Run(0, PARTITIONS, 0, self._start, self.token, now_ns),))
         elif record.members != claim.members:  # members of another number are out, every one of them
@@ -189,7 +190,7 @@ class Move:
         record = read(claim.engine.path, claim.name, table.get(key))
         own = claim.check_token(record, claim.token)
         assert record is not None
-        self.token = _next_token(table, record)
+        self.token = _next_token(claim.engine.path, table, record)
         self.runs = [run._replace(position=self._position, token=self.token) for run in own]
         table.put(key, record.replaced(claim.partitions, self.runs, claim.engine.clock()).encode(key))
 
@@ -254,9 +255,15 @@ def _is_free(engine: Engine, name: str, member: int, members: int) -> bool:
     return OwnerLock(lock_path(engine.path, name, member, members)).is_free()
 
 
-def _next_token(table: Table, record: ConsumerRecord | None) -> int:
-    """A token above every one that was given. (The record is asked as well, should the counter be damaged.)"""
+def _next_token(path: str, table: Table, record: ConsumerRecord | None) -> int:
+    """A token above every one that was given. (The record is asked as well, should the counter be damaged.) Raises
+    ``CorruptedStore``."""
     known = 0 if record is None else max(run.token for run in record.runs)
     token = max(decode_token(table.get(TOKEN_KEY)), known) + 1
+    if token > TOKEN_MAX:
+        raise CorruptedStore(
+            f"{path}: the last token that was given to a consumer is damaged ({token - 1}); repair it with varve.ops.repair",
+            path=path,
+        )
     table.put(TOKEN_KEY, encode_token(token))
     return token

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import varve
 from varve.codec import event_type
-from varve.columns import frames, walk
+from varve.columns import frames, read, walk
 
 
 @varve.event(name="columns.Sale")
@@ -337,3 +337,20 @@ def test_upcast_events_come_as_what_they_became(db: varve.Varve) -> None:
     names = ["number", "when", "key", "maybe", *BESIDE]
     assert by_columns(stream.reader().columns(names)) == by_iterator(stream.reader().iter_all(), names)
     assert walk.FRAMES_EVENTS_MIN < 2_000
+
+
+@pytest.mark.parametrize("owner", [99, frozenset({"others"})])
+@pytest.mark.parametrize("count", [5_000, 50])
+def test_an_index_that_names_another_streams_events_is_told(db: varve.Varve, owner: Any, count: int) -> None:
+    """Blocks say whose events they hold, also where they are taken many at a time."""
+    stream = db.stream("sales", Sale)
+    stream.append_batch(1, sales(count))
+    reader: Any = stream.reader()
+    right = reader._column_walk(1, 0, None)
+    known = [event_type(Sale)]
+    assert len(read.read_columns(reader._source, right, ["number"], known)["number"]) == count
+    wrong = right._replace(owner=lambda: owner)
+    with pytest.raises(varve.CorruptedStore, match="index is wrong"):
+        read.read_columns(reader._source, wrong, ["number"], known)
+    gc.collect()
+    assert db.stats().snapshots == ()

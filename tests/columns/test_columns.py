@@ -354,3 +354,22 @@ def test_an_index_that_names_another_streams_events_is_told(db: varve.Varve, own
         read.read_columns(reader._source, wrong, ["number"], known)
     gc.collect()
     assert db.stats().snapshots == ()
+
+
+@pytest.mark.parametrize("owner", [99, frozenset({"others"})])
+def test_an_index_that_is_wrong_further_on_is_told(
+    db: varve.Varve, monkeypatch: pytest.MonkeyPatch, owner: Any
+) -> None:
+    """The same where it shows only among blocks that are taken together."""
+    stream = db.stream("sales", Sale)
+    stream.append_batch(1, sales(5_000))
+    parsed = frames.Frames.parsed
+
+    def later(self: Any, *args: Any) -> Any:
+        self.known.identities.clear()
+        self.known.begin(owner)
+        return parsed(self, *args)
+
+    monkeypatch.setattr(frames.Frames, "parsed", later)
+    with pytest.raises(varve.CorruptedStore, match="index is wrong"):
+        stream.reader().columns(["number"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benches import (
     cases_append,
+    cases_append_columns,
     cases_codec,
     cases_columns,
     cases_get,
@@ -28,6 +29,7 @@ CASES: dict[str, Callable[[Workspace], Iterator[Line]]] = {
     **cases_replay.CASES,
     **cases_get.CASES,
     **cases_append.CASES,
+    **cases_append_columns.CASES,
     **cases_group.CASES,
     **cases_size.CASES,
     **cases_tail.CASES,

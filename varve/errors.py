@@ -148,7 +148,8 @@ class ColumnConflict(InvalidInput):
 class EventEncodingError(VarveError, ValueError):
     """A field's value does not fit its declared type; nothing was written.
 
-    Facts: ``type_name``, ``field`` (a path such as ``lines[2].price``; empty when the whole event is meant), ``value``.
+    Facts: ``type_name``, ``field`` (a path such as ``lines[2].price``; empty when the whole event is meant), ``value``;
+    ``row``, where the value came in a column (None otherwise).
     """
 
     code = "event_encoding"
@@ -156,6 +157,7 @@ class EventEncodingError(VarveError, ValueError):
     type_name: str
     field: str
     value: object
+    row: int | None = None
 
 
 class EventTypeError(VarveError, TypeError):

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator
 from heapq import merge
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from varve import limits
 from varve.engine.core import StoreClosing
@@ -22,21 +22,19 @@ from varve.record import Recorded, recorded_class
 if TYPE_CHECKING:
     from varve.engine.core import Engine
     from varve.engine.snapshot import Snapshot
-    from varve.layout.block import Block
+    from varve.layout.block import Block, EventPlaces
 
 
 Owner = int | frozenset[str] | None
 """Whose events a walk gives: a stream number, stream names, or everybody's."""
 
 
-class Range(NamedTuple):
-    """Events ``first .. first + count`` of the log. ``at`` is ``first`` in the iterator's own coordinate (a stream
-    sequence where it walks one stream, the global sequence elsewhere), from where a renewed iterator goes on."""
+Range = tuple[int, int, int]
+"""Where it is in the iterator's own coordinate (a stream sequence where it walks one stream, the global sequence elsewhere), from
+where a renewed iterator goes on; first global sequence; number of events."""
 
-    at: int
-    first: int
-    count: int  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride] - nobody calls tuple.count
-
+FEW_EVENTS = 4
+"""So many events of a block are looked up one by one, for less than reading where all of its events are."""
 
 Ranges = Callable[["Snapshot", int, int, bool], Iterable[Range]]
 """``ranges(snapshot, start, stop, reverse)``: what to walk, in the order of the walk."""
@@ -111,14 +109,12 @@ def bounds(start: int, stop: int | None) -> tuple[int, int | None]:
 
 def whole_log(_: Snapshot, start: int, stop: int, _reverse: bool) -> Iterable[Range]:
     """Everything."""
-    return (Range(start, start, stop - start),) if start < stop else ()
+    return ((start, start, stop - start),) if start < stop else ()
 
 
 def of_stream(number: int) -> Ranges:
     """One stream."""
-    return lambda snapshot, start, stop, reverse: (
-        Range(*run) for run in snapshot.stream_runs(number, start, stop, reverse=reverse)
-    )
+    return lambda snapshot, start, stop, reverse: snapshot.stream_runs(number, start, stop, reverse=reverse)
 
 
 def of_names(numbers: list[int]) -> Ranges:
@@ -127,7 +123,7 @@ def of_names(numbers: list[int]) -> Ranges:
     def ranges(snapshot: Snapshot, start: int, stop: int, reverse: bool) -> Iterator[Range]:
         runs = [snapshot.name_runs(number, start, stop, reverse=reverse) for number in numbers]
         merged = runs[0] if len(runs) == 1 else merge(*runs, reverse=reverse)
-        return (Range(first, first, count) for first, count in merged)
+        return ((first, first, count) for first, count in merged)
 
     return ranges
 
@@ -141,9 +137,9 @@ def tracked(engine: Engine, walk: Generator[Any, None, None]) -> Generator[Any, 
 
 def walk_blocks(
     source: Source, ranges: Ranges, start: int, end: Callable[[Snapshot], int], stop: int | None, *, reverse: bool
-) -> Generator[tuple[Snapshot, Block, int, int, int] | None, None, None]:
-    """The block slices of a walk: snapshot, block, first and last + 1 global sequence, and what to add to these for the
-    iterator's own coordinate. The first item is None: started."""
+) -> Generator[tuple[Snapshot, Block, int, int, int, EventPlaces | None] | None, None, None]:
+    """The block slices of a walk: snapshot, block, first and last + 1 global sequence, what to add to these for the
+    iterator's own coordinate, and where the block's events are if few are wanted of it. The first item is None: started."""
     snapshot = source.begin()
     try:
         last = end(snapshot)
@@ -152,6 +148,7 @@ def walk_blocks(
         yield None
         begun_s = time.monotonic()
         block: Block | None = None
+        places: EventPlaces | None = None
         finished = False
         while not finished:
             finished = True
@@ -166,15 +163,19 @@ def walk_blocks(
                             start, upper = (start, at + high - first) if reverse else (at + low - first, upper)
                             finished = False
                             break
-                        block = snapshot.block(sequence)
+                        if high - low <= FEW_EVENTS:
+                            places, block = snapshot.placed(sequence)
+                        else:
+                            block = snapshot.block(sequence)
                     if reverse:
                         begin = max(low, block.first)
-                        yield snapshot, block, begin, high, at - first
+                        yield snapshot, block, begin, high, at - first, places
                         high = begin
                     else:
                         until = min(high, block.first + block.count)
-                        yield snapshot, block, low, until, at - first
+                        yield snapshot, block, low, until, at - first, places
                         low = until
+                    places = None  # whoever comes back to a block reads it whole
                 if not finished:
                     break
             if not finished:
@@ -217,8 +218,34 @@ def walk_events(
         number = of if isinstance(of, int) else None
         for item in slices:
             assert item is not None
-            snapshot, block, low, high, drift = item
+            snapshot, block, low, high, drift, places = item
             first = block.first
+            if places is not None:
+                for sequence in range(high - 1, low - 1, -1) if reverse else range(low, high):
+                    stream, at, type_number, offset, _ = snapshot.locate(places, block.data, sequence)
+                    if number is not None and (stream != number or at - sequence != drift):
+                        raise snapshot.index_wrong(sequence)  # noqa: TRY301 - the handler lets go of the map
+                    found = views.get(type_number)
+                    if found is None:
+                        view = view_class(snapshot, type_number, sequence)
+                        found = views[type_number] = view, recorded_class(view)
+                    view, holder = found
+                    if view is None:
+                        continue
+                    identity = snapshot.catalog.streams.get(stream) or snapshot.catalog.stream(snapshot, stream)
+                    if names is not None and identity.name not in names:
+                        raise snapshot.index_wrong(sequence)  # noqa: TRY301
+                    event = new(view)
+                    event._b = block.data
+                    event._o = offset
+                    recorded = new(holder)
+                    recorded._event = event
+                    recorded._sequence = sequence
+                    recorded._shift = at - sequence
+                    recorded._stream = identity
+                    recorded._block = block
+                    yield recorded
+                continue
             if block is not known:
                 known = block
                 payload = block.payload()

@@ -91,6 +91,31 @@ class Stream(Generic[E]):
         """Append ``(stream id, event)`` pairs in their order in one commit. Arguments and errors as ``append``."""
         return self._span(append_many(self._types, items, metadata), idempotency_key)
 
+    def append_columns(
+        self,
+        stream_ids: Any,
+        columns: Any,
+        *,
+        type: type[E] | None = None,  # noqa: A002 - what it is
+        expected: ExpectedVersion = ANY,
+        idempotency_key: IdempotencyKey | None = None,
+        metadata: Metadata | None = None,
+    ) -> Span:
+        """Append events given as columns in one commit: the same events, and the same bytes, as ``append_batch`` or
+        ``append_many`` would write, without an object for each where the class is flat.
+
+        ``stream_ids``: one id for all events, or an array or list with one for each. ``columns``: a mapping of field names to
+        arrays (of numpy, of Arrow, lists), or an Arrow table, a record batch or a data frame. Fields with a default need no
+        column. ``type``: which class of a stream of several. ``expected`` goes with one stream id. The arrays are read
+        before the call returns and not kept. Needs the extra ``columns``, for tables and frames ``arrow``.
+
+        Errors as ``append``; an ``EventEncodingError`` names field, value and ``row``.
+        """
+        from varve.columns.append import append_columns
+
+        append = append_columns(self._types, stream_ids, columns, type, expected, metadata)
+        return self._span(append, idempotency_key)
+
     async def append_async(
         self,
         stream_id: StreamId,
@@ -132,6 +157,22 @@ class Stream(Generic[E]):
     ) -> Span:
         """``append_many`` as ``append_async`` does it."""
         return await self._span_async(append_many(self._types, items, metadata), idempotency_key)
+
+    async def append_columns_async(
+        self,
+        stream_ids: Any,
+        columns: Any,
+        *,
+        type: type[E] | None = None,  # noqa: A002 - what it is
+        expected: ExpectedVersion = ANY,
+        idempotency_key: IdempotencyKey | None = None,
+        metadata: Metadata | None = None,
+    ) -> Span:
+        """``append_columns`` as ``append_async`` does it: the columns are encoded when the call begins."""
+        from varve.columns.append import append_columns
+
+        append = append_columns(self._types, stream_ids, columns, type, expected, metadata)
+        return await self._span_async(append, idempotency_key)
 
     @overload
     def reader(self, *, unknown: Literal["error"] = "error") -> StreamReader[E]: ...

@@ -90,6 +90,22 @@ class Transaction:
         """Append ``(stream id, event)`` pairs; their ``Span`` is in ``positions`` after the block."""
         self._add(append_many(self._types_of(stream), items, self._merged(metadata)))
 
+    def append_columns(
+        self,
+        stream: Stream[E],
+        stream_ids: Any,
+        columns: Any,
+        *,
+        type: type[E] | None = None,  # noqa: A002 - what it is
+        expected: ExpectedVersion = ANY,
+        metadata: Metadata | None = None,
+    ) -> None:
+        """Append events given as columns, as ``Stream.append_columns``; their ``Span`` is in ``positions`` after the block."""
+        from varve.columns.append import append_columns
+
+        types = self._types_of(stream)
+        self._add(append_columns(types, stream_ids, columns, type, expected, self._merged(metadata)))
+
     def store_position(self, consumer: Consumer[Any]) -> None:
         """Store a consumer's present position with this commit, or not at all: what is appended here and what was consumed
         for it become durable together.

@@ -207,6 +207,10 @@ class _FaultyCursor:
         self._faulty.read()
         return self._cursor.set_range(key)
 
+    def set_key(self, key: bytes) -> bool:
+        self._faulty.read()
+        return self._cursor.set_key(key)
+
     def last(self) -> bool:
         self._faulty.read()
         return self._cursor.last()

@@ -75,6 +75,7 @@ READS: dict[str, Callable[[varve.Varve], Any]] = {
     "next sequence": lambda db: db.next_global_sequence,
     "by time": lambda db: db.sequence_at(datetime.now(UTC)),
     "a snapshot": snapshot_reads,
+    "one event again": lambda db: [db.stream("notes", Note).reader().get(1, 3) for _ in range(2)],
     "an append": lambda db: db.stream("notes", Note).append(1, Note(9, "new"), expected=varve.STREAM_EXISTS),
     "a stream's first append": lambda db: db.stream("notes", Note).append("new", Note(9, "new")),
     "a batch": lambda db: db.stream("notes", Note).append_many([(1, Note(9, "a")), (2, Note(9, "b"))]),

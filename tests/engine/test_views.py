@@ -15,6 +15,7 @@ from engine_helpers import Blob, Note, blob, fast_folder, finish, run_script, st
 import varve
 from varve import limits
 from varve.engine.snapshot import CheckedBlocks
+from varve.layout.block import EventPlaces
 from varve.testing import ManualClock, assert_sound
 
 PRELUDE = """
@@ -367,7 +368,7 @@ for turn in range(60):
         started.wait()
         try:
             while True:
-                db._engine.checked._seen.clear()  # so that every touch computes a checksum, which runs without the GIL
+                db._engine.checked.__init__()  # so that every touch computes a checksum, which runs without the GIL
                 assert blobs.reader().get("x", turn % 50).number == turn % 50
                 db.global_reader().get(3)
                 db.stats()
@@ -464,17 +465,17 @@ def test_leaving_a_snapshot_waits_for_the_read_inside_it(
         snapshot.close()
 
     closer = threading.Thread(target=leave)
-    real = CheckedBlocks.check
+    real = CheckedBlocks.holding
 
-    def check(self: CheckedBlocks, path: str, first: int, data: memoryview) -> None:
+    def holding(self: CheckedBlocks, sequence: int) -> EventPlaces | None:
         closer.start()
         assert began.wait(60)
         for _ in range(1_000):
             os.sched_yield()
         assert snapshot._snapshot._transaction is not None
-        real(self, path, first, data)
+        return real(self, sequence)
 
-    monkeypatch.setattr(CheckedBlocks, "check", check)
+    monkeypatch.setattr(CheckedBlocks, "holding", holding)
     assert reader.get(1, 0) == Note(1, "a")
     closer.join()
     with pytest.raises(varve.SnapshotClosed):

@@ -38,7 +38,7 @@ def assert_tells(block: Block, plan: Plan) -> None:
     for index, event in enumerate(wanted):
         start, end = block.span(index)
         assert bytes(block.data[start:end]) == event["raw"]
-        assert places.find(block.data, index) == (event["type"], start, end)
+        assert places.locate(block.data, index) == (*block.stream_of(index), event["type"], start, end)
         run, run_at = block.run_of(index)
         assert (run.stream, run.type, run.first_stream_sequence + index - run_at) == (
             event["stream"],
@@ -388,24 +388,24 @@ def test_an_event_outside_its_frame_is_malformed() -> None:
         (first_end, 2**32 - 8),
     ):
         struct.pack_into("<II", frame, block.ends_at, *ends)
-        for found in (lambda: block.span(1), lambda: places.find(block.data, 1)):
+        for found in (lambda: block.span(1), lambda: places.locate(block.data, 1)):
             with pytest.raises(MalformedBlock, match="an event lies outside"):
                 found()
     struct.pack_into("<II", frame, block.ends_at, len(frame) - block.payload_at, len(frame) - block.payload_at)
-    assert block.span(0) == places.find(block.data, 0)[1:] == (block.payload_at, len(frame))
-    assert block.span(1) == places.find(block.data, 1)[1:] == (len(frame), len(frame))
+    assert block.span(0) == places.locate(block.data, 0)[3:] == (block.payload_at, len(frame))
+    assert block.span(1) == places.locate(block.data, 1)[3:] == (len(frame), len(frame))
     struct.pack_into("<I", frame, block.ends_at, len(frame) - block.payload_at + 8)
-    for found in (lambda: block.span(0), lambda: places.find(block.data, 0)):
+    for found in (lambda: block.span(0), lambda: places.locate(block.data, 0)):
         with pytest.raises(MalformedBlock, match="an event lies outside"):
             found()
     cut = memoryview(frame)[: block.ends_at]
     for found in (
         lambda: block.span(len(frame)),
-        lambda: places.find(block.data, len(frame)),
-        lambda: places.find(cut, 0),
-        lambda: places.find(memoryview(frame)[: block.ends_at + 4], 1),
+        lambda: places.locate(block.data, len(frame)),
+        lambda: places.locate(cut, 0),
+        lambda: places.locate(memoryview(frame)[: block.ends_at + 4], 1),
     ):
-        with pytest.raises(MalformedBlock, match="its ends reach beyond its end"):
+        with pytest.raises(MalformedBlock, match=r"its (ends|columns) reach beyond its end"):
             found()
 
 
@@ -414,8 +414,36 @@ def test_a_run_outside_its_frame_is_malformed() -> None:
     frame = memoryview(plan_of(random.Random(3), full=False).draft().encode())
     block = Block(frame)
     places = block.places()
-    for index in range(block.count):
-        assert places.stream_of(frame, index) == block.stream_of(index)
-        for end in block.streams_and_firsts_at:
-            with pytest.raises(MalformedBlock, match="its runs reach beyond its end"):
-                places.stream_of(frame[:end], index)
+    for name in ("run_streams", "run_firsts", "ends"):
+        column = bytes(block.column(name).cast("B"))
+        cut = frame[: bytes(frame).index(column)]
+        with pytest.raises(MalformedBlock, match="its columns reach beyond its end"):
+            places.locate(cut, 0)
+
+
+def test_a_block_is_made_from_its_places() -> None:
+    """As if it had been read again, whatever its shape and whether its runs are of one event or of many."""
+    for seed in range(20):
+        frame = memoryview(plan_of(random.Random(seed), full=bool(seed % 2)).draft().encode())
+        read = Block(frame)
+        made = read.places().block(frame)
+        made.check()
+        for attribute in ("first", "count", "end", "commit_sequence", "payload_at", "runs", "is_plain"):
+            assert getattr(made, attribute) == getattr(read, attribute)
+        assert made.data is frame
+        for name, _ in (*COLUMNS, *COLD_COLUMNS):
+            assert made.column(name) == read.column(name)
+
+
+def test_places_are_of_one_frame() -> None:
+    """A tail that was extended since, or another store's block, is another frame."""
+    draft = plan_of(random.Random(3), full=False).draft()
+    before = memoryview(draft.encode())
+    places = Block(before).places()
+    draft.begin_commit(1)
+    draft.add(1, 1, 0, [bytes(8)])
+    assert places.is_of(before)
+    assert not places.is_of(memoryview(draft.encode()))
+    changed = bytearray(before)
+    changed[0] ^= 1
+    assert not places.is_of(memoryview(changed))

@@ -50,6 +50,7 @@ def streams_know_their_events(db: varve.Varve) -> None:
     by_alias = db.stream("orders", OrderEvent)
     assert_type(orders, varve.Stream[OrderPlaced])
     assert_type(either, varve.Stream[OrderPlaced | OrderShipped])
+    either.append_columns(1, {"order_id": [1]}, type=OrderPlaced)
     assert_type(by_alias, varve.Stream[OrderPlaced | OrderShipped])
 
 
@@ -73,6 +74,8 @@ def appends_give_positions(db: varve.Varve) -> None:
     assert_type(span.replayed, bool)
 
     assert_type(orders.append_many([(1, event), ("two", event), (UUID(int=3), event)]), varve.Span)
+    columns = {"order_id": [1], "product": ["Laptop"], "quantity": [1], "amount": [99900]}
+    assert_type(orders.append_columns(1, columns, type=OrderPlaced, expected=1), varve.Span)
     orders.append(1, event, expected=2, metadata={"user": "ann"}, idempotency_key=UUID(int=4))
     orders.append(1, event, expected=varve.STREAM_EXISTS, idempotency_key=b"key")
     orders.append(1, event, expected=varve.ANY)
@@ -84,6 +87,7 @@ async def awaited_appends_give_the_same(db: varve.Varve) -> None:
     assert_type(await orders.append_async(1, event, expected=2, metadata={"user": "ann"}), varve.Position)
     assert_type(await orders.append_batch_async("two", [event], idempotency_key="batch-1"), varve.Span)
     assert_type(await orders.append_many_async([(1, event), (UUID(int=3), event)]), varve.Span)
+    assert_type(await orders.append_columns_async([1], {"order_id": [1]}), varve.Span)
     async with db.transaction(idempotency_key="both") as tx:
         assert_type(tx, varve.Transaction)
         tx.append(orders, 1, event)

@@ -27,6 +27,7 @@ def streams_take_their_own_events(db: varve.Varve) -> None:
     orders.append(1, NotAnEvent())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     orders.append_batch(1, [PLACED, SHIPPED])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     orders.append_many([(1, SHIPPED)])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    orders.append_columns(1, {}, type=OrderShipped)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def transactions_take_the_events_of_the_stream(db: varve.Varve) -> None:

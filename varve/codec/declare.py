@@ -96,6 +96,7 @@ class Declaration:
         "digest_steps",
         "doc",
         "dynamic",
+        "hooked",
         "key",
         "name",
         "placeholder",
@@ -115,6 +116,7 @@ class Declaration:
         self.key: Callable[[Any], tuple[Any, ...]] | None = None
         self.compiled: Any = None
         self.dynamic: bytes | None = None
+        self.hooked = False
         self.digest_steps: Any = None
         self._hold: dict[str, tuple[Kind, bool]] | None = None
         self._fields: tuple[FieldDef, ...] | None = None
@@ -592,6 +594,8 @@ def declare(cls: Any, what: str, name: str | None, scope: dict[str, Any], align:
     else:
         pending = False
     own_init = "__init__" in cls.__dict__
+    # Code of the user's runs whenever an event is made: nobody may make one without it.
+    found.hooked = own_init or hasattr(cls, "__post_init__") or cls.__new__ is not object.__new__
     if pending:
         cls.__post_init__ = values.post_init(found, cls.__dict__.get("__post_init__"))
     try:

@@ -38,7 +38,7 @@ from varve.errors import (
 )
 from varve.expected import ANY, holds
 from varve.layout import keys, records
-from varve.layout.block import Block, BlockDraft, MalformedBlock, crc_holds
+from varve.layout.block import Block, BlockDraft, FullBlock, MalformedBlock, crc_holds
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
 from varve.layout.runs import RUN_EVENTS_MAX, append_one, append_runs, decode_runs
 
@@ -451,6 +451,7 @@ class Session:
                     put_blocks(self, cursor, frames)
                     frames = []
             put_blocks(self, cursor, frames)
+        assert not isinstance(draft, FullBlock)  # the last one may be continued
         put_index(self, pending)
         put_meta(self, pending)
         for number in pending.name_runs:

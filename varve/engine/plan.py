@@ -18,13 +18,16 @@ from varve.layout.block import (
     EVENT_OVERHEAD_BYTES,
     RUN_BYTES,
     BlockDraft,
+    FullBlock,
+    FullBlocks,
     block_bytes_max,
     cold_bytes_max,
 )
+from varve.layout.packed import Events, Packed
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
 from varve.layout.runs import RUN_EVENTS_MAX, Run, append_runs
 
-PlannedPart = tuple[int, int, int, list[bytes]]
+PlannedPart = tuple[int, int, int, Events]
 """Stream number, type number, first stream sequence, events."""
 
 SINGLE_BYTES = COMMIT_BYTES + RUN_BYTES + EVENT_OVERHEAD_BYTES
@@ -88,7 +91,7 @@ class Plan:
         size = draft.bytes_max + block_bytes_max(self.events, self.runs, self.payload_bytes)
         return size <= limit and size + self._cold_bytes(draft) <= limit
 
-    def fill(self, blocks: _Blocks) -> Iterator[BlockDraft]:
+    def fill(self, blocks: _Blocks) -> Iterator[BlockDraft | FullBlock]:
         """Put the commit into the block at hand where it fits, else into new ones; yields those that are full."""
         draft, limit = blocks.draft, blocks.limit
         if draft is None or not self.fits(draft, blocks.room):
@@ -113,6 +116,14 @@ class Plan:
                     fit = int(len(bufs[0]) + EVENT_OVERHEAD_BYTES <= room) if single else _fitting(bufs, done, room)
                     if not fit and draft.count:
                         yield draft
+                        if isinstance(bufs, Packed) and declared is None and metadata is None:
+                            whole = self._whole(blocks, stream, type_number, bufs)
+                            for start in range(done, len(bufs) - whole.count, whole.count):
+                                at = start * whole.size
+                                events = bufs.data[at : at + whole.count * whole.size]
+                                yield whole.block(sequence, first + start, events)
+                                done += whole.count
+                                sequence += whole.count
                         draft = blocks.begin(sequence, self.first_sequence)
                         began = False
                         continue
@@ -128,6 +139,12 @@ class Plan:
                     draft.add(stream, type_number, first + done, taken)
                     done += len(taken)
                     sequence += len(taken)
+
+    def _whole(self, blocks: _Blocks, stream: int, type_number: int, events: Packed) -> FullBlocks:
+        """What makes blocks that are full of these events; the last ones, full or not, are for a draft."""
+        room = blocks.limit - BlockDraft(0, 0).bytes_max - RUN_BYTES - COMMIT_BYTES
+        count = max(1, room // (events.size + EVENT_OVERHEAD_BYTES))
+        return FullBlocks(self.time_ns, self.first_sequence, stream, type_number, events.size, count)
 
     def _begin(self, draft: BlockDraft, *, first: bool) -> None:
         """Open the commit in a block; what it declares as a whole goes into its first one."""
@@ -152,10 +169,10 @@ class Singles:
 
     def __init__(self, first_sequence: int) -> None:
         self.first_sequence = first_sequence
-        self.events: list[tuple[int, int, int, int, list[bytes]]] = []
+        self.events: list[tuple[int, int, int, int, Events]] = []
         """Time, stream number, type number, stream sequence, the event."""
 
-    def fill(self, blocks: _Blocks) -> Iterator[BlockDraft]:
+    def fill(self, blocks: _Blocks) -> Iterator[BlockDraft | FullBlock]:
         """As ``Plan.fill``."""
         draft = blocks.draft
         for sequence, (time_ns, stream, type_number, at, bufs) in enumerate(self.events, self.first_sequence):
@@ -250,7 +267,7 @@ class Pending:
         self.runs += plan.runs - (plan.parts[0][1][0][0] == self._last_stream)
         self._last_stream = plan.parts[-1][1][-1][0]
 
-    def take_single(self, time_ns: int, name: int, stream: int, type_number: int, at: int, bufs: list[bytes]) -> int:
+    def take_single(self, time_ns: int, name: int, stream: int, type_number: int, at: int, bufs: Events) -> int:
         """Accept a commit of one event at a stream's sequence ``at``: its global sequence."""
         sequence = self._before.next_sequence + self.events
         singles = self._singles
@@ -269,7 +286,7 @@ class Pending:
             self._last_stream = stream
         return sequence
 
-    def blocks(self, tail: BlockDraft | None) -> Iterator[BlockDraft]:
+    def blocks(self, tail: BlockDraft | None) -> Iterator[BlockDraft | FullBlock]:
         """The blocks in order; the first one is ``tail`` itself where the first commit extends it, the last one the new
         tail."""
         interleaved = self.runs > 1 and self.events < limits.SHORT_RUN_EVENTS * self.runs
@@ -303,11 +320,13 @@ def _gain(runs: dict[int, list[Run]], more: dict[int, list[Run]]) -> None:
             append_runs(known, gained)
 
 
-def _fitting(bufs: list[bytes], done: int, room: int) -> int:
+def _fitting(bufs: Events, done: int, room: int) -> int:
     """How many events from ``done`` on fit into ``room`` bytes.
 
     Only as many lengths are looked at as the first event's suggests: a batch may be a million events long.
     """
+    if isinstance(bufs, Packed):
+        return bufs.fitting(done, room, EVENT_OVERHEAD_BYTES)
     fit = 0
     while done < len(bufs) and room >= len(bufs[done]) + EVENT_OVERHEAD_BYTES:
         guess = room // (len(bufs[done]) + EVENT_OVERHEAD_BYTES)

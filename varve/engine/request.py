@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from varve.expected import ANY, ExpectedVersion
 from varve.layout.keys import StreamId
+from varve.layout.packed import Events
 
 if TYPE_CHECKING:
     from varve.engine.side import Effect
@@ -35,8 +36,9 @@ class TypeDeclaration(Protocol):
         ...
 
 
-Part = tuple[bytes, TypeDeclaration, list[bytes]]
-"""Events of one stream and type in order: id key, type, FlatBuffers of whole multiples of 8 bytes."""
+Part = tuple[bytes, TypeDeclaration, Events]
+"""Events of one stream and type in order: id key, type, FlatBuffers of whole multiples of 8 bytes (a list of them, or back to
+back in one buffer where they have one size)."""
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from varve import limits
 from varve.engine.plan import SINGLE_BYTES
 from varve.engine.request import Committed
 from varve.layout import keys
+from varve.layout.packed import Events
 from varve.layout.runs import append_one
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from varve.engine.plan import Pending
     from varve.engine.request import AppendRequest, CommitRequest
 
-_Target = tuple[int, int, int, int, list[bytes]]
+_Target = tuple[int, int, int, int, Events]
 """Name number, stream number, type number, length of the stream, the event."""
 
 

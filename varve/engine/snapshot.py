@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_right, insort
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import lmdb
 
@@ -33,20 +34,21 @@ if TYPE_CHECKING:
 _META_CHUNK = 256
 
 
-class StreamRun(NamedTuple):
-    """Consecutive events of a stream that are consecutive in the log too."""
-
-    stream_sequence: int
-    global_sequence: int
-    count: int  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride] - nobody calls tuple.count
+StreamRun = tuple[int, int, int]
+"""Consecutive events of a stream that are consecutive in the log too: first stream sequence, first global sequence, count."""
 
 
 class CheckedBlocks:
-    """Which blocks this process has seen right, by first sequence: checksum and length, and where their events are. Bounded."""
+    """Which blocks this process has seen right, by first sequence: checksum and length, and where their events are. Bounded.
+
+    Shared by the threads of a process without a lock: each change is one operation of a list or a dict, and what is found is
+    held against the frame before it is used.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[int, int]] = {}
-        self._places: dict[int, tuple[int, EventPlaces]] = {}
+        self._places: dict[int, EventPlaces] = {}
+        self._firsts: list[int] = []  # the keys of _places, in order
 
     def check(self, path: str, first: int, data: memoryview) -> None:
         """Check a frame's checksum unless it is known. Raises ``CorruptedBlock``."""
@@ -57,21 +59,22 @@ class CheckedBlocks:
             raise corrupted(path, first, "its checksum is wrong")
         if len(self._seen) >= limits.CHECKED_BLOCKS_MAX:
             self._seen.clear()
-            self._places.clear()
+            self._places, self._firsts = {}, []
         self._seen[first] = mark
 
-    def places(self, first: int, data: memoryview) -> EventPlaces | None:
-        """Where the events of a checked block are, if that is known."""
-        known = self._places.get(first)
-        return (
-            known[1]
-            if known is not None and known[0] == frame_crc(data) and known[1].frame_bytes == len(data)
-            else None
-        )
+    def holding(self, sequence: int) -> EventPlaces | None:
+        """Where the events of the block are that held ``sequence`` when it was seen last; None where none is known."""
+        firsts = self._firsts
+        at = bisect_right(firsts, sequence)
+        places = self._places.get(firsts[at - 1]) if at else None
+        return places if places is not None and sequence < places.first + places.count else None
 
-    def remember(self, first: int, data: memoryview, places: EventPlaces) -> None:
+    def remember(self, places: EventPlaces) -> None:
         """Keep where the events of a checked block are."""
-        self._places[first] = (frame_crc(data), places)
+        first = places.first
+        if first not in self._places:
+            insort(self._firsts, first)
+        self._places[first] = places
 
 
 def corrupted(path: str, first: int, reason: str) -> CorruptedBlock:
@@ -306,6 +309,21 @@ class Snapshot:
         self.checked.check(self.path, first, data)
         return first, data
 
+    def _find_places(self, sequence: int) -> tuple[EventPlaces, memoryview]:
+        """Where the events of the block are that should hold ``sequence``, and its frame (not pinned, checked)."""
+        places = self.checked.holding(sequence)
+        if places is not None:
+            cursor = self._log_cursor()
+            try:
+                if cursor.set_key(keys.log_key(places.first)) and places.is_of(data := cursor.value()):
+                    return places, data
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
+        first, data = self._find(sequence)
+        places = self._holding(sequence, self._parse(first, data)).places()
+        self.checked.remember(places)
+        return places, data
+
     def _parse(self, first: int, data: memoryview) -> Block:
         return parse(self.path, first, data)
 
@@ -355,6 +373,13 @@ class Snapshot:
                     raise
         return found
 
+    def placed(self, sequence: int) -> tuple[EventPlaces, Block]:
+        """The block of a sequence that exists, as ``block`` gives it, and where its events are: for few of its events, of which
+        more may be asked for later."""
+        with self._lock:
+            places, data = self._find_places(sequence)
+            return places, places.block(self.keep(data))
+
     def copied_block(self, sequence: int) -> Block:
         """The block of a sequence that exists, whatever its size, copied to the heap: nothing of it holds the snapshot."""
         with self._lock:
@@ -367,23 +392,20 @@ class Snapshot:
         Bytes for a small event (a copy is cheaper than a pin), a pinned memoryview for a larger one.
         """
         with self._lock:
-            first, data = self._find(sequence)
-            places = self.checked.places(first, data)
-            if places is None:
-                block = self._holding(sequence, self._parse(first, data))
-                places = block.places()
-                self.checked.remember(first, data, places)
-            index = sequence - first
-            if index >= places.count:
-                self._holding(sequence, self._parse(first, data))
-            try:
-                type_number, start, end = places.find(data, index)
-                if places.stream_of(data, index) != (stream, stream_sequence):
-                    raise self.index_wrong(sequence)
-            except MalformedBlock as exc:
-                raise corrupted(self.path, first, str(exc)) from None
+            places, data = self._find_places(sequence)
+            of_stream, at, type_number, start, end = self.locate(places, data, sequence)
+            if of_stream != stream or at != stream_sequence:
+                raise self.index_wrong(sequence)
             raw = data[start:end]
             return type_number, bytes(raw) if end - start <= limits.COPIED_EVENT_BYTES_MAX else self.keep(raw)
+
+    def locate(self, places: EventPlaces, data: memoryview, sequence: int) -> tuple[int, int, int, int, int]:
+        """Of an event that exists, in the data of its block: stream number, stream sequence, type number, start and end.
+        Raises ``CorruptedBlock``."""
+        try:
+            return places.locate(data, sequence - places.first)
+        except MalformedBlock as exc:
+            raise corrupted(self.path, places.first, str(exc)) from None
 
     def event_bytes(self, sequence: int, stream: int | None = None, stream_sequence: int = 0) -> memoryview:
         """An event's bytes, in the map where a pin can be had; with ``stream`` one that the index says to be this one of it."""
@@ -503,15 +525,17 @@ class Snapshot:
             position, runs = entry
             cut = []
             for first, count in runs:
-                low, high = max(position, start), min(position + count, stop)
-                if low < high:
-                    cut.append(StreamRun(low, first + low - position, high - low))
-                position += count
+                end = position + count
+                if start <= position and end <= stop:
+                    cut.append((position, first, count))
+                elif (low := max(position, start)) < (high := min(end, stop)):
+                    cut.append((low, first + low - position, high - low))
+                position = end
             if position <= at:
                 raise self._index_gap(f"stream number {number}, stream sequence {at}")
             if reverse:
                 yield from reversed(cut)
-                at = cut[0].stream_sequence - 1
+                at = cut[0][0] - 1
             else:
                 yield from cut
                 at = position

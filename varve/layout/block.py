@@ -23,6 +23,7 @@ from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from varve import limits
+from varve.layout.packed import Events, Packed
 
 if sys.byteorder != "little":  # pragma: no cover - FlatBuffers and the columns below are little-endian
     raise ImportError("varve needs a little-endian machine: its files are read in place")
@@ -84,6 +85,7 @@ _CREATED_FIELD = 56
 _FULL_TABLE_BYTES = 64 + 4 * len(COLD_COLUMNS)
 _HOT_VTABLE = struct.pack(f"<{2 + _HOT_SLOTS}H", 4 + 2 * _HOT_SLOTS, _HOT_TABLE_BYTES, *_HOT_FIELDS)
 _HOT_TABLE = FRAME_HEADER_BYTES + 8 + len(_HOT_VTABLE)
+_HOT_FIRST = _HOT_TABLE + 8
 _FULL_VTABLE_BYTES = 4 + 2 * _SLOTS
 _FULL_TABLE = FRAME_HEADER_BYTES + 8 + _FULL_VTABLE_BYTES + 4
 
@@ -95,6 +97,7 @@ _I32 = struct.Struct("<i")
 _U32_PAIR = struct.Struct("<II")
 _U64 = struct.Struct("<Q")
 _I64 = struct.Struct("<q")
+_ONE = _U32.pack(1)
 
 
 class HotFrame(NamedTuple):
@@ -170,12 +173,13 @@ class Block:
         self.data = data
         self._runs: list[Run] | None = None
         try:
-            _, flags, root, identifier, vtable, soffset, times, self.first, self.commit_sequence, *offsets = (
-                _HOT.unpack_from(data)
+            _, flags, root, identifier, vtable, soffset, times, first, commit_sequence, *offsets = _HOT.unpack_from(
+                data
             )
             if vtable == _HOT_VTABLE and root == _HOT_TABLE - FRAME_HEADER_BYTES and soffset == len(_HOT_VTABLE):
                 table = _HOT_TABLE
                 self._vtable = None
+                self.first, self.commit_sequence = first, commit_sequence
             else:
                 _, _, _, _, vtable, soffset, times, self.first, self.commit_sequence, *offsets = _FULL.unpack_from(data)
                 if (
@@ -189,10 +193,22 @@ class Block:
                     table, times, offsets = self._general(root)
             if flags != FORMAT or identifier != IDENTIFIER:
                 raise MalformedBlock(f"not a block of format {FORMAT}: flags {flags:#x}, identifier {identifier!r}")
-            at = table + 24
-            self._columns = (table + 4 + times, *[at + 4 * index + offset for index, offset in enumerate(offsets)])
-            self.count: int = _U32.unpack_from(data, self._columns[6])[0]
-            self.payload_at: int = self._columns[7] + 4
+            # Said one by one: a loop over the seven would be half of what a look at a block costs.
+            counts, streams, types, firsts, run_counts, ends, payload = offsets
+            ends += table + 44
+            payload += table + 48
+            self._columns = (
+                table + 4 + times,
+                table + 24 + counts,
+                table + 28 + streams,
+                table + 32 + types,
+                table + 36 + firsts,
+                table + 40 + run_counts,
+                ends,
+                payload,
+            )
+            self.count: int = _U32.unpack_from(data, ends)[0]
+            self.payload_at: int = payload + 4
         except struct.error as exc:
             raise MalformedBlock(f"too short: {exc}") from None
 
@@ -291,11 +307,6 @@ class Block:
     def ends_at(self) -> int:
         """Byte offset of the first end in ``data``."""
         return self._columns[6] + 4
-
-    @property
-    def streams_and_firsts_at(self) -> tuple[int, int]:
-        """Byte offsets of the first run's stream number and first stream sequence in ``data``."""
-        return self._columns[2] + 4, self._columns[4] + 4
 
     def places(self) -> EventPlaces:
         """Where the events are, for finding single ones again and again."""
@@ -488,66 +499,92 @@ def _pieces(ends: memoryview, data: memoryview) -> list[bytes]:
 
 
 class EventPlaces:
-    """Where the events of one frame are: what finding one of them needs, without a ``Block``.
+    """Where the events of one frame are: what finding one of them needs, kept without the frame.
 
-    Attributes: ``frame_bytes``, ``count`` (events), ``type`` (type number of all of them; None where they differ).
+    Attributes: ``first`` (first global sequence), ``count`` (events), ``crc`` and ``frame_bytes`` (which frame this is of),
+    ``type`` (type number of all events; None where they differ).
     """
 
     __slots__ = (
-        "_ends_at",
-        "_firsts_at",
+        "_columns",
+        "_commit_sequence",
         "_payload_at",
         "_run_ends",
-        "_streams_at",
         "_types",
+        "_vtable",
         "count",
+        "crc",
+        "first",
         "frame_bytes",
         "type",
     )
 
     def __init__(self, block: Block) -> None:
+        self.crc = frame_crc(block.data)
         self.frame_bytes = len(block.data)
+        self.first = block.first
         self.count = block.count
-        self._ends_at = block.ends_at
+        self._commit_sequence = block.commit_sequence
+        self._columns = block._columns  # noqa: SLF001 - the other half of one thing
+        self._vtable = block._vtable  # noqa: SLF001
         self._payload_at = block.payload_at
-        types = block.column("run_types").tolist()
-        self.type: int | None = types[0] if len(set(types)) == 1 else None
-        self._types: array[int] | None = None if self.type is not None else array("H", types)
-        self._run_ends: array[int] | None = None
-        if len(types) > 1:
-            self._run_ends = array("I", accumulate(block.column("run_counts")))
-        self._streams_at, self._firsts_at = block.streams_and_firsts_at
+        types = block.column("run_types").tobytes()
+        runs = len(types) // 2
+        self.type: int | None = None
+        self._types: array[int] | None = None
+        if types == types[:2] * runs:
+            self.type = _U16.unpack_from(types)[0] if types else 0
+        else:
+            self._types = array("H", types)
+        # Where every run is one event, as in a block of interleaved streams, an event's run has its own index.
+        self._run_ends: array[int] | range = range(1, runs + 1)
+        counts = block.column("run_counts")
+        if counts.tobytes() != _ONE * runs:
+            self._run_ends = array("I", accumulate(counts))
 
-    def find(self, data: memoryview, index: int) -> tuple[int, int, int]:
-        """Type number, start and end (in ``data``) of event ``index``. Raises ``MalformedBlock`` outside the frame."""
-        payload_at = self._payload_at
+    def is_of(self, data: memoryview) -> bool:
+        """Whether a frame, checked before, is still the one that this was made of."""
+        return len(data) == self.frame_bytes and frame_crc(data) == self.crc
+
+    def block(self, data: memoryview) -> Block:
+        """The block in the frame, without looking at it again."""
+        block = object.__new__(Block)
+        block.data = data
+        block._runs = None
+        block._columns = self._columns
+        block._vtable = self._vtable
+        block.first = self.first
+        block.commit_sequence = self._commit_sequence
+        block.count = self.count
+        block.payload_at = self._payload_at
+        return block
+
+    def locate(self, data: memoryview, index: int) -> tuple[int, int, int, int, int]:
+        """Of event ``index``: stream number, stream sequence, type number, start and end (in ``data``). Raises ``MalformedBlock``
+        for what lies outside the frame."""
+        columns, ends = self._columns, self._run_ends
+        if type(ends) is range:
+            run = begin = index
+        else:
+            run = bisect_right(ends, index)
+            begin = ends[run - 1] if run else 0
         try:
+            stream: int = _U32.unpack_from(data, columns[2] + 4 + 4 * run)[0]
+            first: int = _U64.unpack_from(data, columns[4] + 4 + 8 * run)[0]
             if index:
-                start, end = _U32_PAIR.unpack_from(data, self._ends_at + 4 * index - 4)
+                start, end = _U32_PAIR.unpack_from(data, columns[6] + 4 * index)
             else:
-                start, end = 0, _U32.unpack_from(data, self._ends_at)[0]
+                start, end = 0, _U32.unpack_from(data, columns[6] + 4)[0]
         except struct.error:
-            raise MalformedBlock("its ends reach beyond its end") from None
+            raise MalformedBlock("its columns reach beyond its end") from None
+        payload_at = self._payload_at
         if not start <= end <= self.frame_bytes - payload_at:
             raise MalformedBlock("an event lies outside")
         number = self.type
         if number is None:
             assert self._types is not None
-            assert self._run_ends is not None
-            number = self._types[bisect_right(self._run_ends, index)]
-        return number, payload_at + start, payload_at + end
-
-    def stream_of(self, data: memoryview, index: int) -> tuple[int, int]:
-        """Stream number and stream sequence of event ``index``. Raises ``MalformedBlock`` outside the frame."""
-        ends = self._run_ends
-        run = 0 if ends is None else bisect_right(ends, index)
-        begin = ends[run - 1] if ends is not None and run else 0
-        try:
-            stream: int = _U32.unpack_from(data, self._streams_at + 4 * run)[0]
-            first: int = _U64.unpack_from(data, self._firsts_at + 8 * run)[0]
-        except struct.error:
-            raise MalformedBlock("its runs reach beyond its end") from None
-        return stream, first + index - begin
+            number = self._types[run]
+        return stream, first + index - begin, number, payload_at + start, payload_at + end
 
 
 class BlockDraft:
@@ -585,7 +622,7 @@ class BlockDraft:
         self.run_firsts = array("Q")
         self.run_counts = array("I")
         self.ends = array("I")
-        self.payload: list[bytes] = []
+        self.payload: list[bytes | memoryview] = []
         self.payload_bytes = 0
         self.created_at_ns = 0
         self.columns: dict[str, array[int]] = {}
@@ -632,7 +669,7 @@ class BlockDraft:
         self.commit_counts.append(0)
         self._bytes += COMMIT_BYTES
 
-    def add(self, stream: int, type_number: int, first_stream_sequence: int, bufs: list[bytes]) -> None:
+    def add(self, stream: int, type_number: int, first_stream_sequence: int, bufs: Events) -> None:
         """Events of one stream and type, in order, each a multiple of 8 bytes long."""
         count = len(bufs)
         counts = self.run_counts
@@ -654,6 +691,10 @@ class BlockDraft:
             self.payload_bytes = end = before + len(bufs[0])
             self.ends.append(end)
             self.payload.append(bufs[0])
+        elif isinstance(bufs, Packed):
+            self.payload_bytes = end = before + len(bufs.data)
+            self.ends += bufs.ends(before)
+            self.payload.append(bufs.data)
         else:
             ends = list(accumulate(map(len, bufs), initial=before))
             del ends[0]
@@ -731,6 +772,8 @@ class BlockDraft:
     def encode(self) -> bytes:
         """The frame."""
         payload = self.payload[0] if len(self.payload) == 1 else b"".join(self.payload)
+        if len(payload) < limits.TAIL_BLOCK_BYTES_MAX:
+            payload = bytes(payload)  # an open tail stays, the buffer that it was filled from need not
         self.payload = [payload]  # an open tail is encoded again and again: join its events once
         cold = self.columns
         table = _FULL_TABLE if cold else _HOT_TABLE
@@ -762,7 +805,7 @@ class BlockDraft:
             parts += (_PADS[pad], _U32.pack(len(column)), column)
         pad = (4 - at) % 8
         at += pad
-        parts += (_PADS[pad], _U32.pack(len(payload)), payload)
+        parts += (_PADS[pad], _U32.pack(len(payload)))
         counts, streams, types, run_counts, ends, times, firsts = hot
         fields = (
             times - table - 4,
@@ -782,9 +825,10 @@ class BlockDraft:
             parts[0] = _HOT.pack(
                 0, FORMAT, _HOT_TABLE - FRAME_HEADER_BYTES, IDENTIFIER, _HOT_VTABLE, len(_HOT_VTABLE), *fields
             )
-        frame = bytearray().join(parts)
-        _U32.pack_into(frame, 0, zlib.crc32(memoryview(frame)[4:]))
-        return bytes(frame)
+        head = bytearray().join(parts)
+        # The payload is most of the frame: summed where it lies, it is copied once.
+        _U32.pack_into(head, 0, zlib.crc32(payload, zlib.crc32(memoryview(head)[4:])))
+        return b"".join((head, payload))
 
     def _full_header(self, places: dict[str, int], fields: tuple[int, ...]) -> bytes:
         """Frame header, vtable and table of a full block; absent columns have vtable entry 0."""
@@ -812,6 +856,50 @@ class BlockDraft:
 
 
 _PADS = [b"\0" * size for size in range(8)]
+
+
+class FullBlock:
+    """A block that is ready: ``first`` (its first global sequence) and what ``encode`` gives."""
+
+    __slots__ = ("_frame", "first")
+
+    def __init__(self, first: int, frame: bytes) -> None:
+        self.first = first
+        self._frame = frame
+
+    def encode(self) -> bytes:
+        """The frame."""
+        return self._frame
+
+
+class FullBlocks:
+    """Blocks of nothing but ``count`` events of one size, all of one run and one commit: they are alike but for where they
+    stand and the events themselves, so that one serves as the model of all the others.
+
+    ``commit_sequence`` is the commit's first global sequence, which lies in an earlier block.
+    """
+
+    __slots__ = ("_head", "_run_first_at", "count", "size")
+
+    def __init__(
+        self, time_ns: int, commit_sequence: int, stream: int, type_number: int, size: int, count: int
+    ) -> None:
+        draft = BlockDraft(0, commit_sequence)
+        draft.begin_commit(time_ns)
+        draft.add(stream, type_number, 0, Packed(memoryview(bytes(size * count)), size))
+        model = Block(memoryview(draft.encode()))
+        self.count = count
+        self.size = size
+        self._head = bytes(model.data[: model.payload_at])
+        self._run_first_at = model.streams_and_firsts_at[1]
+
+    def block(self, first: int, first_stream_sequence: int, events: memoryview) -> FullBlock:
+        """The one whose first event has these sequences."""
+        head = bytearray(self._head)
+        _U64.pack_into(head, _HOT_FIRST, first)
+        _U64.pack_into(head, self._run_first_at, first_stream_sequence)
+        _U32.pack_into(head, 0, zlib.crc32(events, zlib.crc32(memoryview(head)[4:])))
+        return FullBlock(first, b"".join((head, events)))
 
 
 def block_bytes_max(events: int, runs: int, payload_bytes: int) -> int:

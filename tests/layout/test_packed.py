@@ -1,0 +1,99 @@
+"""Events of one size in one buffer stand for a list of their bytes, wherever a list could stand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from varve import limits
+from varve.layout.block import Block, BlockDraft, FullBlocks
+from varve.layout.packed import Packed
+
+
+def listed(size: int, count: int, seed: int = 0) -> list[bytes]:
+    return [(seed + n).to_bytes(8, "little") * (size // 8) for n in range(count)]
+
+
+def packed(events: list[bytes], size: int) -> Packed:
+    return Packed(memoryview(b"".join(events)), size)
+
+
+@given(st.integers(1, 5).map(lambda n: 8 * n), st.integers(0, 9), st.data())
+def test_it_is_a_sequence_of_bytes(size: int, count: int, data: st.DataObject) -> None:
+    events = listed(size, count)
+    found = packed(events, size)
+    assert len(found) == count
+    assert list(found) == events
+    start, stop = data.draw(st.integers(-12, 12)), data.draw(st.integers(-12, 12))
+    assert list(found[start:stop]) == events[start:stop]
+    assert list(found[start:]) == events[start:]
+    for index in range(-count, count):
+        assert found[index] == events[index]
+    for index in (count, -count - 1):
+        with pytest.raises(IndexError):
+            found[index]
+
+
+@given(st.integers(1, 9).map(lambda n: 8 * n), st.integers(0, 4), st.integers(1, 5_000))
+def test_a_block_of_it_is_a_block_of_the_list(size: int, before: int, count: int) -> None:
+    """Behind others or alone, also where there are more than a block should hold."""
+    one, other = BlockDraft(5, 3), BlockDraft(5, 3)
+    for draft in (one, other):
+        draft.begin_commit(7)
+        if before:
+            draft.add(2, 1, 0, listed(size, before, 99))
+    events = listed(size, count)
+    one.add(2, 1, before, events)
+    other.add(2, 1, before, packed(events, size))
+    assert other.bytes_max == one.bytes_max
+    assert other.encode() == one.encode()
+    assert other.encode() == one.encode()
+
+
+def test_a_tail_does_not_keep_the_buffer() -> None:
+    """What stays open is small; the buffer of a batch may be large."""
+    buffer = bytearray(8 * 100_000)
+    events = Packed(memoryview(buffer), 8)
+    draft = BlockDraft(0, 0)
+    draft.begin_commit(1)
+    draft.add(0, 0, 0, events[:100])
+    frame = draft.encode()
+    del events
+    buffer.clear()  # nobody looks at it any more
+    assert draft.encode() == frame
+
+
+@given(st.integers(1, 9).map(lambda n: 8 * n), st.integers(1, 300), st.integers(0, 2**40), st.integers(0, 2**40))
+def test_full_blocks_are_those_of_a_draft(size: int, count: int, first: int, stream_sequence: int) -> None:
+    events = packed(listed(size, count, 5), size)
+    draft = BlockDraft(2**33 + first, 2**33)
+    draft.begin_commit(1_700_000_000_000_000_000)
+    draft.add(70_000, 300, stream_sequence, events)
+    blocks = FullBlocks(1_700_000_000_000_000_000, 2**33, 70_000, 300, size, count)
+    assert (blocks.size, blocks.count) == (size, count)
+    for _ in range(2):  # one leaves no trace in the next
+        block = blocks.block(2**33 + first, stream_sequence, events.data)
+        assert block.first == draft.first
+        assert block.encode() == draft.encode()
+        Block(memoryview(block.encode())).check()
+        blocks.block(1, 2, bytes(size * count))  # type: ignore[arg-type]
+
+
+@given(st.integers(1, 9).map(lambda n: 8 * n), st.integers(0, 50), st.integers(-100, 3_000), st.data())
+def test_as_many_fit_as_their_bytes_say(size: int, count: int, room: int, data: st.DataObject) -> None:
+    events = packed(listed(size, count), size)
+    done = data.draw(st.integers(0, count))
+    fit = 0
+    while done + fit < count and (fit + 1) * (size + 4) <= room:
+        fit += 1
+    assert events.fitting(done, room, 4) == fit
+
+
+def test_more_events_than_a_block_holds_have_ends_too() -> None:
+    events = Packed(memoryview(bytes(8 * limits.BLOCK_BYTES_MAX)), 8)
+    ends = events.ends(0)
+    assert len(ends) == limits.BLOCK_BYTES_MAX
+    assert list(ends[:2]) == [8, 16]
+    assert ends[-1] == 8 * limits.BLOCK_BYTES_MAX
+    assert list(events[:2].ends(24)) == [32, 40]

@@ -12,7 +12,8 @@
 #   make mutation  mutants of layout/ and engine/ against their tests, for hours (ARGS='varve.layout.runs*' for some of them)
 #   make lint      ruff, mypy --strict, pyright
 #   make format    ruff's formatter and its safe fixes
-#   make bench     speed against bare py-lmdb, small sizes; `make bench-full` takes the real ones (ARGS="--only get")
+#   make bench     speed against peers and limits at small sizes, some minutes (ARGS="--only replay"); writes docs/performance.md
+#   make bench-full  the same at real sizes, for hours; run it again where it was cut off and it goes on (BENCH_DIR: a folder on a disk)
 #   make fuzz      mutated events against the verifier for a minute; ARGS="--minutes 15 --seed 4711" for longer, and again
 #   make test-all  the test suite under every Python >= 3.11 found on this machine, each in a .venv-X.Y of its own
 #   make clean     remove environments, caches and the demo's data
@@ -24,6 +25,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 SECONDS ?= 300
+BENCH_DIR ?= build/bench
 MEASURED := $(addprefix tests/,codec columns engine golden layout ops schema store tailing)
 
 # Candidates in order of preference; the first that is 3.11 or newer makes .venv.
@@ -79,11 +81,14 @@ format: $(VENV)/.installed-lint
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(VENV)/.installed-test
+bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benches --quick $(ARGS)
+	$(BIN)/python -m benches.report --size quick
 
-bench-full: $(VENV)/.installed-test
-	$(BIN)/python -m benches $(ARGS)
+# The stores that several cases read are kept in BENCH_DIR until `make clean`.
+bench-full: $(VENV)/.installed-bench
+	$(BIN)/python -m benches --folder $(BENCH_DIR) $(ARGS)
+	$(BIN)/python -m benches.report --size full
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python tests/codec/fuzz.py $(ARGS)
@@ -118,6 +123,11 @@ $(VENV)/.created:
 $(VENV)/.installed-test: $(VENV)/.created pyproject.toml
 	@echo "installing varve-store[test] and what it needs into $(VENV)"
 	@$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	@echo "installing varve-store[bench,columns,compare] and what it needs into $(VENV)"
+	@$(PIP_INSTALL) --editable '.[bench,columns,compare]'
 	@touch $@
 
 $(VENV)/.installed-mutation: $(VENV)/.installed-test

@@ -12,7 +12,7 @@ import gc
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,12 +53,26 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """How some rounds of one side lie."""
+
+    median: float
+    lower: float
+    """A quarter of the rounds is below."""
+    upper: float
+    """A quarter is above."""
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """What a comparison gave: seconds of each round, and how many times as fast A is as B."""
 
     a_s: tuple[float, ...]
     b_s: tuple[float, ...]
     speed: Measured
+    a_name: str = "A"
+    b_name: str = "B"
 
     @property
     def cost(self) -> Measured:
@@ -83,7 +97,7 @@ def compare(a: Side, b: Side, *, rounds: int, warmups: int = 1, clock: Callable[
                 f"{a.name} gave {sums['a']!r}, {b.name} gave {sums['b']!r}: they did not do the same work"
             )
     ratios = [b_s / a_s for a_s, b_s in zip(times["a"], times["b"], strict=True)]
-    return Pair(tuple(times["a"]), tuple(times["b"]), with_interval(ratios))
+    return Pair(tuple(times["a"]), tuple(times["b"]), with_interval(ratios), a.name, b.name)
 
 
 def _timed(side: Side, clock: Callable[[], float]) -> tuple[float, object]:
@@ -97,7 +111,17 @@ def _timed(side: Side, clock: Callable[[], float]) -> tuple[float, object]:
 
 def with_interval(values: list[float]) -> Measured:
     """The median of some values and its percentile bootstrap interval."""
+    if len(values) == 1:
+        return Measured(values[0], values[0], values[0])
     generator = random.Random(BOOTSTRAP_SEED)
     medians = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(BOOTSTRAP_SAMPLES))
     cut = round(BOOTSTRAP_SAMPLES * (1 - CONFIDENCE) / 2)
     return Measured(statistics.median(values), medians[cut], medians[-1 - cut])
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median and quartiles."""
+    if len(values) < 2:
+        return Spread(values[0], values[0], values[0], len(values))
+    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return Spread(median, lower, upper, len(values))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import varve
+from benches import machine
 from benches.events import SEED, OrderPlaced, orders
 
 _MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "devtmpfs"})
@@ -48,6 +49,7 @@ def file_system(folder: str) -> str:
 class Size:
     """How much a run measures."""
 
+    name: str
     events: int
     """Events of the logs, whether written in batches or one by one."""
     many_streams: int
@@ -60,28 +62,35 @@ class Size:
     """Rounds of the long comparisons."""
     short_rounds: int
     """Rounds of the short ones."""
+    stores: tuple[int, ...]
+    """Events of the stores that show how cost grows, the smallest first; the second is what the others are held against."""
+    window: int
+    """Events written to, and read from, such a store in a round."""
 
 
-FULL = Size(1_000_000, 300_000, 20_000, 20, 7, 60)
-QUICK = Size(100_000, 30_000, 5_000, 20, 5, 30)
-TINY = Size(2_000, 1_200, 50, 3, 1, 2)
+SIZES = {
+    "full": Size(
+        "full", 1_000_000, 1_000_000, 20_000, 20, 7, 60, (10_000, 100_000, 1_000_000, 5_000_000, 20_000_000), 50_000
+    ),
+    "quick": Size("quick", 100_000, 30_000, 5_000, 20, 5, 30, (10_000, 100_000, 1_000_000), 20_000),
+    "tiny": Size("tiny", 2_000, 1_200, 50, 3, 1, 2, (500, 1_000, 2_000), 400),
+}
 
 STREAMS = 1_000
 """Streams of the stores with some, where the size allows it."""
 
 
 class Workspace:
-    """A temporary folder. Stores asked for by name are built once and kept until the end."""
+    """A folder on a disk. Stores asked for by name are built once, and read by later runs too where the folder is kept."""
 
     def __init__(self, folder: Path, size: Size) -> None:
         self.folder = folder
         self.size = size
-        self._built: dict[str, Path] = {}
         self._numbers = itertools.count()
 
     def new_path(self) -> Path:
         """A path where nothing is yet."""
-        return self.folder / f"round-{next(self._numbers)}"
+        return self.folder / f"round-{os.getpid()}-{next(self._numbers)}"
 
     @contextlib.contextmanager
     def fresh(self) -> Iterator[Path]:
@@ -93,12 +102,13 @@ class Workspace:
             shutil.rmtree(path, ignore_errors=True)
 
     def built(self, name: str, build: Callable[[Path], None]) -> Path:
-        """The path of something that ``build`` made once."""
-        path = self._built.get(name)
-        if path is None:
-            path = self.folder / name
+        """The path of something that ``build`` made once, with this very source of the library."""
+        path, note = self.folder / f"{self.size.name}-{name}", self.folder / f"{self.size.name}-{name}.built"
+        digest = machine.source_digest()
+        if not note.exists() or note.read_text(encoding="utf-8") != digest:
+            shutil.rmtree(path, ignore_errors=True)
             build(path)
-            self._built[name] = path
+            note.write_text(digest, encoding="utf-8")
         return path
 
     # -- stores that several cases read --------------------------------------------------------------------------------
@@ -107,6 +117,37 @@ class Workspace:
     def streams(self) -> int:
         """Streams of the stores with some."""
         return min(STREAMS, self.size.events // 10)
+
+    def of_size(self, count: int) -> Path:
+        """So many events in batches of 1,000, each to the next of the streams."""
+
+        def build(path: Path) -> None:
+            some = orders(self.cycle)
+            with _open(path) as (_, stream):
+                for number, start in enumerate(range(0, count, BATCH_EVENTS)):
+                    at = start % self.cycle
+                    batch = some[at : at + min(BATCH_EVENTS, count - start)]
+                    stream.append_batch(number % self.streams, batch)
+
+        return self.built(f"of-{count}", build)
+
+    def many_streams(self) -> Path:
+        """The store with many streams, an event each, in random order."""
+
+        def build(path: Path) -> None:
+            some = orders(self.size.events)
+            ids = list(range(self.size.many_streams))
+            random.Random(SEED).shuffle(ids)
+            with _open(path) as (_, stream):
+                for start in range(0, len(ids), 50_000):
+                    stream.append_many([(number, some[number % len(some)]) for number in ids[start : start + 50_000]])
+
+        return self.built("many-streams", build)
+
+    @property
+    def cycle(self) -> int:
+        """After so many events those of the growing stores begin again."""
+        return min(self.size.stores[1], 100 * BATCH_EVENTS)
 
     def batched(self) -> Path:
         """One stream, written in batches of 1,000."""

@@ -308,6 +308,11 @@ class Block:
         """Byte offset of the first end in ``data``."""
         return self._columns[6] + 4
 
+    @property
+    def run_firsts_at(self) -> int:
+        """Byte offset of the first run's first stream sequence in ``data``."""
+        return self._columns[4] + 4
+
     def places(self) -> EventPlaces:
         """Where the events are, for finding single ones again and again."""
         return EventPlaces(self)
@@ -891,7 +896,7 @@ class FullBlocks:
         self.count = count
         self.size = size
         self._head = bytes(model.data[: model.payload_at])
-        self._run_first_at = model.streams_and_firsts_at[1]
+        self._run_first_at = model.run_firsts_at
 
     def block(self, first: int, first_stream_sequence: int, events: memoryview) -> FullBlock:
         """The one whose first event has these sequences."""

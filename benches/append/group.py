@@ -11,11 +11,12 @@ from typing import Any
 
 import varve
 from benches.events import OrderPlaced, checksum, orders
+from benches.goals import GOALS, Goal
+from benches.lines import Line, cost_line, speed_line
 from benches.pairs import Measured, Side, compare, with_interval
-from benches.report import Goal, Line, cost_line, speed_line
 from benches.workspace import Workspace
 
-CASE = "append-async"
+CASE = "append/concurrent"
 
 Stream = varve.Stream[OrderPlaced]
 Opened = tuple[varve.Varve, Stream]
@@ -157,7 +158,7 @@ def append_async(work: Workspace) -> Iterator[Line]:
     tasks = f"{load.callers} tasks"
     pair = compare(load.side(tasks, load.plainly), load.side("one task", load.in_turn), rounds=rounds)
     what = f"{tasks} that append single events against one task that does so in turn"
-    yield speed_line(CASE, what, "full", Goal(at_least=20), pair, events=load.count)
+    yield speed_line(CASE, what, "full", GOALS["concurrent"], pair, events=load.count)
 
     alone = load.side("alone", load.together)
     for number in range(-1, rounds):
@@ -167,7 +168,7 @@ def append_async(work: Workspace) -> Iterator[Line]:
         with alone.setup() as state:
             alone.run(state)
     cpu = with_interval(load.cpu_us)
-    yield Line(CASE, f"CPU of all threads per append, {tasks}", "full", Goal(at_most=25), cpu, "us")
+    yield Line(CASE, f"CPU of all threads per append, {tasks}", "full", GOALS["concurrent-cpu"], cpu, "us")
     yield _latencies(load, f"an await's time, {tasks}, median")
 
     with load.opened() as (db, stream):

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from benches import codec_msgspec, codec_official
-from benches.codec_events import FLAT, NESTED, OPTIONALS, Shape, checksum
+from benches.codec import msgspec_peer, official
+from benches.codec.shapes import FLAT, NESTED, OPTIONALS, Shape, checksum
+from benches.goals import Goal
+from benches.lines import Line, exact
 from benches.pairs import Pair, Side, compare
-from benches.report import Goal, Line, exact
 from benches.workspace import Workspace
 from varve.codec import event_type
 
@@ -28,9 +29,9 @@ def _events(work: Workspace) -> int:
 
 def encode(shape: Shape, work: Workspace) -> Iterator[Line]:
     """Ready instances to bytes; what was encoded is read back and compared."""
-    case, count = f"codec-encode-{shape.name}", _events(work)
+    case, count = f"codec/encode-{shape.name}", _events(work)
     compiled, events, values = event_type(shape.cls), shape.events(count), shape.values
-    official = codec_official.ENCODE[shape.name]
+    theirs = official.ENCODE[shape.name]
 
     def read_back(_: Any, buffers: list[Any]) -> object:
         return checksum(values(compiled.view(bytes(buffer))) for buffer in buffers)
@@ -38,7 +39,7 @@ def encode(shape: Shape, work: Workspace) -> Iterator[Line]:
     ours = Side("pack_all", lambda _: compiled.pack_all(events), read_back)
     one_by_one = Side("pack", lambda _: [pack(event) for event in events], read_back)
     pack = compiled.pack
-    builder = Side("Builder", lambda _: [official(event) for event in events], read_back)
+    builder = Side("Builder", lambda _: [theirs(event) for event in events], read_back)
     for name, side, goal in (("", ours, ENCODE_GOAL), (", one call each", one_by_one, Goal())):
         pair = compare(side, builder, rounds=work.size.rounds, clock=time.thread_time)
         what = f"{shape.what}: encode{name} against the official Builder"
@@ -48,10 +49,10 @@ def encode(shape: Shape, work: Workspace) -> Iterator[Line]:
 
 def read(shape: Shape, work: Workspace) -> Iterator[Line]:
     """Bytes to a view, and every value out of it, as a reader's loop does it."""
-    case, count = f"codec-read-{shape.name}", _events(work)
+    case, count = f"codec/read-{shape.name}", _events(work)
     compiled, values = event_type(shape.cls), shape.values
     buffers = compiled.pack_all(shape.events(count))
-    official = codec_official.READ[shape.name]
+    theirs = official.READ[shape.name]
     new, view_class = object.__new__, compiled.view_class
 
     def views(_: Any) -> None:
@@ -63,7 +64,7 @@ def read(shape: Shape, work: Workspace) -> Iterator[Line]:
 
     # What was read is dropped at once, as in a replay: keeping it would measure the garbage collector. The checksum reads anew.
     ours = Side("view", views, lambda *_: checksum(values(compiled.view(buffer)) for buffer in buffers))
-    accessors = Side("accessors", partial(_each, official, buffers), lambda *_: checksum(map(official, buffers)))
+    accessors = Side("accessors", partial(_each, theirs, buffers), lambda *_: checksum(map(theirs, buffers)))
     pair = compare(ours, accessors, rounds=work.size.rounds, clock=time.thread_time)
     yield _line(case, f"{shape.what}: read every value against the official accessors", READ_GOAL, pair, count)
     yield from _msgspec(case, shape, work, ours, f"{shape.what}: read every value", encoding=False)
@@ -71,13 +72,13 @@ def read(shape: Shape, work: Workspace) -> Iterator[Line]:
 
 def _msgspec(case: str, shape: Shape, work: Workspace, ours: Side, what: str, *, encoding: bool) -> Iterator[Line]:
     """For information; one line that says why where msgspec is missing."""
-    reason = codec_msgspec.missing()
+    reason = msgspec_peer.missing()
     if reason is not None:
         yield Line(case, f"{what} against msgspec: skipped", "none", Goal(), exact(0.0), "x as fast", reason)
         return
     values = shape.values
-    for name in codec_msgspec.FORMATS:
-        peer = codec_msgspec.peer(shape, name, _events(work))
+    for name in msgspec_peer.FORMATS:
+        peer = msgspec_peer.peer(shape, name, _events(work))
         texts = list(map(peer.encode, peer.events))
         if encoding:
             run: Callable[[Any], Any] = partial(_encode_all, peer.encode, peer.events)
@@ -113,7 +114,7 @@ def _line(case: str, what: str, goal: Goal, pair: Pair, count: int) -> Line:
 
 
 CASES: dict[str, Callable[[Workspace], Iterator[Line]]] = {
-    f"codec-{name}-{shape.name}": partial(case, shape)
+    f"codec/{name}-{shape.name}": partial(case, shape)
     for name, case in (("encode", encode), ("read", read))
     for shape in (FLAT, NESTED, OPTIONALS)
 }

@@ -9,8 +9,9 @@ from typing import Any
 
 import varve
 from benches.events import OrderPlaced, orders
+from benches.goals import GOALS, Goal
+from benches.lines import Line, rate_line, speed_line
 from benches.pairs import Side, compare
-from benches.report import Goal, Line, speed_line
 from benches.workspace import BATCH_EVENTS, Workspace
 
 COMMIT_EVENTS = 100 * BATCH_EVENTS
@@ -69,7 +70,8 @@ def _sums(
         loop = Side("iter_all", loop_sum, lambda _, total: total, setup)
         ours = Side("columns", column_sum, lambda _, total: total, setup)
         pair = compare(ours, loop, rounds=rounds)
-        yield speed_line(case, f"{what}, against a Python loop over iter_all", "none", goal, pair, events=count)
+        yield speed_line(case, f"{what}, against a Python loop over iter_all", "none", Goal(), pair, events=count)
+        yield rate_line(case, what, "none", goal, pair.a_s, events=count)
         if reader is not None:
             array = reader.columns(["amount"])["amount"]
             bare = Side("numpy", lambda values: int(values.sum()), lambda _, total: total, _kept(array))
@@ -80,7 +82,13 @@ def _sums(
 def fixed(work: Workspace) -> Iterator[Line]:
     """Events of one length, in blocks that were checked before."""
     yield from _sums(
-        work, "columns-fixed", "a column of events of 40 bytes", payments(work), "payments", Payment, Goal(at_least=20)
+        work,
+        "columns/sum-checked",
+        "a column of events of 40 bytes",
+        payments(work),
+        "payments",
+        Payment,
+        GOALS["sum-checked"],
     )
 
 
@@ -88,12 +96,12 @@ def first_scan(work: Workspace) -> Iterator[Line]:
     """The same with every block's checksum."""
     yield from _sums(
         work,
-        "columns-first-scan",
+        "columns/sum-first",
         "a column of events of 40 bytes, checksums included",
         payments(work),
         "payments",
         Payment,
-        Goal(at_least=10),
+        GOALS["sum-first"],
         first_scan=True,
     )
 
@@ -102,14 +110,14 @@ def texts(work: Workspace) -> Iterator[Line]:
     """Events with a string, each of its own length."""
     yield from _sums(
         work,
-        "columns-strings",
+        "columns/sum-strings",
         "a column of events with a string",
         work.batched(),
         "orders",
         OrderPlaced,
-        Goal(at_least=10),
+        GOALS["sum-strings"],
     )
 
 
-CASES = {"columns-fixed": fixed, "columns-first-scan": first_scan, "columns-strings": texts}
+CASES = {"columns/sum-checked": fixed, "columns/sum-first": first_scan, "columns/sum-strings": texts}
 """Name on the command line -> what measures it."""

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import varve
-from benches.cases_replay import read_amounts, reading
 from benches.events import OrderPlaced, orders
+from benches.goals import Goal
+from benches.lines import Line, exact, speed_line
 from benches.pairs import Measured, Side, compare, with_interval
-from benches.report import Goal, Line, exact, speed_line
+from benches.replay.logs import read_amounts, reading
 from benches.workspace import Workspace
 
 _SPAWN = multiprocessing.get_context("spawn")
 _PAUSE_S = 0.003  # between two commits: whoever waits is asleep again, and the poller is not relied on
 
 
-async def _amounts(tail: AsyncIterator[Any], count: int) -> tuple[int, int]:
+async def amounts_of_tail(tail: AsyncIterator[Any], count: int) -> tuple[int, int]:
+    """So many events of a tail, one field read: their number and the total of their amounts."""
     seen = total = 0
     async for one in tail:
         seen += 1
@@ -52,7 +54,7 @@ def catch_up(work: Workspace) -> Iterator[Line]:
     with reading(work.batched()) as (db, _):
         plain = Side("replay", lambda _: read_amounts(db.global_reader().iter_from()), lambda _, result: result)
         ways: tuple[tuple[str, Goal, Callable[[Any], Any]], ...] = (
-            ("tail", Goal(at_least=0.6), lambda _: asyncio.run(_amounts(db.tail(), count))),
+            ("tail", Goal(at_least=0.6), lambda _: asyncio.run(amounts_of_tail(db.tail(), count))),
             (
                 "tail in batches",
                 Goal(at_least=0.6),
@@ -63,7 +65,7 @@ def catch_up(work: Workspace) -> Iterator[Line]:
         for name, goal, run in ways:
             pair = compare(Side(name, run, lambda _, result: result), plain, rounds=work.size.rounds)
             what = f"{name}, one field read, against iter_from over {count:,} events"
-            yield speed_line("tail-catch-up", what, "none", goal, pair, events=count)
+            yield speed_line("tail/catch-up", what, "none", goal, pair, events=count)
 
 
 # -- latency -------------------------------------------------------------------------------------------------------------
@@ -134,9 +136,9 @@ def latency(work: Workspace) -> Iterator[Line]:
         writer = threading.Thread(target=lambda: commits.extend(_append_slowly(db, count)))
         arrivals = asyncio.run(_arrivals(db, count, writer.start))
         writer.join()
-        yield from _latency_lines("tail-latency", "commit to tail, one process", _between(commits, arrivals), 100, 500)
+        yield from _latency_lines("tail/latency", "commit to tail, one process", _between(commits, arrivals), 100, 500)
         yield from _latency_lines(
-            "tail-latency", "bare call_soon_threadsafe", asyncio.run(_bare_calls(count)), None, None
+            "tail/latency", "bare call_soon_threadsafe", asyncio.run(_bare_calls(count)), None, None
         )
     with work.fresh() as path, varve.open(path) as db:
         ours, theirs = _SPAWN.Pipe()
@@ -147,10 +149,10 @@ def latency(work: Workspace) -> Iterator[Line]:
         commits = ours.recv()
         other.join()
         yield from _latency_lines(
-            "tail-latency", "commit to tail, two processes", _between(commits, arrivals), 150, 500
+            "tail/latency", "commit to tail, two processes", _between(commits, arrivals), 150, 500
         )
         yield from _latency_lines(
-            "tail-latency", "bare datagram, two processes", asyncio.run(_bare_datagrams(count)), None, None
+            "tail/latency", "bare datagram, two processes", asyncio.run(_bare_datagrams(count)), None, None
         )
 
 
@@ -245,7 +247,7 @@ def thousand(work: Workspace) -> Iterator[Line]:
     )
     yield _milliseconds(f"bare: {tails:,} tasks woken by a future each", Goal(), with_interval(bare_s))
     yield Line(
-        "tail-thousand",
+        "tail/thousand",
         f"CPU of an idle store with {tails:,} tails",
         "none",
         Goal(at_most=1),
@@ -256,7 +258,7 @@ def thousand(work: Workspace) -> Iterator[Line]:
 
 def _milliseconds(what: str, goal: Goal, seconds: Measured) -> Line:
     figure = Measured(seconds.median * 1e3, seconds.low * 1e3, seconds.high * 1e3)
-    return Line("tail-thousand", what, "full", goal, figure, "ms")
+    return Line("tail/thousand", what, "full", goal, figure, "ms")
 
 
 async def _bare_wakes(count: int) -> float:
@@ -276,4 +278,4 @@ async def _bare_wakes(count: int) -> float:
     return time.perf_counter() - began_s
 
 
-CASES = {"tail-catch-up": catch_up, "tail-latency": latency, "tail-thousand": thousand}
+CASES = {"tail/catch-up": catch_up, "tail/latency": latency, "tail/thousand": thousand}

@@ -12,7 +12,7 @@ from typing import Any
 
 import flatbuffers
 
-from benches.codec_events import Card, Measured, OrderConfirmed
+from benches.codec.shapes import Card, Measured, OrderConfirmed
 from benches.events import OrderPlaced
 
 # -- encoding --------------------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ SOURCE = "".join(
         _class("Measured", _measured_accessors()),
     ]
 )
-"""The accessors, as text: ``print(benches.codec_official.SOURCE)``."""
+"""The accessors, as text: ``print(benches.codec.official.SOURCE)``."""
 
 _CLASSES: dict[str, Any] = {"flatbuffers": flatbuffers, "Table": flatbuffers.table.Table}
 exec(SOURCE, _CLASSES)
@@ -304,3 +304,9 @@ READ: dict[str, Callable[[bytes], tuple[Any, ...]]] = {
     "nested": read_nested,
     "optionals": read_optionals,
 }
+
+
+def read_amount(buffer: bytes | memoryview) -> int:
+    """One value of an OrderPlaced."""
+    amount: int = _CLASSES["OrderPlaced"].GetRootAs(buffer, 0).Amount()
+    return amount

@@ -9,9 +9,10 @@ from typing import Any
 
 import varve
 from benches.baselines import Bare, bare
-from benches.events import OrderPlaced, amount_total, checksum, encoded
+from benches.events import Kind, OrderPlaced, amount_total, checksum, encoded, kinds
+from benches.goals import GOALS, Goal
+from benches.lines import Line, rate_line, speed_line
 from benches.pairs import Side, compare
-from benches.report import Goal, Line, speed_line
 from benches.workspace import Workspace
 
 
@@ -26,8 +27,8 @@ def entries(work: Workspace) -> Path:
     """The events of the batched store, one LMDB entry each."""
 
     def build(path: Path) -> None:
-        with bare(path, sync=False) as env:
-            env.putmulti(0, encoded(work.size.events))
+        with bare(path, durability="bulk") as env:
+            env.putmulti(0, encoded(work.size.events), work.size.events)
 
     return work.built("entries", build)
 
@@ -66,7 +67,10 @@ def typed(work: Workspace) -> Iterator[Line]:
         for name, run in ways:
             pair = compare(Side(name, run, lambda _, result: result), rival, rounds=work.size.rounds)
             what = f"{name}, one field read, against a bare cursor loop over {count:,} entries"
-            yield speed_line("replay-typed", what, "none", Goal(at_least=1 / 3.5), pair, events=count)
+            yield speed_line("replay/typed", what, "none", Goal(at_least=1 / 3.5), pair, events=count)
+            rate = f"{name}, one field read, {count:,} events"
+            goal = GOALS["replay-rate"] if name == "iter_from" else Goal()
+            yield rate_line("replay/typed", rate, "none", goal, pair.a_s, events=count)
 
 
 def raw(work: Workspace) -> Iterator[Line]:
@@ -80,20 +84,20 @@ def raw(work: Workspace) -> Iterator[Line]:
         rival = Side("cursor loop", Bare.walk, lambda env, n: (n, checksum(env.payloads())), _kept(env))
         pair = compare(ours, rival, rounds=max(work.size.rounds, 7) if work.size.rounds > 1 else 1)
         what = f"iter_bytes against a bare cursor loop over {count:,} entries"
-        yield speed_line("replay-raw", what, "none", Goal(at_least=1.2), pair, events=count)
+        yield speed_line("replay/raw", what, "none", GOALS["replay-raw"], pair, events=count)
 
 
 def single_appends(work: Workspace) -> Iterator[Line]:
     """Logs that single appends wrote, against logs written in batches."""
     count = work.size.events
     stores = (
-        ("one stream", work.single(), "batches of 1,000", work.batched(), Goal(at_least=0.8)),
+        ("one stream", work.single(), "batches of 1,000", work.batched(), GOALS["singles-one"]),
         (
             f"{work.streams:,} streams",
             work.single_streams(),
             "a batch per stream",
             work.batched_streams(),
-            Goal(at_least=0.6),
+            GOALS["singles-many"],
         ),
         (
             f"{work.streams:,} streams",
@@ -115,8 +119,43 @@ def single_appends(work: Workspace) -> Iterator[Line]:
                 pair = compare(a, b, rounds=work.size.rounds)
                 what = f"{way} replay of {count:,} single appends, {streams}, against {batches}"
                 yield speed_line(
-                    "replay-single-appends", what, "none", goal if way == "typed" else Goal(), pair, events=count
+                    "replay/single-appends", what, "none", goal if way == "typed" else Goal(), pair, events=count
                 )
 
 
-CASES = {"replay-typed": typed, "replay-raw": raw, "replay-single-appends": single_appends}
+def kinds_of_events(work: Workspace) -> Iterator[Line]:
+    """Typed replay of events of every size, the first field read, against a cursor loop over one entry per event."""
+    count = work.size.events // 10
+    for kind in kinds().values():
+        events = kind.events(count)
+        first = next(iter(type(events[0]).__annotations__))
+
+        def build(path: Path, kind: Kind = kind, events: list[Any] = events) -> None:
+            with varve.open(path, durability="bulk") as db:
+                db.stream("events", kind.types).append_batch(0, events)
+
+        def build_bare(path: Path, kind: Kind = kind, events: list[Any] = events) -> None:
+            with bare(path, durability="bulk") as env:
+                env.putmulti(0, kind.encoded(events), count)
+
+        def read(db: varve.Varve, first: str = first) -> int:
+            return sum(getattr(one.event, first) for one in db.global_reader().iter_from())
+
+        name = kind.name.replace(" ", "-").replace(",", "")
+        path, other = work.built(f"kind-{name}", build), work.built(f"kind-{name}-bare", build_bare)
+        with varve.open(path, readonly=True) as db, bare(other) as env:
+            db.stream("events", kind.types)  # from here on a replay gives these classes
+            total = sum(getattr(event, first) for event in events)
+            ours = Side("iter_from", read, lambda db, got: (got, checksum(db.global_reader().iter_bytes())), _kept(db))
+            rival = Side("cursor loop", Bare.walk, lambda env, _, s=total: (s, checksum(env.payloads())), _kept(env))
+            pair = compare(ours, rival, rounds=work.size.rounds)
+        what = f"{kind.name}: typed replay, one field read, against a bare cursor loop"
+        yield speed_line("replay/kinds", what, "none", Goal(), pair, events=count, series="kinds", at=kind.name)
+
+
+CASES = {
+    "replay/kinds": kinds_of_events,
+    "replay/typed": typed,
+    "replay/raw": raw,
+    "replay/single-appends": single_appends,
+}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Union
 
-from benches.codec_events import Measured, OrderConfirmed, Shape
+from benches.codec.shapes import Measured, OrderConfirmed, Shape
 from benches.events import OrderPlaced
 
 FORMATS = ("msgpack", "json")

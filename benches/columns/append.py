@@ -13,8 +13,9 @@ import numpy as np
 
 import varve
 from benches.events import SEED, checksum
+from benches.goals import GOALS, Goal
+from benches.lines import Line, speed_line
 from benches.pairs import Measured, Pair, Side, compare, with_interval
-from benches.report import Goal, Line, speed_line
 from benches.workspace import Workspace
 from varve.appends import StreamTypes, append_batch
 from varve.codec import event_type
@@ -76,7 +77,7 @@ def _rate(case: str, what: str, durability: str, goal: Goal, pair: Pair, count: 
 
 def blocks(work: Workspace) -> Iterator[Line]:
     """Columns to finished blocks: checked, encoded, summed. The clock is the thread's processor time."""
-    case, count = "append-columns-blocks", work.size.events
+    case, count = "columns/append-blocks", work.size.events
     columns, events = _columns(count), _ticks(count)
     types = StreamTypes("ticks", [event_type(Tick)])
     ours = Side("columns", lambda _: _finished(append_columns(types, 0, columns)), lambda _, sums: sums)
@@ -89,12 +90,12 @@ def blocks(work: Workspace) -> Iterator[Line]:
     limit = Side("crc32", lambda _: [zlib.crc32(memoryview(frame)[4:]) for frame in frames], lambda _, sums: sums)
     pair = compare(ours, limit, rounds=_ROUNDS * work.size.rounds, clock=time.thread_time)
     yield speed_line(case, f"{what}, against the checksums of the blocks alone", "none", Goal(), pair, events=count)
-    yield _rate(case, what, "none", Goal(at_least=25), pair, count)
+    yield _rate(case, what, "none", GOALS["columns-blocks"], pair, count)
 
 
 def durable(work: Workspace) -> Iterator[Line]:
     """Every event in one durable commit."""
-    case, count = "append-columns-durable", work.size.events
+    case, count = "columns/append-durable", work.size.events
     columns, events = _columns(count), _ticks(count)
 
     @contextlib.contextmanager
@@ -110,8 +111,8 @@ def durable(work: Workspace) -> Iterator[Line]:
     pair = compare(ours, theirs, rounds=work.size.rounds)
     what = f"append_columns of {count:,} events in one commit"
     yield speed_line(case, f"{what}, against append_batch of events that exist", "full", Goal(), pair, events=count)
-    yield _rate(case, what, "full", Goal(at_least=5), pair, count)
+    yield _rate(case, what, "full", GOALS["columns-durable"], pair, count)
 
 
-CASES = {"append-columns-blocks": blocks, "append-columns-durable": durable}
+CASES = {"columns/append-blocks": blocks, "columns/append-durable": durable}
 """The first by goal: without LMDB, and with it."""

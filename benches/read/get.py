@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import varve
 from benches.baselines import bare, pack_sequence
-from benches.cases_replay import count_of, entries, reading
-from benches.events import SEED, amount_total
+from benches.events import SEED, OrderPlaced, amount_total
+from benches.goals import GOALS, Goal
+from benches.lines import Line, cost_line
 from benches.pairs import Side, compare, with_interval
-from benches.report import Goal, Line, cost_line
+from benches.replay.logs import count_of, entries, reading
 from benches.workspace import Workspace
+
+BLOCK_EVENTS_MAX = 1_000
+"""More than a block holds of these events."""
+Opened = tuple[varve.Varve, varve.Stream[OrderPlaced]]
 
 _MISSING = memoryview(b"")
 
@@ -48,18 +55,18 @@ def get(work: Workspace) -> Iterator[Line]:
                 find = snapshot.reader(stream).get
                 return [find(stream_id, sequence) for stream_id, sequence in places]
 
-        ways: tuple[tuple[str, float, Callable[[Any], list[Any]]], ...] = (
-            ("inside", 6.0, inside),
-            ("outside", 8.0, outside),
+        ways: tuple[tuple[str, Goal, Callable[[Any], list[Any]]], ...] = (
+            ("inside", GOALS["get-checked"], inside),
+            ("outside", Goal(at_most=8.0), outside),
         )
-        for where, limit_us, run in ways:
+        for where, goal, run in ways:
             ours = Side(f"get {where}", run, lambda _, found: (len(found), sum(event.amount for event in found)))
             pair = compare(ours, rival, rounds=work.size.short_rounds)
             micros = with_interval([seconds / gets * 1e6 for seconds in pair.a_s])
             what = f"get of a random event of {count:,} in {work.streams:,} streams, {where} a snapshot"
             best = f"best round {min(pair.a_s) / gets * 1e6:.2f} us"
-            yield Line("get", what, "none", Goal(at_most=limit_us), micros, "us", best)
-            yield cost_line("get", "the same against a bare get of an entry", "none", Goal(), pair, events=gets)
+            yield Line("read/get", what, "none", goal, micros, "us", best)
+            yield cost_line("read/get", "the same against a bare get of an entry", "none", Goal(), pair, events=gets)
 
 
 def get_interleaved(work: Workspace) -> Iterator[Line]:
@@ -86,8 +93,47 @@ def get_interleaved(work: Workspace) -> Iterator[Line]:
                 f"get of a random event of {len(ids):,} single appends to {work.streams:,} streams, {where} a snapshot"
             )
             yield Line(
-                "get-interleaved", what, "none", Goal(), micros, "us", f"best round {min(seconds) / gets * 1e6:.2f} us"
+                "read/get-interleaved",
+                what,
+                "none",
+                Goal(),
+                micros,
+                "us",
+                f"best round {min(seconds) / gets * 1e6:.2f} us",
             )
 
 
-CASES = {"get": get, "get-interleaved": get_interleaved}
+def get_first(work: Workspace) -> Iterator[Line]:
+    """Random events whose blocks this handle has not touched: the checksum of each block is computed on the way."""
+    count = work.size.events
+    share = count // work.streams
+    # At most one event of a block, so that no read finds its block checked by another one.
+    sequences = list(range(BLOCK_EVENTS_MAX // 2, share * work.streams, BLOCK_EVENTS_MAX))
+    random.Random(SEED).shuffle(sequences)
+    places = [divmod(sequence, share) for sequence in sequences[: work.size.gets]]
+
+    def run(state: Opened) -> list[Any]:
+        find = state[1].reader().get
+        return [find(*place) for place in places]
+
+    def rounds(*, warm: bool) -> Side:
+        @contextlib.contextmanager
+        def setup() -> Iterator[Opened]:
+            with reading(work.batched_streams()) as opened:
+                if warm:
+                    count_of(opened[0].global_reader().iter_bytes())
+                yield opened
+
+        name = "checked before" if warm else "first touch"
+        return Side(name, run, lambda _, found: sum(event.amount for event in found), setup)
+
+    pair = compare(rounds(warm=False), rounds(warm=True), rounds=work.size.rounds)
+    micros = with_interval([seconds / len(places) * 1e6 for seconds in pair.a_s])
+    what = f"get of a random event of {count:,}, each in a block that was not touched before"
+    yield Line("read/get-first", what, "none", GOALS["get-first"], micros, "us", f"{len(places):,} gets a round")
+    yield cost_line(
+        "read/get-first", "the same against blocks checked before", "none", Goal(), pair, events=len(places)
+    )
+
+
+CASES = {"read/get": get, "read/get-first": get_first, "read/get-interleaved": get_interleaved}

@@ -1,0 +1,1 @@
+"""The codec alone, without a store: what is encoded and read (``shapes``), and the other sides."""

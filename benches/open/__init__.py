@@ -1,0 +1,1 @@
+"""What does not depend on events, or should not: opening, importing, and how cost grows with the store."""

@@ -1,0 +1,1 @@
+"""Reading what one looks for: random events, one stream among many."""

@@ -1,0 +1,1 @@
+"""Hearing of commits: catching up, latency, a thousand who wait."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from varve import errors, limits, ops, schema, testing
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
     from varve.errors import (
+        ColumnConflict,
         CommitOutcomeUnknown,
         Conflict,
         ConsumerBusy,
@@ -138,6 +139,7 @@ __all__ = [
     "END",
     "NO_STREAM",
     "STREAM_EXISTS",
+    "ColumnConflict",
     "CommitOutcomeUnknown",
     "Conflict",
     "Consumer",

@@ -9,6 +9,7 @@ The tree (built-in bases in parentheses)::
     |   |-- InvalidMetadata                an append's metadata
     |   |-- InvalidIdempotencyKey          an append's idempotency key
     |   |-- EventTooLarge                  an event above EVENT_BYTES_MAX
+    |   |-- ColumnConflict                 a column that cannot be made of these event types
     |   `-- TooManyItems                   above another limit of varve.limits
     |-- EventEncodingError (ValueError)    a field's value does not fit its declared type
     |-- EventTypeError (TypeError)         an event of a class that the stream does not declare
@@ -133,6 +134,15 @@ class TooManyItems(InvalidInput):
     code = "too_many_items"
     limit_name: str
     limit: int
+
+
+class ColumnConflict(InvalidInput):
+    """A column that cannot be made of these event types: they give its field different types, or Arrow has none for it.
+    Choose other columns. Facts: ``column``, ``type_names`` (of the event types)."""
+
+    code = "column_conflict"
+    column: str
+    type_names: tuple[str, ...]
 
 
 class EventEncodingError(VarveError, ValueError):

@@ -35,7 +35,11 @@ from varve.typing_support import E
 from varve.upcasts import REGISTRY
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from varve.bindings import Bindings
+    from varve.columns.chunks import Walk
+    from varve.columns.read import Array
     from varve.engine.snapshot import Snapshot
     from varve.replay import Source, ViewClass
 
@@ -132,6 +136,78 @@ class StreamReader(Generic[E]):
         start, stop = bounds(start, stop)
         return self._walk(lambda snapshot: _name_ranges(snapshot, [self.name]), start, stop, reverse=reverse)
 
+    def columns(
+        self, columns: Iterable[str], stream_id: StreamId | None = None, start: int = 0, stop: int | None = None
+    ) -> dict[str, Array]:
+        """Fields of many events as numpy arrays, by name, as of this call (extra ``columns``).
+
+        Without ``stream_id`` the events of every stream of this name in global order, ``start`` and ``stop`` being global
+        sequences, as ``iter_all`` gives them; with one the events of that stream, ``start`` and ``stop`` being its sequences, as
+        ``iter_stream`` does. All arrays are of one length, and own their memory: they hold no snapshot.
+
+        A column is a field's name; a dotted path into nested events and structs (``"address.city"``); or one of
+        ``$global_sequence``, ``$stream_sequence``, ``$commit_sequence`` (int64), ``$time`` (datetime64[ns], UTC), ``$stream_id``
+        (uint64 where all are ints, else objects), ``$stream`` and ``$type`` (names).
+
+        Numbers, bools and enums come as numbers of their declared width, datetimes as datetime64[ns], UUIDs as V16 (their bytes);
+        where the declared types allow for no value (``T | None``, or a type of the stream lacks the field) as a masked array.
+        Everything else comes in arrays of objects, with None for no value: str, bytes, Decimal, vectors of numbers as arrays,
+        other vectors as tuples, nested events, structs and members of unions as plain instances. Numbers, bools, enums,
+        datetimes and UUIDs are read without a Python loop over events, unless these are upcast.
+
+        Raises ``MissingExtra``, ``InvalidInput`` (no such column), ``ColumnConflict`` (a field is not of one type in all of the
+        stream's event types), and what iterators raise.
+        """
+        from varve.columns.read import read_columns
+
+        walk = self._column_walk(stream_id, start, stop)
+        return read_columns(self._source, walk, columns, self._types.values(), unknown=self._unknown == "event")
+
+    def to_arrow(
+        self,
+        columns: Iterable[str] | None = None,
+        stream_id: StreamId | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        batch_size: int = 65_536,
+    ) -> pa.RecordBatchReader:
+        """Events as a stream of Arrow record batches (a ``pyarrow.RecordBatchReader``), as of this call (extra ``arrow``).
+
+        ``columns`` are named as those of ``columns()``, and ``stream_id``, ``start`` and ``stop`` mean the same; without
+        ``columns`` every field of the declared event types, and ``$type`` where there are several. A batch has at most
+        ``batch_size`` events, fewer where these are large; memory stays bounded by it. Between batches a snapshot may be held,
+        renewed as an iterator's is; it ends with the last batch, when the reader is dropped, or with the store.
+
+        Types: numbers and enums as numbers of their declared width; str and Decimal as string; bytes as binary; datetime as
+        timestamp[ns, UTC]; UUID, and ids that are one, as fixed_size_binary[16]; nested events and structs as struct; vectors as
+        list. ``$stream_id`` is uint64 or string as the ids of the stream's name are.
+
+        Raises ``MissingExtra``, ``InvalidInput`` (no such column), ``ColumnConflict`` (a field is not of one type in all event
+        types, or holds a union or an event that can hold itself); the batches raise what iterators raise.
+        """
+        from varve.columns.arrow import read_arrow
+
+        walk = self._column_walk(stream_id, start, stop)
+        return read_arrow(
+            self._source,
+            walk,
+            columns,
+            self._types.values(),
+            lambda snapshot: _id_kinds(snapshot, self.name, stream_id),
+            batch_size,
+            unknown=self._unknown == "event",
+        )
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The Arrow PyCapsule protocol, by which polars, pandas and duckdb read this reader itself: ``to_arrow()`` as a C stream.
+        A requested schema chooses columns by name, and their types as far as they can be cast."""
+        from varve.columns.arrow import requested_names
+
+        if requested_schema is None:
+            return self.to_arrow().__arrow_c_stream__()
+        names, schema = requested_names(requested_schema)
+        return self.to_arrow(names).cast(schema).__arrow_c_stream__()
+
     def stream_ids(self) -> Iterator[StreamId]:
         """The ids of this stream name as of this call: ints, then strs, then UUIDs, each in order.
 
@@ -165,6 +241,13 @@ class StreamReader(Generic[E]):
             yield from found
 
     # -- inside ------------------------------------------------------------------------------------
+
+    def _column_walk(self, stream_id: StreamId | None, start: int, stop: int | None) -> Walk:
+        start, stop = bounds(start, stop)
+        if stream_id is None:
+            return _column_walk(lambda snapshot: _name_ranges(snapshot, [self.name]), start, stop, self._view)
+        id_key = encode_stream_id(stream_id)
+        return _column_walk(lambda snapshot: _stream_ranges(snapshot, self.name, id_key), start, stop, self._view)
 
     def _locate(self, snapshot: Snapshot, stream_id: StreamId, stream_sequence: int) -> tuple[int, int] | None:
         """Stream number and global sequence of an event, by the index."""
@@ -275,6 +358,39 @@ class GlobalReader:
         names = stream_names(streams)
         return _walk(self._source, lambda snapshot: _name_ranges(snapshot, names), start, stop, views, reverse=reverse)
 
+    def columns(
+        self,
+        columns: Iterable[str],
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        streams: Iterable[str] | None = None,
+        types: Iterable[type | str] | None = None,
+    ) -> dict[str, Array]:
+        """Fields of the events that ``iter_from`` gives, as ``StreamReader.columns`` gives them. Whether an array is masked
+        follows from the types that were met; a name that no event type of the store has raises ``InvalidInput``."""
+        from varve.columns.read import read_columns
+
+        start, stop = bounds(start, stop)
+        views = self._view if types is None else partial(self._view, wanted=type_names(types))
+        if streams is None:
+            walk = _column_walk(lambda _: (whole_log, _log_end, None), start, stop, views)
+        else:
+            names = stream_names(streams)
+            walk = _column_walk(lambda snapshot: _name_ranges(snapshot, names), start, stop, views)
+        return read_columns(self._source, walk, columns, None, others=self._all_types)
+
+    def _all_types(self) -> list[EventType]:
+        """What events of this store can come as."""
+        from varve.columns.chunks import comes_as
+
+        snapshot = self._source.begin()
+        try:
+            views = [self._bindings.view_class(snapshot, number) for number in range(snapshot.record.next_type)]
+        finally:
+            self._source.end(snapshot)
+        return [known for view in views if (known := comes_as(view)) is not None]
+
     def iter_bytes(self, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
         """The events' FlatBuffers from a global sequence on, read-only, without a copy: the fastest way over
         everything.
@@ -310,7 +426,21 @@ def type_names(types: Iterable[type | str]) -> frozenset[str]:
 def _walk(
     source: Source, find: Callable[[Snapshot], Found], start: int, stop: int | None, views: ViewClass, *, reverse: bool
 ) -> Iterator[Recorded[Any]]:
-    """A tracked walk. What to walk is found once, in the snapshot that fixes the bounds."""
+    """A tracked walk."""
+    ranges, end, owner = _found_once(find)
+    return tracked(source.engine, walk_events(source, ranges, start, end, stop, views, owner, reverse=reverse))
+
+
+def _column_walk(find: Callable[[Snapshot], Found], start: int, stop: int | None, views: ViewClass) -> Walk:
+    """The same walk for columns."""
+    from varve.columns.chunks import Walk
+
+    ranges, end, owner = _found_once(find)
+    return Walk(ranges, start, end, stop, views, owner)
+
+
+def _found_once(find: Callable[[Snapshot], Found]) -> tuple[Ranges, Callable[[Snapshot], int], Callable[[], Owner]]:
+    """What to walk is found once, in the snapshot that fixes the bounds."""
     found: list[Found] = []
 
     def end(snapshot: Snapshot) -> int:
@@ -323,7 +453,7 @@ def _walk(
     def owner() -> Owner:
         return found[0][2]
 
-    return tracked(source.engine, walk_events(source, ranges, start, end, stop, views, owner, reverse=reverse))
+    return ranges, end, owner
 
 
 def _nothing(_: Snapshot, _start: int, _stop: int, _reverse: bool) -> Iterable[Range]:
@@ -344,6 +474,18 @@ def _stream_ranges(snapshot: Snapshot, name: str, id_key: bytes) -> Found:
 def _name_ranges(snapshot: Snapshot, names: list[str]) -> Found:
     numbers = [number for name in names if (number := snapshot.catalog.name_number(snapshot, name)) is not None]
     return (of_names(numbers) if numbers else _nothing), _log_end, frozenset(names)
+
+
+def _id_kinds(snapshot: Snapshot, name: str, stream_id: StreamId | None) -> list[str]:
+    """The kinds of ids among the streams of a name, or that of one stream."""
+    if stream_id is not None:
+        return [keys.id_kind(encode_stream_id(stream_id))]
+    number = snapshot.catalog.name_number(snapshot, name)
+    if number is None:
+        return []
+    return [
+        kind for kind, tag in keys.ID_KINDS.items() if snapshot.meta_chunk(keys.stream_lookup_key(number, tag), None)
+    ]
 
 
 Found = tuple[Ranges, Callable[["Snapshot"], int], Owner]

@@ -111,3 +111,10 @@ def test_examples_leave_nothing_in_the_working_folder(tmp_path: Path, monkeypatc
     run("quickstart.py")
     run("second_process.py")
     assert [*tmp_path.iterdir(), *temporary.iterdir()] == [temporary]
+
+
+def test_columns_are_the_same_for_numpy_polars_pandas_and_duckdb() -> None:
+    """columns.py compares the revenue that each finds; all of them are installed for the tests."""
+    printed = run("columns.py")
+    assert "revenue 21,987,458" in printed
+    assert "not installed" not in printed

@@ -345,6 +345,34 @@ class Snapshot:
             copy = copy and len(data) <= limits.BLOCK_BYTES_MAX
             return self._holding(sequence, self._parse(first, memoryview(bytes(data)) if copy else self.keep(data)))
 
+    def copy_frames(self, first: int, stop: int, into: memoryview, events_max: int) -> list[tuple[int, int, int]]:
+        """Copy whole frames, checked, one behind the other: from the block that begins at ``first`` on, of those that begin
+        before ``stop`` as many as there is room for. Gives first sequence, place in ``into`` and bytes of each; nothing where
+        no block begins there. At most ``events_max`` events, but for the last."""
+        found: list[tuple[int, int, int]] = []
+        at = 0
+        with self._lock:
+            cursor = self._log_cursor()
+            try:
+                more = cursor.set_key(keys.log_key(first))
+                while more:
+                    key, data = cursor.item()
+                    sequence = keys.log_sequence(key)
+                    size = len(data)
+                    if sequence >= stop or sequence - first >= events_max or size % 8 or at + size > len(into):
+                        break
+                    self.checked.check(self.path, sequence, data)
+                    into[at : at + size] = data
+                    found.append((sequence, at, size))
+                    at += size
+                    more = cursor.next()
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
+            except CorruptedBlock:
+                if not found:  # what stands before it can be read; whoever goes on is told
+                    raise
+        return found
+
     def placed(self, sequence: int) -> tuple[EventPlaces, Block]:
         """The block of a sequence that exists, as ``block`` gives it, and where its events are: for few of its events, of which
         more may be asked for later."""

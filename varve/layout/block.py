@@ -99,6 +99,28 @@ _U64 = struct.Struct("<Q")
 _I64 = struct.Struct("<q")
 _ONE = _U32.pack(1)
 
+
+class HotFrame(NamedTuple):
+    """What frames of events alone begin with, for whoever reads many at once: its ``size`` in bytes; ``constant`` words from byte
+    4 on; where the two sequences stand; and where the offsets of the columns stand, in order of ``COLUMNS``."""
+
+    size: int
+    constant: bytes
+    first_at: int
+    commit_at: int
+    columns_at: tuple[int, ...]
+
+
+HOT_FRAME: Final = HotFrame(
+    _HOT.size,
+    struct.pack(
+        f"<II4s{len(_HOT_VTABLE)}si", FORMAT, _HOT_TABLE - FRAME_HEADER_BYTES, IDENTIFIER, _HOT_VTABLE, len(_HOT_VTABLE)
+    ),
+    _HOT_TABLE + 8,
+    _HOT_TABLE + 16,
+    (_HOT_TABLE + 4, *range(_HOT_TABLE + 24, _HOT.size, 4)),
+)
+
 # Upper bounds of what a block takes beside its columns' elements: length words and alignment.
 _HOT_BYTES = _HOT.size + 4 * len(COLUMNS) + 28
 _COLD_BYTES = _FULL_TABLE + _FULL_TABLE_BYTES - _HOT.size + 8 * len(COLD_COLUMNS)

@@ -125,6 +125,15 @@ _KIND_STR = 2
 _KIND_UUID = 3
 
 
+ID_KINDS = {"int": b"\x01", "str": b"\x02", "uuid": b"\x03"}
+"""First byte of an id key, by the kind of the id."""
+
+
+def id_kind(id_key: bytes) -> str:
+    """The kind of id that an id key is of."""
+    return next(kind for kind, tag in ID_KINDS.items() if id_key.startswith(tag))
+
+
 def encode_stream_id(stream_id: StreamId) -> bytes:
     """A stream id as its id key. Raises ``InvalidStreamId``."""
     if type(stream_id) is int:

@@ -1,0 +1,238 @@
+"""Many whole blocks in one step: their columns found with numpy, for all of them at once.
+
+Only what our writer writes for events alone is taken (*hot* frames, see ``varve.layout.block``), and only if everything is as it
+should be; for anything else there is the slower walk, which also has the words for what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+from varve.columns.chunks import Bound, Chunk, Commits, Known, Runs
+from varve.columns.tables import Bytes, Places, listed, strided
+from varve.layout.block import COLUMNS, HOT_FRAME
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from varve.engine.snapshot import Snapshot
+
+    Array = npt.NDArray[Any]
+    Ints = npt.NDArray[np.int64]
+
+SAME_MIN: Final = 4
+"""Blocks of one shape, from which on they are read in one pattern."""
+
+PAUSE_MAX: Final = 64
+"""After blocks that were not taken, so many are not tried."""
+
+COLUMN: Final = {name: index for index, (name, _) in enumerate(COLUMNS)}
+WIDTHS: Final = tuple(width for _, width in COLUMNS)
+FIXED_WORDS: Final = tuple(
+    word for word in range(1, HOT_FRAME.size // 4) if not HOT_FRAME.first_at <= 4 * word < HOT_FRAME.commit_at + 8
+)
+"""What is alike in frames of one shape: everything but the checksum and the two sequences."""
+
+DTYPES: Final = {8: "<i8", 4: "<u4", 2: "<u2", 1: "u1"}
+
+
+class Frames:
+    """Takes blocks into memory of its own."""
+
+    def __init__(self, bound: Bound, known: Known) -> None:
+        self.bound = bound
+        self.known = known
+        self.memory: Array | None = None
+        self.pause = 0
+        self.pausing = 0
+
+    def take(self, snapshot: Snapshot, sequence: int, until: int, drift: int) -> Taken | None:
+        """The whole blocks from ``sequence`` on that end by ``until``; None where the first is none to be taken so."""
+        if self.pausing:
+            self.pausing -= 1
+            return None
+        if self.memory is None:
+            import numpy as np
+
+            self.memory = np.empty(self.bound.size_bytes, np.uint8)  # what is not used is never touched
+        found = snapshot.copy_frames(sequence, until, self.memory.data, self.bound.rows)
+        taken = self.parsed(snapshot, found, until, drift) if found else None
+        if taken is None:
+            self.pause = self.pausing = min(2 * self.pause + 1, PAUSE_MAX)
+        else:
+            self.pause = 0
+        return taken
+
+    def parsed(self, snapshot: Snapshot, found: list[tuple[int, int, int]], until: int, drift: int) -> Taken | None:
+        """What is in the frames that were copied."""
+        import numpy as np
+
+        assert self.memory is not None
+        data = Bytes(self.memory)
+        try:
+            taken = Taken(data, np.array(found, np.int64), min(until, found[0][0] + self.bound.rows))
+            return taken if taken.count and taken.belongs(snapshot, self.known, drift) else None
+        except IndexError:  # a number that leads out of the memory
+            return None
+
+
+class Taken:
+    """Hot frames in a row. Attributes: ``count`` (of those that were taken), ``first`` and ``end`` (global sequences)."""
+
+    def __init__(self, data: Bytes, found: Ints, until: int) -> None:
+        import numpy as np
+
+        self.data = data
+        keys, at, sizes = found[:, 0], found[:, 1], found[:, 2]
+        words = data.view("<u4").take((at >> 2)[:, None] + np.arange(HOT_FRAME.size // 4))
+        fixed = words.take(FIXED_WORDS, axis=1)
+        same = bool((fixed == fixed[0]).all() and (sizes == sizes[0]).all())
+        # The columns of blocks of one shape are in the same places in each.
+        rows = slice(0, 1) if same else slice(None)
+        constant = np.frombuffer(HOT_FRAME.constant, "<u4")
+        good = (words[rows, 1 : 1 + len(constant)] == constant).all(axis=1)
+        places = np.array(HOT_FRAME.columns_at)
+        heads = places + words[rows].take(places >> 2, axis=1)
+        good &= (heads + 4 <= sizes[rows, None]).all(axis=1)
+        heads[~good] = 0
+        lengths = data.view("<u4").take((at[:, None] + heads) >> 2).astype(np.int64)
+        same = same and bool((lengths == lengths[0]).all())
+        some = lengths[rows] if same else lengths
+        good = good & (heads + 4 + some * WIDTHS <= sizes[: len(some), None]).all(axis=1)
+        good &= (some[:, 2:6] == some[:, 2:3]).all(axis=1) & (some[:, 0] == some[:, 1])
+        good &= (some > 0).all(axis=1)
+        counts = lengths[:, COLUMN["ends"]]
+        ends = np.cumsum(counts) + keys[0]
+        good = good & (data.view("<i8").take((at + HOT_FRAME.first_at) >> 3) == keys) & (ends <= until)
+        good[1:] &= keys[1:] == ends[:-1]
+        self.count = count = len(good) if good.all() else int(np.argmin(good))
+        self.at, self.sizes, self.lengths, self.counts = at[:count], sizes[:count], lengths[:count], counts[:count]
+        self.heads = at[:count, None] + heads[:count]
+        self.first = int(keys[0])
+        self.end = int(ends[count - 1]) if count else self.first
+        self.changes = [0, count]
+        """Where blocks of another shape begin."""
+        if not same and count:
+            shapes = np.concatenate([heads[:count], self.lengths, self.sizes[:, None]], axis=1)
+            self.changes[1:1] = (np.flatnonzero((shapes[1:] != shapes[:-1]).any(axis=1)) + 1).tolist()
+        self._runs: Runs | None = None
+
+    def column(self, name: str, low: int, high: int) -> Array:
+        """A column of the blocks ``low .. high``, one after the other."""
+        import numpy as np
+
+        index = COLUMN[name]
+        width = COLUMNS[index][1]
+        heads, lengths = self.heads[low:high, index] + 4, self.lengths[low:high, index]
+        if self.is_same(low, high):
+            shape, strides = (high - low, int(lengths[0])), (int(self.sizes[low]), width)
+            return np.ndarray(shape, DTYPES[width], self.data.raw, int(heads[0]), strides)
+        before = np.cumsum(lengths) - lengths
+        at = np.repeat(heads // width - before, lengths) + np.arange(int(lengths.sum()))
+        return self.data.view(DTYPES[width]).take(at)
+
+    def is_same(self, low: int, high: int) -> bool:
+        """Whether the blocks ``low .. high`` are of one shape, and so in one pattern."""
+        return not any(low < change < high for change in self.changes)
+
+    def ints(self, name: str, low: int, high: int) -> Ints:
+        """A column as signed numbers of 8 bytes."""
+        import numpy as np
+
+        values: Ints = self.column(name, low, high).astype(np.int64).ravel()
+        return values
+
+    def belongs(self, snapshot: Snapshot, known: Known, drift: int) -> bool:
+        """Whether the runs and commits add up, and are what the index said and the reader knows."""
+        import numpy as np
+
+        runs = self._runs = self.runs(0, self.count)
+        for counts, column in (
+            ("run_counts", runs.counts),
+            ("commit_counts", self.ints("commit_counts", 0, self.count)),
+        ):
+            each = self.lengths[:, COLUMN[counts]]
+            sums = column if len(column) == self.count else np.add.reduceat(column, np.cumsum(each) - each)
+            if (sums != self.counts).any():
+                return False
+        if any(known.views.get(number, (None,))[0] is None for number in set(runs.types.tolist())):
+            return False  # unwanted, or not met so far: met one by one
+        if known.number is not None:
+            shifts = runs.firsts - (np.cumsum(runs.counts) - runs.counts) - self.first
+            if (runs.streams != known.number).any() or (shifts != drift).any():
+                return False
+        return all(known.is_owned(snapshot, stream) for stream in set(runs.streams.tolist()))
+
+    def runs(self, low: int, high: int) -> Runs:
+        """The runs of the blocks ``low .. high``."""
+        if self._runs is not None and (low, high) == (0, self.count):
+            return self._runs
+        names = ("run_types", "run_streams", "run_firsts", "run_counts")
+        return Runs(*(self.ints(name, low, high) for name in names))
+
+    def commits(self, low: int, high: int) -> Commits:
+        """The commits of the blocks ``low .. high``: each but a block's first begins in it."""
+        import numpy as np
+
+        counts = self.ints("commit_counts", low, high)
+        firsts = self.first + int(self.counts[:low].sum()) + np.cumsum(counts) - counts
+        each = self.lengths[low:high, COLUMN["commit_counts"]]
+        first_of = self.data.view("<i8").take((self.at[low:high] + HOT_FRAME.commit_at) >> 3)
+        firsts[np.cumsum(each) - each] = first_of
+        return Commits(firsts, self.ints("commit_times", low, high), counts)
+
+    def chunks(self, known: Known, *, commits: bool) -> Iterator[Chunk]:
+        """All of it: blocks of one shape and events of one length in one pattern, the rest by lists."""
+        done = 0
+        for low, high in pairwise(self.changes):
+            starts = self.pattern(low, high) if high - low >= min(SAME_MIN, self.count) else None
+            if starts is None:
+                continue
+            if done < low:
+                yield self.chunk(done, low, self.listed_starts(done, low), known, commits=commits)
+            yield self.chunk(low, high, starts, known, commits=commits)
+            done = high
+        if done < self.count:
+            yield self.chunk(done, self.count, self.listed_starts(done, self.count), known, commits=commits)
+
+    def chunk(self, low: int, high: int, starts: Places, known: Known, *, commits: bool) -> Chunk:
+        """The blocks ``low .. high``."""
+        before = self.first + int(self.counts[:low].sum())
+        count = int(self.counts[low:high].sum())
+        made = self.commits(low, high) if commits else None
+        sequences = [(before, before + count)]
+        return Chunk(
+            count, self.data, starts, lambda: self.ends(low, high), sequences, self.runs(low, high), made, known
+        )
+
+    def pattern(self, low: int, high: int) -> Places | None:
+        """Where the events of blocks of one shape begin, if all are of one length."""
+        import numpy as np
+
+        ends = self.column("ends", low, high)
+        step = int(ends[0, 0])
+        if (ends != np.arange(step, step * ends.shape[1] + 1, step, dtype=np.uint32)).any():
+            return None
+        first = int(self.heads[low, COLUMN["payload"]]) + 4
+        return strided(first, ends.shape, (int(self.sizes[low]), step))
+
+    def ends(self, low: int, high: int) -> Ints:
+        """Where the events end."""
+        import numpy as np
+
+        ends = self.ints("ends", low, high)
+        ends += np.repeat(self.heads[low:high, COLUMN["payload"]] + 4, self.counts[low:high])
+        return ends
+
+    def listed_starts(self, low: int, high: int) -> Places:
+        """Where the events begin, one by one."""
+        import numpy as np
+
+        counts = self.counts[low:high]
+        starts = np.empty(int(counts.sum()), np.int64)
+        starts[1:] = self.ends(low, high)[:-1]
+        starts[np.cumsum(counts) - counts] = self.heads[low:high, COLUMN["payload"]] + 4
+        return listed(starts)

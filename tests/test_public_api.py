@@ -1,5 +1,7 @@
 """``varve.__all__`` is the API: complete, documented, and cheap to import."""
 
+import ast
+import importlib
 import importlib.resources
 import inspect
 import re
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import types
 import typing
+from pathlib import Path
 
 import pytest
 
@@ -14,18 +17,47 @@ import varve
 import varve.errors
 
 
-def public_names() -> list[str]:
-    """Names that ``import varve`` offers without an underscore; modules are not names of the API."""
-    return [
-        name
-        for name, value in vars(varve).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    ]
+def imported_names() -> dict[str, str]:
+    """What type checkers find in the package: the names that it imports for them alone, and the modules that these come from."""
+    tree = ast.parse(Path(varve.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    return {
+        alias.name: node.module
+        for node in ast.walk(block)
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("varve.")
+        for alias in node.names
+    }
 
 
 def test_all_is_exactly_the_public_names() -> None:
     """Nothing public is missing from ``__all__``, and nothing in it is missing from the package."""
-    assert sorted(public_names()) == sorted(varve.__all__)
+    assert sorted(imported_names()) == sorted(varve.__all__)
+    loaded = {name for name, value in vars(varve).items() if not isinstance(value, types.ModuleType)}
+    assert {name for name in loaded if not name.startswith("_")} <= {*varve.__all__, "TYPE_CHECKING"}
+
+
+@pytest.mark.parametrize("name", varve.__all__)
+def test_a_name_is_what_type_checkers_take_it_for(name: str) -> None:
+    """Names are loaded when they are first used; where from is said twice, here and for type checkers."""
+    home = importlib.import_module(imported_names()[name])
+    assert getattr(varve, name) is getattr(home, name)
+    assert varve._HOME_OF.get(name, "varve.errors") == home.__name__
+    assert name in dir(varve)
+
+
+def test_a_name_that_is_none_is_an_attribute_error() -> None:
+    """As of any module, also where somebody only asks."""
+    with pytest.raises(AttributeError, match="module 'varve' has no attribute 'opne'"):
+        varve.opne  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # noqa: B018
+    assert not hasattr(varve, "__wrapped__")
+
+
+@pytest.mark.parametrize("module", ["errors", "limits", "ops", "schema", "testing"])
+def test_public_modules_need_no_import_of_their_own(module: str) -> None:
+    """``varve.ops.verify`` works after ``import varve``."""
+    script = f"import varve; print(varve.{module}.__name__, '{module}' in dir(varve))"
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert finished.stdout == f"varve.{module} True\n"
 
 
 def rank(name: str) -> tuple[int, list[str | int]]:
@@ -101,12 +133,29 @@ def test_the_awaited_forms_take_what_the_plain_ones_take(form: str) -> None:
     assert inspect.signature(awaited) == inspect.signature(plain)
 
 
-@pytest.mark.parametrize("module", ["asyncio", "flatbuffers", "numpy", "rich", "subprocess", "pytest", "typer"])
-def test_importing_varve_does_not_load(module: str) -> None:
-    """`import varve` stays quick, and optional extras stay optional."""
-    script = f"import sys; before = set(sys.modules); import varve; print('{module}' in set(sys.modules) - before)"
-    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert finished.stdout == "False\n"
+_LOADED = (
+    "import sys; before = set(sys.modules); import varve; {use}; print(*sorted(set(sys.modules) - before), sep='\\n')"
+)
+NEVER = {"asyncio", "flatbuffers", "numpy", "pyarrow", "rich", "subprocess", "pytest", "typer"}
+
+
+@pytest.mark.parametrize(
+    ("use", "allowed"),
+    [
+        ("pass", {"varve"}),
+        ("varve.StoreClosed, varve.u64, varve.NO_STREAM", None),
+        ("[getattr(varve, name) for name in varve.__all__]", None),
+    ],
+)
+def test_importing_varve_does_not_load(use: str, allowed: set[str] | None) -> None:
+    """`import varve` stays quick, a program pays for what it uses, and optional extras stay optional."""
+    finished = subprocess.run(
+        [sys.executable, "-c", _LOADED.format(use=use)], capture_output=True, text=True, check=True
+    )
+    loaded = set(finished.stdout.split())
+    assert "varve" in loaded
+    assert not loaded & NEVER
+    assert allowed is None or loaded <= allowed
 
 
 def test_the_package_carries_its_types() -> None:

@@ -74,7 +74,9 @@ def as_tuple(value: Any) -> Any:
         return value
     tolist = getattr(value, "tolist", None)
     try:
-        items: Any = tolist() if callable(tolist) else value
+        # numpy's times would come as ints, in some units
+        is_list = callable(tolist) and getattr(getattr(value, "dtype", None), "kind", "") not in {"M", "m"}
+        items: Any = tolist() if is_list else value  # type: ignore[misc]
         return tuple(items)
     except TypeError:
         return value

@@ -165,8 +165,10 @@ def test_what_arrow_has_no_word_for(db: varve.Varve) -> None:
     ids.append(1, Sale(1, "a"))
     assert ids.reader().to_arrow(["$stream_id"]).schema.field(0).type == pa.uint64()
     ids.append("one", Sale(1, "a"))
-    with pytest.raises(varve.ColumnConflict, match="several kinds"):
+    with pytest.raises(varve.ColumnConflict, match="several kinds") as caught:
         ids.reader().to_arrow(["$stream_id"])
+    assert caught.value.column == "$stream_id"
+    assert db.stats().readers == 0  # whoever keeps the error keeps no snapshot
     assert ids.reader().to_arrow(["$stream_id"], "one").read_all().to_pylist() == [{"$stream_id": "one"}]
     for size in (0, -1, 1.5, True, None):
         with pytest.raises(varve.InvalidInput, match="batch_size"):

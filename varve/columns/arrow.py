@@ -391,7 +391,11 @@ def read_arrow(
     commits = not {"$commit_sequence", "$time"}.isdisjoint(names)
     bound = Bound(min(batch_size, limits.EVENTS_MAX), BATCH_BYTES_MAX)
     chunks = tracked(source.engine, walk_chunks(source, walk._replace(end=end), bound, commits=commits))
-    made = [fields.get(name) or BesideColumn(name, beside_type(name, kinds)) for name in names]
+    try:
+        made = [fields.get(name) or BesideColumn(name, beside_type(name, kinds)) for name in names]
+    except ColumnConflict:
+        chunks.close()  # whoever keeps the error keeps this frame: it must not keep a snapshot
+        raise
     schema = pa.schema([column.field for column in made])
 
     def batches() -> Generator[Any, None, None]:

@@ -168,8 +168,10 @@ def objects_of(where: Field, given: Any) -> list[Any]:
 
 def _whole_rows(where: Field, masked: Array) -> Array:
     """Which rows of a masked matrix are missing. Raises ``EventEncodingError`` where a part of one is."""
+    import numpy as np
+
     flat = masked.reshape(len(masked), -1)
-    whole: Array = flat.all(axis=1)
+    whole: Array = np.asarray(flat.all(axis=1))
     part = flat.any(axis=1) & ~whole
     if part.any():
         raise refused(where, "must have all of its items or none", None, int(part.argmax()))

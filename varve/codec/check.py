@@ -74,9 +74,9 @@ def as_tuple(value: Any) -> Any:
         return value
     tolist = getattr(value, "tolist", None)
     try:
-        # numpy's times would come as ints, in some units
-        is_list = callable(tolist) and getattr(getattr(value, "dtype", None), "kind", "") not in {"M", "m"}
-        items: Any = tolist() if is_list else value  # type: ignore[misc]
+        items: Any = value
+        if callable(tolist) and getattr(getattr(value, "dtype", None), "kind", "") not in {"M", "m"}:
+            items = tolist()  # but for numpy's times, of which some units would give ints
         return tuple(items)
     except TypeError:
         return value

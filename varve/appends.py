@@ -6,20 +6,34 @@ Everything that can be refused without looking at the store is refused here, bef
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from varve import limits
 from varve.codec import EventType
-from varve.engine.request import AppendRequest, CommitRequest, Part
-from varve.errors import EventTooLarge, EventTypeError, InvalidInput, InvalidMetadata, InvalidStreamId, VarveError
+from varve.engine.request import AppendRequest, CommitRequest, Part, transaction_too_large
+from varve.errors import (
+    EventTooLarge,
+    EventTypeError,
+    InvalidInput,
+    InvalidMetadata,
+    InvalidStreamId,
+    TooManyItems,
+    VarveError,
+)
 from varve.expected import ANY, Expected, ExpectedVersion
 from varve.layout.keys import IdempotencyKey, StreamId, encode_idempotency_key, encode_stream_id
+from varve.layout.packed import Events, Joined, Joiner
 
 Metadata = Mapping[str, Any]
 
 _JSON_DEPTH_MAX = 64
+
+JOINED_EVENTS_MIN: Final = 16
+"""Events of one type from which on a batch is joined while it is encoded; fewer are cheaper as they come."""
+JOINED_AT_ONCE: Final = 1_024
+"""Events that are encoded before they are joined: few enough to stay in the processor's cache."""
 
 
 class StreamTypes:
@@ -58,17 +72,21 @@ class StreamTypes:
             raise too_large(event_type.name, len(buffer))
         return event_type, buffer
 
-    def encode_all(self, events: Iterable[object]) -> tuple[list[tuple[EventType, list[bytes]]], int]:
+    def encode_all(self, events: Iterable[object]) -> tuple[list[tuple[EventType, Events]], int]:
         """Events as runs of one type each, and their bytes in all.
 
-        Raises as ``encode`` does; a note on the error tells which event of the batch it was.
+        Raises as ``encode`` does, and ``TooManyItems``; a note on the error tells which event of the batch it was.
         """
         batch = events if isinstance(events, list | tuple) else list(_iterable(events, "append_batch takes events"))
         if not batch:
             return [], 0
+        runs: list[tuple[EventType, Events]]
         try:
             if len(set(map(type, batch))) == 1:
                 first = self.of(batch[0])
+                if len(batch) >= JOINED_EVENTS_MIN:
+                    joined = pack_joined(first, batch)
+                    return [(first, joined)], len(joined.data)
                 runs = [(first, first.pack_all(batch))]
             else:
                 runs = []
@@ -82,15 +100,36 @@ class StreamTypes:
                         runs.append((event_type, bufs))
                     bufs.append(event_type.pack(event))
             total = 0
-            for event_type, bufs in runs:
-                run_bytes = sum(map(len, bufs))
+            for event_type, run in runs:
+                run_bytes = sum(map(len, run))
                 total += run_bytes
-                if run_bytes > limits.EVENT_BYTES_MAX and max(map(len, bufs)) > limits.EVENT_BYTES_MAX:
-                    raise too_large(event_type.name, max(map(len, bufs)))
+                if run_bytes > limits.EVENT_BYTES_MAX and max(map(len, run)) > limits.EVENT_BYTES_MAX:
+                    raise too_large(event_type.name, max(map(len, run)))
+        except TooManyItems:  # none of them alone
+            raise
         except (EventTypeError, ValueError) as exc:
             _tell_which(exc, batch, self)
             raise
         return runs, total
+
+
+def pack_joined(event_type: EventType, events: Sequence[object]) -> Joined:
+    """Events of one type, encoded and joined a stretch at a time. Raises as ``StreamTypes.encode`` does, and
+    ``TooManyItems``."""
+    joiner = Joiner()
+    for start in range(0, len(events), JOINED_AT_ONCE):
+        join(joiner, event_type, event_type.pack_all(events[start : start + JOINED_AT_ONCE]))
+    return joiner.joined()
+
+
+def join(joiner: Joiner, event_type: EventType, bufs: list[bytes]) -> None:
+    """Join encoded events of a type. Raises ``EventTooLarge``, ``TooManyItems``."""
+    before = joiner.size
+    joiner.add(bufs)
+    if joiner.size - before > limits.EVENT_BYTES_MAX and (largest := max(map(len, bufs))) > limits.EVENT_BYTES_MAX:
+        raise too_large(event_type.name, largest)
+    if joiner.size > limits.TRANSACTION_BYTES_MAX:
+        raise transaction_too_large(joiner.size)
 
 
 def _tell_which(exc: BaseException, batch: list[object] | tuple[object, ...], types: StreamTypes) -> None:

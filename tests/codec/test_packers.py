@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from varve import limits
 from varve.codec import event, event_type
 from varve.codec import struct as varve_struct
-from varve.codec.pack import head_pieces, mask_bits
+from varve.codec.pack import LAYOUT_TEXT_BYTES_MAX, SHORT_TEXT_BYTES, head_pieces, mask_bits
 from varve.codec.runtime import Reject, bytes_vector, scalar_vector, table_vector
 from varve.types import f32, i16, u8, u32, u64
 
@@ -144,6 +144,41 @@ def test_every_way_of_packing_gives_the_same_bytes(one: Any) -> None:
         piecewise = table_vector(values, lines.body.__globals__["body_whole"], lines.plan.table_at - 4, True, 2)
         assert lines.bodies(values, 2) == piecewise
         assert [lines.body(e, 2) for e in values] == [lines.body.__globals__["body_whole"](e, 2) for e in values]
+
+
+@event
+class OneText:
+    """The shape whose layouts are found by the length of its text."""
+
+    number: u64
+    text: str
+
+
+def test_one_text_of_any_length_packs_alike_by_every_way() -> None:
+    """Lengths that a list knows, those past its end, those without a layout; met for the first time and again."""
+    compiled = event_type(OneText)
+    whole = compiled.pack.__globals__["pack_whole"]
+    for again in range(2):
+        for length in (*range(2 * SHORT_TEXT_BYTES), LAYOUT_TEXT_BYTES_MAX - 1, LAYOUT_TEXT_BYTES_MAX):
+            for text in ("x" * length, "é" * (length // 2)):
+                one = OneText(again, text)
+                assert compiled.pack(one) == whole(one) == compiled.pack_all([one])[0], length
+                assert compiled.view(compiled.pack(one)).text == text
+
+
+def test_one_text_packs_without_a_layout_where_no_more_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on the first day of a class, with no room for layouts."""
+
+    @event(name="OneTextLate")
+    class Late:
+        text: str
+
+    monkeypatch.setattr(limits, "PACK_LAYOUTS_MAX", 1)
+    compiled = event_type(Late)
+    whole = compiled.pack.__globals__["pack_whole"]
+    for length in (3, 2, 40, 300, 3, 40):
+        assert compiled.pack(Late("x" * length)) == whole(Late("x" * length))
+    assert len(compiled.pack.__globals__["LAYOUTS"]) == 1
 
 
 def test_long_texts_and_vectors_pack_without_layouts() -> None:

@@ -1,6 +1,8 @@
-"""Events of one size in one buffer stand for a list of their bytes, wherever a list could stand."""
+"""Events in one buffer, of one size or of several, stand for a list of their bytes, wherever a list could stand."""
 
 from __future__ import annotations
+
+from array import array
 
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from varve import limits
 from varve.layout.block import Block, BlockDraft, FullBlocks
-from varve.layout.packed import Packed
+from varve.layout.packed import Joined, Joiner, Packed
 
 
 def listed(size: int, count: int, seed: int = 0) -> list[bytes]:
@@ -97,3 +99,82 @@ def test_more_events_than_a_block_holds_have_ends_too() -> None:
     assert list(ends[:2]) == [8, 16]
     assert ends[-1] == 8 * limits.BLOCK_BYTES_MAX
     assert list(events[:2].ends(24)) == [32, 40]
+
+
+SIZES = st.lists(st.integers(1, 40).map(lambda n: 8 * n), max_size=60)
+"""Of events in order."""
+
+
+def of_sizes(sizes: list[int]) -> list[bytes]:
+    return [number.to_bytes(8, "little") * (size // 8) for number, size in enumerate(sizes)]
+
+
+def joined(events: list[bytes], at_once: int = 7) -> Joined:
+    joiner = Joiner()
+    for start in range(0, len(events), at_once):
+        joiner.add(events[start : start + at_once])
+        assert joiner.size == sum(map(len, events[: start + at_once]))
+    return joiner.joined()
+
+
+@given(SIZES, st.integers(1, 70), st.data())
+def test_joined_events_are_a_sequence_of_bytes(sizes: list[int], at_once: int, data: st.DataObject) -> None:
+    events = of_sizes(sizes)
+    found = joined(events, at_once)
+    for _ in range(3):  # also of slices of slices
+        count = len(events)
+        assert len(found) == count
+        assert list(found) == events
+        assert bytes(found.data) == b"".join(events)
+        for index in range(-count, count):
+            assert found[index] == events[index]
+        for index in (count, -count - 1):
+            with pytest.raises(IndexError):
+                found[index]
+        start, stop = data.draw(st.integers(-count - 2, count + 2)), data.draw(st.integers(-count - 2, count + 2))
+        events, found = events[start:stop], found[start:stop]
+
+
+@given(SIZES.filter(bool), SIZES.filter(bool), st.data())
+def test_a_block_of_joined_events_is_a_block_of_the_list(
+    before: list[int], sizes: list[int], data: st.DataObject
+) -> None:
+    """From anywhere in the buffer, behind others or alone."""
+    start = data.draw(st.integers(0, len(sizes) - 1))
+    events = of_sizes(sizes)
+    found = joined(events)[start:]
+    for behind in (before, []):
+        one, other = BlockDraft(5, 3), BlockDraft(5, 3)
+        for draft in (one, other):
+            draft.begin_commit(7)
+            if behind:
+                draft.add(2, 1, 0, of_sizes(behind))
+        one.add(2, 1, len(behind), events[start:])
+        other.add(2, 1, len(behind), found)
+        assert other.bytes_max == one.bytes_max
+        assert other.encode() == one.encode()
+        Block(memoryview(other.encode())).check()
+
+
+@given(SIZES, st.integers(-100, 3_000), st.data())
+def test_as_many_joined_events_fit_as_their_bytes_say(sizes: list[int], room: int, data: st.DataObject) -> None:
+    skipped = data.draw(st.integers(0, len(sizes)))
+    events = joined(of_sizes(sizes))[skipped:]
+    sizes = sizes[skipped:]
+    done = data.draw(st.integers(0, len(sizes)))
+    fit = 0
+    while done + fit < len(sizes) and sum(sizes[done : done + fit + 1]) + 4 * (fit + 1) <= room:
+        fit += 1
+    assert events.fitting(done, room, 4) == fit
+
+
+def test_ends_are_moved_over_the_whole_of_their_32_bits() -> None:
+    """They are moved as one large number, without anything carried from one to the next."""
+    high = 2**32 - 1
+    ends = array("I", [high - 16, high - 8, high])
+    events = Joined(memoryview(bytes(24)), ends, high - 24)
+    assert events.ends(high - 24) == ends
+    low = events.ends(0)
+    assert list(low) == [8, 16, 24]
+    assert Joined(memoryview(bytes(24)), low).ends(high - 24) == ends
+    assert list(events[1:].ends(5)) == [13, 21]

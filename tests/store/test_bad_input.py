@@ -170,6 +170,35 @@ def test_an_event_over_the_size_limit(db: varve.Varve, way: str, monkeypatch: py
     WAYS[way](db, stream, Blob(b"x" * 4_000))
 
 
+@pytest.mark.parametrize("at", [0, 1_023, 1_024, 1_500])
+def test_one_bad_event_in_a_long_batch(db: varve.Varve, orders: Any, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long batches are encoded a stretch at a time: whichever it is in, the error says which event it was."""
+    batch = [placed(n) for n in range(1_600)]
+    batch[at] = dataclasses.replace(placed(at), quantity="many")
+    with refused(db, varve.EventEncodingError) as caught:
+        orders.append_batch(1, batch)
+    assert f"it was event {at} of a batch of 1600" in caught.value.__notes__[0]
+    blobs = db.stream("blobs", Blob)
+    monkeypatch.setattr(limits, "EVENT_BYTES_MAX", 4_096)
+    large = [Blob(b"x" * (4_096 if n == at else 16)) for n in range(1_600)]
+    with refused(db, varve.EventTooLarge) as too_large:
+        blobs.append_batch(1, large)
+    assert f"it was event {at} of a batch of 1600" in too_large.value.__notes__[0]
+    large[at] = Blob(b"x" * 4_000)
+    blobs.append_batch(1, large)
+    assert [event.event.data for event in blobs.reader().iter_stream(1)] == [blob.data for blob in large]
+
+
+def test_a_batch_over_the_limit_of_a_transaction(db: varve.Varve, orders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``TooManyItems`` as soon as it is more than a transaction holds, and not only when all of it is encoded."""
+    monkeypatch.setattr(limits, "TRANSACTION_BYTES_MAX", 50_000)
+    batch = [placed(n) for n in range(1_600)]
+    with refused(db, varve.TooManyItems, match="the limit is TRANSACTION_BYTES_MAX = 50000") as caught:
+        orders.append_batch(1, [*batch, dataclasses.replace(placed(1), quantity="never looked at")])
+    assert not hasattr(caught.value, "__notes__")
+    orders.append_batch(1, batch[:800])
+
+
 @pytest.mark.parametrize("given", [None, 5, OrderPlaced, placed(1)], ids=repr)
 def test_batches_that_are_no_iterables(db: varve.Varve, orders: Any, given: Any) -> None:
     """A single event where a batch is due is the likely slip."""

@@ -41,6 +41,9 @@ LAYOUT_TEXT_BYTES_MAX: Final = 2**14
 SHIFT: Final = 12
 """Bits of a string's length (in units of 4) in a layout's key."""
 
+SHORT_TEXT_BYTES: Final = 256
+"""Strings that are shorter find their layout by their length in a list, where the class has one string and nothing optional."""
+
 LAYOUT_OPTIONAL_MAX: Final = 6
 """With more optional fields there are too many masks to keep layouts for."""
 
@@ -68,6 +71,7 @@ class Layouts:
 
     def __init__(self, plan: TablePlan, optional: list[int], strings: int, *, whole: bool) -> None:
         self.known: dict[int, tuple[Callable[..., bytes], bytes, int]] = {}
+        self.short: list[tuple[Callable[..., bytes], bytes] | None] = [None] * SHORT_TEXT_BYTES
         self.plan = plan
         self.optional = optional
         self.strings = strings
@@ -93,6 +97,16 @@ class Layouts:
         layout = struct.Struct(f"<{len(prefix)}s{inline}{''.join(tail)}{end}")
         self.known[key] = found = (layout.pack, prefix, layout.size)
         return found
+
+    def of_text(self, length: int) -> Any:
+        """Packer and prefix of the layout for a class's only string, from then on in ``short`` where it is that; None where
+        packing without one is better."""
+        found = self.known.get(length >> 2) or self.make(length >> 2, (length,))
+        if found is None:
+            return None
+        if length < SHORT_TEXT_BYTES:
+            self.short[length] = found[:2]
+        return found[:2]
 
 
 class Prefixes(dict[int, bytes]):
@@ -420,6 +434,11 @@ def _by_layout(src: Source, build: Build, layouts: str, otherwise: str, without:
         src.put(f"if {' | '.join(lengths)} >= {LAYOUT_TEXT_BYTES_MAX}:", f"    {without}")
     if not strings and not bits:
         return f"{layouts}_ONE({', '.join([f'{layouts}_PREFIX', *inline])})"
+    if not bits and len(strings) == 1 and layouts == "LAYOUTS":
+        src.put("try:", f"    layout, prefix = {layouts}_short[{lengths[0]}]", "except (IndexError, TypeError):")
+        src.put(f"    found = {layouts}_of_text({lengths[0]})", "    if found is None:")
+        src.put(f"        {without}", "    layout, prefix = found")
+        return f"layout({', '.join(['prefix', *inline, *texts])})"
     src.put(f"key = {key}", "try:", f"    layout, prefix, size = {layouts}[key]", "except KeyError:")
     src.put(f"    found = {layouts}_make(key, ({''.join(n + ', ' for n in lengths)}))", "    if found is None:")
     src.put(f"        {without}", "    layout, prefix, size = found")
@@ -534,6 +553,7 @@ def _layout_namespace(build: Build, strings: int) -> dict[str, Any]:
     for name, whole in (("LAYOUTS", True), ("BODIES", False)):
         layouts = Layouts(build.plan, build.optional, strings, whole=whole)
         out |= {name: layouts.known, f"{name}_make": layouts.make}
+        out |= {f"{name}_short": layouts.short, f"{name}_of_text": layouts.of_text}
         if not strings and not build.optional:
             out[f"{name}_ONE"], out[f"{name}_PREFIX"], _ = layouts.make(0, ())
     return out

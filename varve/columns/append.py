@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from varve import limits
-from varve.appends import Metadata, StreamTypes, check_expected, encode_metadata, too_large
+from varve.appends import Metadata, StreamTypes, check_expected, encode_metadata
 from varve.columns.encode import encode_flat, is_flat
 from varve.columns.extras import need_numpy, need_pyarrow
 from varve.columns.given import Column, Field, column_of, length_of, readable
@@ -157,11 +157,7 @@ def _encoded(event_type: EventType, given: dict[str, Any], count: int) -> Events
         )
     present = [f for f in fields if f.name in given]
     columns = [objects_for(f, given[f.name]) for f in present]
-    events = encode_rows(event_type, [f.name for f in present], columns, count)
-    largest = max(map(len, events), default=0)
-    if largest > limits.EVENT_BYTES_MAX:
-        raise too_large(event_type.name, largest)
-    return events
+    return encode_rows(event_type, [f.name for f in present], columns, count)
 
 
 def _default_column(event_type: EventType, where: Field, count: int) -> Column:

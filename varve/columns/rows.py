@@ -6,25 +6,28 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from varve.appends import join
 from varve.codec.check import datetime_of
 from varve.codec.declare import Declaration
 from varve.codec.schema import Kind
 from varve.columns.given import ARRAY_TAGS, Column, Field, column_of, in_row, objects_of, refused
 from varve.errors import EventEncodingError
+from varve.layout.packed import Joined, Joiner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from varve.codec import EventType
 
-_CHUNK_ROWS = 4_096
-"""Events that exist as objects at one time: few enough for the garbage collector to find nothing."""
+_CHUNK_ROWS = 1_024
+"""Events that exist as objects at one time: few enough for the collector to find nothing, and for the cache."""
 
 
-def encode_rows(event_type: EventType, names: Sequence[str], columns: Sequence[list[Any]], count: int) -> list[bytes]:
-    """The events of some columns of Python objects. Raises ``EventEncodingError``, and what the class itself raises."""
+def encode_rows(event_type: EventType, names: Sequence[str], columns: Sequence[list[Any]], count: int) -> Joined:
+    """The events of some columns of Python objects. Raises ``EventEncodingError``, ``EventTooLarge``, ``TooManyItems``, and what
+    the class itself raises."""
     make, pack_all = _maker(event_type, names), event_type.pack_all
-    out: list[bytes] = []
+    joiner = Joiner()
     for start in range(0, count, _CHUNK_ROWS):
         chunk = [column[start : start + _CHUNK_ROWS] for column in columns]
         rows = list(zip(*chunk, strict=True)) if chunk else [()] * min(_CHUNK_ROWS, count - start)
@@ -35,13 +38,14 @@ def encode_rows(event_type: EventType, names: Sequence[str], columns: Sequence[l
                 events.append(make(*values))
                 done += 1
             done = 0
-            out += pack_all(events)
+            bufs = pack_all(events)
         except EventEncodingError as exc:
             raise in_row(exc, start + (done or _failing(event_type, events))) from None
         except Exception as exc:
             exc.add_note(f"it was made of row {start + done}; nothing was written")
             raise
-    return out
+        join(joiner, event_type, bufs)
+    return joiner.joined()
 
 
 def _maker(event_type: EventType, names: Sequence[str]) -> Any:

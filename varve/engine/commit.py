@@ -19,7 +19,14 @@ from varve.codec.evolve import misfits
 from varve.engine.failures import failed, outcome_unknown
 from varve.engine.plan import Pending, Plan, PlannedPart
 from varve.engine.put import put_blocks, put_index, put_meta
-from varve.engine.request import AppendRequest, CommitRequest, Committed, Segment, TypeDeclaration
+from varve.engine.request import (
+    AppendRequest,
+    CommitRequest,
+    Committed,
+    Segment,
+    TypeDeclaration,
+    transaction_too_large,
+)
 from varve.engine.side import Overlay, merge_effects, put_effects, run_effects
 from varve.engine.single import apply_single, plan_single
 from varve.engine.snapshot import Snapshot, corrupted
@@ -221,12 +228,7 @@ class Session:
         except lmdb.Error as exc:
             raise self.environment.read_error(exc) from exc
         if pending.payload_bytes + plan.payload_bytes > limits.TRANSACTION_BYTES_MAX:
-            raise TooManyItems(
-                f"a transaction of {pending.payload_bytes + plan.payload_bytes} bytes; the limit is "
-                f"TRANSACTION_BYTES_MAX = {limits.TRANSACTION_BYTES_MAX}. Append in smaller batches",
-                limit_name="TRANSACTION_BYTES_MAX",
-                limit=limits.TRANSACTION_BYTES_MAX,
-            )
+            raise transaction_too_large(pending.payload_bytes + plan.payload_bytes)
         if plan.events:
             pending.take(plan)
         if effects:

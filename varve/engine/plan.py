@@ -325,7 +325,7 @@ def _fitting(bufs: Events, done: int, room: int) -> int:
 
     Only as many lengths are looked at as the first event's suggests: a batch may be a million events long.
     """
-    if isinstance(bufs, Packed):
+    if not isinstance(bufs, list):
         return bufs.fitting(done, room, EVENT_OVERHEAD_BYTES)
     fit = 0
     while done < len(bufs) and room >= len(bufs[done]) + EVENT_OVERHEAD_BYTES:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from varve import limits
+from varve.errors import TooManyItems
 from varve.expected import ANY, ExpectedVersion
 from varve.layout.keys import StreamId
 from varve.layout.packed import Events
@@ -96,3 +98,13 @@ class Committed:
     first_sequence: int
     segments: list[list[Segment]] = field(default_factory=list)
     replayed: bool = False
+
+
+def transaction_too_large(size: int) -> TooManyItems:
+    """The error for events of so many bytes in one transaction."""
+    return TooManyItems(
+        f"a transaction of {size} bytes; the limit is TRANSACTION_BYTES_MAX = {limits.TRANSACTION_BYTES_MAX}. Append in smaller "
+        "batches",
+        limit_name="TRANSACTION_BYTES_MAX",
+        limit=limits.TRANSACTION_BYTES_MAX,
+    )

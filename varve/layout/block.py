@@ -700,16 +700,16 @@ class BlockDraft:
             self.payload_bytes = end = before + len(bufs[0])
             self.ends.append(end)
             self.payload.append(bufs[0])
-        elif isinstance(bufs, Packed):
-            self.payload_bytes = end = before + len(bufs.data)
-            self.ends += bufs.ends(before)
-            self.payload.append(bufs.data)
-        else:
+        elif isinstance(bufs, list):
             ends = list(accumulate(map(len, bufs), initial=before))
             del ends[0]
             self.payload_bytes = end = ends[-1]
-            self.ends += array("I", ends)  # from a list: twice as fast as number by number
+            self.ends.fromlist(ends)  # twice as fast as number by number
             self.payload += bufs
+        else:
+            self.payload_bytes = end = before + len(bufs.data)
+            self.ends += bufs.ends(before)
+            self.payload.append(bufs.data)
         self.commit_counts[-1] += count
         self._bytes += end - before + EVENT_OVERHEAD_BYTES * count
 

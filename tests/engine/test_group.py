@@ -1152,16 +1152,16 @@ def test_an_interrupt_while_a_ticket_is_handed_in_withdraws_it(
 ) -> None:
     """Its owner has gone: the helper passes it, delivers it to nobody, and goes on with the others."""
     group = db._engine._group
-    put = group._put
+    ring = group._ring
 
     def struck(ticket: Ticket) -> bool:
-        put(ticket)
+        ring(ticket)
         raise KeyboardInterrupt
 
     box = Box()
     with writer_held(db):
         with monkeypatch.context() as patch:
-            patch.setattr(group, "_put", struck)
+            patch.setattr(group, "_ring", struck)
             gone = Ticket(note(1, 7), box)
             with pytest.raises(KeyboardInterrupt):
                 db._engine.submit(gone)
@@ -1177,17 +1177,18 @@ def test_a_helper_that_dies_is_followed_by_another(db: varve.Varve, monkeypatch:
     """Whatever killed it, the next ticket starts a new one."""
     group = db._engine._group
     serve = group._serve_tickets
-    died = threading.Event()
+    dead: list[threading.Thread] = []
 
     def dies() -> None:
-        died.set()
+        dead.append(threading.current_thread())
         raise SystemExit
 
     box = Box()
     monkeypatch.setattr(group, "_serve_tickets", dies)
     db._engine.submit(Ticket(note(1, 1), box))
-    assert died.wait(30)
-    until(lambda: group._thread is None)
+    until(lambda: dead != [])
+    dead[0].join(30)  # to its very end: what it dies of is reported there
+    assert group._thread is None
     monkeypatch.setattr(group, "_serve_tickets", serve)
     db._engine.submit(Ticket(note(1, 2), box))
     until(lambda: sum(map(len, box.deliveries)) == 2)

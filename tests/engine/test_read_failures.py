@@ -439,6 +439,9 @@ def test_what_is_kept_in_memory_has_bounds_and_stays_right(varve_path: Path, mon
             notes.append_many([(n, Note(turn, "z" * 9_000)) for n in range(7)])
             for n in range(7):
                 model[n].append(Note(turn, "z" * 9_000))
+            state = db._engine._writer.state
+            assert state is not None
+            assert len(state.stream_ends) <= 2
             reader = notes.reader()
             for stream_id, wanted in model.items():
                 assert reader.length(stream_id) == len(wanted)

@@ -9,6 +9,7 @@ import zlib
 import flatbuffers
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from layout_strategies import Plan, full_plans, hot_plans, plans
 
 from varve.layout.block import (
@@ -18,6 +19,7 @@ from varve.layout.block import (
     Block,
     BlockDraft,
     MalformedBlock,
+    Single,
     block_bytes_max,
     cold_bytes_max,
     crc_holds,
@@ -468,3 +470,36 @@ def test_places_are_of_one_frame() -> None:
     changed = bytearray(before)
     changed[0] ^= 1
     assert not places.is_of(memoryview(changed))
+
+
+singles = st.lists(
+    st.tuples(
+        st.integers(0, 2**62),
+        st.integers(0, 5),
+        st.integers(1, 2),
+        st.integers(0, 2**40),
+        st.integers(1, 6).map(lambda n: n.to_bytes(8, "little") * n),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@few
+@given(singles, singles, st.booleans())
+def test_singles_are_commits_one_after_the_other(before: list[Single], after: list[Single], numbered: bool) -> None:
+    """Of different streams, and of one stream in a row, whose events are one run."""
+    if numbered:  # as a store numbers them, so that runs go on
+        lengths: dict[int, int] = {}
+        for some in (before, after):
+            for index, (time_ns, stream, type_number, _, event) in enumerate(some):
+                lengths[stream] = lengths.get(stream, -1) + 1
+                some[index] = (time_ns, stream, type_number, lengths[stream], event)
+    one, other = BlockDraft(3, 3), BlockDraft(3, 3)
+    for time_ns, stream, type_number, first, event in (*before, *after):
+        one.begin_commit(time_ns)
+        one.add(stream, type_number, first, [event])
+    other.add_singles(before)
+    other.add_singles(after)
+    assert other.bytes_max == one.bytes_max
+    assert other.encode() == one.encode()

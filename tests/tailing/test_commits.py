@@ -420,16 +420,16 @@ def test_never_more_is_under_way_than_allowed(
     else:
         monkeypatch.setattr(limits, "PENDING_BYTES_MAX", 100)
     most = 0
-    submit = LoopInbox._submit
+    submit = db._engine.submit
 
-    def watched(inbox: LoopInbox, ticket: Any, engine: Any) -> None:
+    def watched(ticket: Any) -> None:
         nonlocal most
         if bound == "bytes":
-            assert inbox.bytes < 100
-        submit(inbox, ticket, engine)
-        most = max(most, inbox.commits)
+            assert ticket.inbox.bytes < 100
+        submit(ticket)
+        most = max(most, ticket.inbox.commits + 1)
 
-    monkeypatch.setattr(LoopInbox, "_submit", watched)
+    monkeypatch.setattr(db._engine, "submit", watched)
 
     async def main() -> None:
         await asyncio.gather(*(notes.append_async(who % 9, Note(who)) for who in range(400)))

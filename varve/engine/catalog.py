@@ -53,7 +53,7 @@ class Catalog:
         self._name_numbers: dict[str, int] = {}
         self._type_numbers: dict[tuple[str, bytes], int] = {}
         self.streams: dict[int, StreamIdentity] = {}
-        self._stream_numbers: dict[tuple[str, bytes], int] = {}
+        self.stream_numbers: dict[tuple[str, bytes], int] = {}
 
     def refresh(self, snapshot: MetaReader, record: StoreRecord) -> None:
         """Learn the names and types that were declared since."""
@@ -111,7 +111,7 @@ class Catalog:
 
     def stream_number(self, snapshot: MetaReader, name: str, id_key: bytes) -> int | None:
         """The number of a stream, or None where nothing was appended to it."""
-        numbers = self._stream_numbers
+        numbers = self.stream_numbers
         number = numbers.get((name, id_key))
         if number is None:
             name_number = self.name_number(snapshot, name)

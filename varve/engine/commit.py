@@ -96,6 +96,8 @@ class Session:
         self._pending: Pending | None = None
         self._effects: Overlay = {}
         self._found_token = False
+        self.last_target: tuple[str, TypeDeclaration, int, int] | None = None
+        """A stream name and an event type that the store knows, and their numbers: for ``engine.single``."""
         self._index_cursor: lmdb.Cursor[memoryview] | None = None
         try:
             self.state = self._load()
@@ -212,7 +214,7 @@ class Session:
                 return self._replay(request, known)
         if pending is None:
             pending = self._pending = Pending(self.state.record, self.state.last_time_ns)
-        if request.is_plain:
+        if request.token is None and len(request.appends) == 1 and not request.effects:
             try:
                 single = plan_single(self, pending, request)
             except lmdb.Error as exc:

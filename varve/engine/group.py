@@ -51,7 +51,11 @@ class Ticket:
     def __init__(self, request: CommitRequest | None, inbox: Inbox) -> None:
         self.request = request
         self.inbox = inbox
-        self.payload_bytes = 0 if request is None else request.payload_bytes
+        if request is None:
+            self.payload_bytes = 0
+        else:
+            appends = request.appends
+            self.payload_bytes = appends[0].payload_bytes if len(appends) == 1 else request.payload_bytes
         self.committed: Committed | None = None
         self.error: BaseException | None = None
         self._claims = [None]
@@ -156,8 +160,10 @@ class Group:
     def submit(self, ticket: Ticket) -> None:
         """Hand in a ticket, which is delivered to its inbox once it is settled; never where this raises."""
         self.writer.check_entry()
+        waiting = self._waiting
         try:
-            if self._put(ticket):
+            waiting.append(ticket)
+            if len(waiting) < self._ring_at or self._ring(ticket):
                 return
         except BaseException:  # an interrupt
             ticket.inbox = _Nobody()
@@ -349,22 +355,15 @@ def _apply(
     session: Session, tickets: list[Ticket], accepted: list[tuple[Ticket, Committed]], doubtful: list[Ticket]
 ) -> None:
     """Give tickets their positions, or refuse them; ``doubtful`` are those refused on top of accepted ones."""
+    apply = session.apply
     for ticket in tickets:
-        committed = _apply_one(session, ticket)
-        if committed is not None:
-            accepted.append((ticket, committed))
-        elif accepted:
-            doubtful.append(ticket)
-
-
-def _apply_one(session: Session, ticket: Ticket) -> Committed | None:
-    """A ticket's positions; None where it is refused."""
-    assert ticket.request is not None
-    try:
-        return session.apply(ticket.request)
-    except BaseException as exc:  # noqa: BLE001 - its own outcome, whatever it is
-        ticket.error = exc
-        return None
+        assert ticket.request is not None
+        try:
+            accepted.append((ticket, apply(ticket.request)))
+        except BaseException as exc:  # noqa: BLE001 - its own outcome, whatever it is
+            ticket.error = exc
+            if accepted:
+                doubtful.append(ticket)
 
 
 def _acknowledge(session: Session, accepted: list[tuple[Ticket, Committed]]) -> None:

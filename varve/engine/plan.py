@@ -17,9 +17,11 @@ from varve.layout.block import (
     COMMIT_BYTES,
     EVENT_OVERHEAD_BYTES,
     RUN_BYTES,
+    SINGLE_BYTES,
     BlockDraft,
     FullBlock,
     FullBlocks,
+    Single,
     block_bytes_max,
     cold_bytes_max,
 )
@@ -29,9 +31,6 @@ from varve.layout.runs import RUN_EVENTS_MAX, Run, append_runs
 
 PlannedPart = tuple[int, int, int, Events]
 """Stream number, type number, first stream sequence, events."""
-
-SINGLE_BYTES = COMMIT_BYTES + RUN_BYTES + EVENT_OVERHEAD_BYTES
-"""Upper bound of what a commit of one event adds to a block beside the event."""
 
 _METADATA_ENTRY_BYTES = 12
 _STREAM_ENTRY_BYTES = 10
@@ -169,20 +168,25 @@ class Singles:
 
     def __init__(self, first_sequence: int) -> None:
         self.first_sequence = first_sequence
-        self.events: list[tuple[int, int, int, int, Events]] = []
-        """Time, stream number, type number, stream sequence, the event."""
+        self.events: list[Single] = []
 
     def fill(self, blocks: _Blocks) -> Iterator[BlockDraft | FullBlock]:
         """As ``Plan.fill``."""
-        draft = blocks.draft
-        for sequence, (time_ns, stream, type_number, at, bufs) in enumerate(self.events, self.first_sequence):
-            if draft is None or draft.bytes_max + len(bufs[0]) + SINGLE_BYTES > blocks.room:
+        draft, events = blocks.draft, self.events
+        ends = list(accumulate((len(single[-1]) + SINGLE_BYTES for single in events), initial=0))
+        done = 0
+        while done < len(events):
+            room = -1 if draft is None else blocks.room - draft.bytes_max
+            fit = bisect_right(ends, ends[done] + room, done) - 1 - done
+            if fit <= 0:
                 if blocks.touched and draft is not None:
                     yield draft
-                draft = blocks.begin(sequence, sequence)
+                draft = blocks.begin(self.first_sequence + done, self.first_sequence + done)
+                fit = max(1, bisect_right(ends, ends[done] + blocks.room - draft.bytes_max, done) - 1 - done)
+            assert draft is not None
             blocks.touched = True
-            draft.begin_commit(time_ns)
-            draft.add(stream, type_number, at, bufs)
+            draft.add_singles(events[done : done + fit])
+            done += fit
 
 
 class _Blocks:
@@ -267,20 +271,23 @@ class Pending:
         self.runs += plan.runs - (plan.parts[0][1][0][0] == self._last_stream)
         self._last_stream = plan.parts[-1][1][-1][0]
 
-    def take_single(self, time_ns: int, name: int, stream: int, type_number: int, at: int, bufs: Events) -> int:
+    def take_single(self, time_ns: int, name: int, stream: int, type_number: int, at: int, event: bytes) -> int:
         """Accept a commit of one event at a stream's sequence ``at``: its global sequence."""
         sequence = self._before.next_sequence + self.events
         singles = self._singles
         if singles is None:
             singles = self._singles = Singles(sequence)
             self.plans.append(singles)
-        singles.events.append((time_ns, stream, type_number, at, bufs))
+        singles.events.append((time_ns, stream, type_number, at, event))
         self.time_ns = time_ns
         self.lengths[stream] = at + 1
-        _gain_one(self.stream_runs, stream, sequence)
+        if stream in self.stream_runs:
+            _gain_one(self.stream_runs, stream, sequence)
+        else:
+            self.stream_runs[stream] = [(sequence, 1)]
         _gain_one(self.name_runs, name, sequence)
         self.events += 1
-        self.payload_bytes += len(bufs[0])
+        self.payload_bytes += len(event)
         if stream != self._last_stream:
             self.runs += 1
             self._last_stream = stream

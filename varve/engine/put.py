@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from varve import limits
 from varve.errors import CorruptedStore
 from varve.layout import keys, records
-from varve.layout.runs import append_runs, decode_runs, encode_runs, split_entries
+from varve.layout.runs import append_one, append_runs, decode_runs, encode_runs, split_entries
 
 if TYPE_CHECKING:
     import lmdb
@@ -27,20 +28,23 @@ def put_blocks(session: Session, cursor: lmdb.Cursor[memoryview], frames: list[t
 def put_index(session: Session, pending: Pending) -> None:
     """The runs that streams and names gained: their last entries go on, new ones follow."""
     entries: list[tuple[bytes, bytes]] = []
-    next_stream, lengths = session.state.record.next_stream, pending.lengths
+    next_stream, lengths, ends = session.state.record.next_stream, pending.lengths, session.state.stream_ends
     for number, gained in sorted(pending.stream_runs.items()):
         is_new = number >= next_stream
         if len(gained) == 1 and gained[0][1] == 1 and not is_new:
-            position, value = session.extend_stream_entry(number, gained[0][0], lengths[number] - 1)
+            position, value = ends.get(number) or session.last_stream_entry(number)
+            ends[number] = position, value = append_one(position, value, gained[0][0], lengths[number] - 1)
             entries.append((keys.stream_entry_key(number, position), value))
             continue
-        session.state.stream_ends.pop(number, None)
+        ends.pop(number, None)
         position, last = (0, b"") if is_new else session.last_stream_entry(number)
         runs = decode_runs(last) if last else []
         append_runs(runs, gained)
         for entry in split_entries(runs):
             entries.append((keys.stream_entry_key(number, position), encode_runs(entry)))
             position += sum(count for _, count in entry)
+    if len(ends) > limits.CACHED_INDEX_ENTRIES_MAX:
+        ends.clear()
     for number, gained in sorted(pending.name_runs.items()):
         entry_runs = b"" if number >= session.state.record.next_name else session.last_name_entry(number)[1]
         runs = decode_runs(entry_runs) if entry_runs else []

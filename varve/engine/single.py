@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from varve import limits
-from varve.engine.plan import SINGLE_BYTES
 from varve.engine.request import Committed
+from varve.expected import ANY
 from varve.layout import keys
-from varve.layout.packed import Events
+from varve.layout.block import SINGLE_BYTES
 from varve.layout.runs import append_one
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from varve.engine.plan import Pending
     from varve.engine.request import AppendRequest, CommitRequest
 
-_Target = tuple[int, int, int, int, Events]
+_Target = tuple[int, int, int, int, bytes]
 """Name number, stream number, type number, length of the stream, the event."""
 
 
@@ -35,8 +35,8 @@ def apply_single(session: Session, request: CommitRequest) -> Committed | None:
     target = _target(session, None, request.appends[0])
     if target is None:
         return None
-    name_number, number, type_number, length, bufs = target
-    if tail.bytes_max + len(bufs[0]) + SINGLE_BYTES > limits.TAIL_BLOCK_BYTES_MAX:
+    name_number, number, type_number, length, event = target
+    if tail.bytes_max + len(event) + SINGLE_BYTES > limits.TAIL_BLOCK_BYTES_MAX:
         return None
     state = session.state
     transaction, environment = session.open, session.environment
@@ -44,7 +44,7 @@ def apply_single(session: Session, request: CommitRequest) -> Committed | None:
     time_ns = session.now_ns()
     session.begin_writing()
     tail.begin_commit(time_ns)
-    tail.add(number, type_number, length, bufs)
+    tail.add(number, type_number, length, [event])
     frame = tail.encode()
     transaction.put(keys.log_key(tail.first), frame, db=environment.log)
 
@@ -58,7 +58,7 @@ def apply_single(session: Session, request: CommitRequest) -> Committed | None:
 
     record = state.record.grown(1)
     transaction.put(keys.STORE_RECORD_KEY, record.encode(), db=environment.meta)
-    session.written(record, tail, time_ns, len(bufs[0]), {number: length + 1}, frame)
+    session.written(record, tail, time_ns, len(event), {number: length + 1}, frame)
     return Committed(sequence, [[(length, sequence, 1)]])
 
 
@@ -67,8 +67,8 @@ def plan_single(session: Session, pending: Pending, request: CommitRequest) -> C
     target = _target(session, pending, request.appends[0])
     if target is None:
         return None
-    name_number, number, type_number, length, bufs = target
-    sequence = pending.take_single(session.now_ns(), name_number, number, type_number, length, bufs)
+    name_number, number, type_number, length, event = target
+    sequence = pending.take_single(session.now_ns(), name_number, number, type_number, length, event)
     return Committed(sequence, [[(length, sequence, 1)]])
 
 
@@ -81,14 +81,24 @@ def _target(session: Session, pending: Pending | None, append: AppendRequest) ->
     if len(bufs) != 1:
         return None
     catalog = session.writer.catalog
-    number = catalog.stream_number(session, append.stream, id_key)
+    stream = append.stream
+    number = catalog.stream_numbers.get((stream, id_key)) or catalog.stream_number(session, stream, id_key)
     if number is None:
         return None
-    name_number = catalog.name_number(session, append.stream)
-    type_number = catalog.type_number(session, declaration)
-    if name_number is None or type_number is None:
-        return None
+    last = session.last_target  # most singles of a group are of one name and type
+    if last is not None and last[0] is stream and last[1] is declaration:
+        _, _, name_number, type_number = last
+    else:
+        found, known = catalog.name_number(session, stream), catalog.type_number(session, declaration)
+        if found is None or known is None:
+            return None
+        name_number, type_number = found, known
+        session.last_target = (stream, declaration, name_number, type_number)
     length = None if pending is None else pending.lengths.get(number)
     if length is None:
-        length = session.length_of(number)
-    return (name_number, number, type_number, length, bufs) if session.holds(append, length) else None
+        length = session.state.lengths.get(number)
+        if length is None:
+            length = session.length_of(number)
+    if append.expected is not ANY and not session.holds(append, length):
+        return None
+    return name_number, number, type_number, length, bufs[0]

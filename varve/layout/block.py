@@ -18,8 +18,9 @@ import sys
 import zlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from operator import eq
 from typing import Any, Final, NamedTuple
 
 from varve import limits
@@ -98,6 +99,7 @@ _U32_PAIR = struct.Struct("<II")
 _U64 = struct.Struct("<Q")
 _I64 = struct.Struct("<q")
 _ONE = _U32.pack(1)
+_ONES = array("I", (1,))
 
 
 class HotFrame(NamedTuple):
@@ -127,6 +129,11 @@ _COLD_BYTES = _FULL_TABLE + _FULL_TABLE_BYTES - _HOT.size + 8 * len(COLD_COLUMNS
 COMMIT_BYTES: Final = 12
 RUN_BYTES: Final = 18
 EVENT_OVERHEAD_BYTES: Final = 4
+SINGLE_BYTES: Final = COMMIT_BYTES + RUN_BYTES + EVENT_OVERHEAD_BYTES
+"""Upper bound of what a commit of one event adds to a block beside the event."""
+
+Single = tuple[int, int, int, int, bytes]
+"""A commit of one event: its time, stream number, type number, stream sequence, the event."""
 
 
 class MalformedBlock(ValueError):
@@ -712,6 +719,30 @@ class BlockDraft:
             self.payload.append(bufs.data)
         self.commit_counts[-1] += count
         self._bytes += end - before + EVENT_OVERHEAD_BYTES * count
+
+    def add_singles(self, singles: Sequence[Single]) -> None:
+        """Commits of one event each, in order: what ``begin_commit`` and ``add`` would do for one after the other."""
+        times, streams, types, firsts, bufs = map(list, zip(*singles, strict=True))
+        if (self.run_streams and self.run_streams[-1] == streams[0]) or True in map(eq, streams, streams[1:]):
+            for time_ns, stream, type_number, first, buf in singles:  # some may belong to one run
+                self.begin_commit(time_ns)
+                self.add(stream, type_number, first, [buf])
+            return
+        count = len(singles)
+        ones = _ONES * count
+        before = self.payload_bytes
+        ends = list(accumulate(map(len, bufs), initial=before))
+        del ends[0]
+        self.commit_times.fromlist(times)
+        self.commit_counts += ones
+        self.run_streams.fromlist(streams)
+        self.run_types.fromlist(types)
+        self.run_firsts.fromlist(firsts)
+        self.run_counts += ones
+        self.ends.fromlist(ends)
+        self.payload += bufs
+        self.payload_bytes = end = ends[-1]
+        self._bytes += end - before + SINGLE_BYTES * count
 
     def add_metadata(self, count: int, json_bytes: bytes) -> None:
         """Metadata of the ``count`` events that follow; equal metadata of neighbours is stored once."""

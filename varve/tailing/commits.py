@@ -29,9 +29,9 @@ async def commit_async(engine: Engine, request: CommitRequest) -> Committed:
     cancelled, the commit happens wholly or not at all: not, if it had not begun.
     """
     loop = running_loop()
-    inbox: LoopInbox | None = engine.inboxes.get(loop)
-    if inbox is None:
-        inbox = engine.inboxes[loop] = LoopInbox(loop)
+    inbox: LoopInbox | None = engine.inbox
+    if inbox is None or inbox.loop() is not loop:
+        inbox = engine.inbox = _inbox_of(engine, loop)
     future: Future[Committed] = loop.create_future()
     ticket = _Awaited(request, inbox, future)
     try:
@@ -42,6 +42,13 @@ async def commit_async(engine: Engine, request: CommitRequest) -> Committed:
         raise
     finally:
         del future  # an error's traceback keeps this frame, and the future keeps its error
+
+
+def _inbox_of(engine: Engine, loop: AbstractEventLoop) -> LoopInbox:
+    inbox: LoopInbox | None = engine.inboxes.get(loop)
+    if inbox is None:
+        inbox = engine.inboxes[loop] = LoopInbox(loop)
+    return inbox
 
 
 class _Awaited(Ticket):
@@ -62,7 +69,7 @@ class LoopInbox:
     """
 
     def __init__(self, loop: AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
+        self.loop = weakref.ref(loop)
         self.commits = 0
         """Handed in and not delivered yet; a withdrawn one counts until the helper has passed it."""
         self.bytes = 0
@@ -70,10 +77,12 @@ class LoopInbox:
 
     def hand_in(self, ticket: _Awaited, engine: Engine) -> None:
         """Begin a commit, or let it wait for room. Raises what ``Engine.submit`` does."""
-        if self._waiting or self._has_no_room():
+        if self._waiting or self.commits >= limits.PENDING_COMMITS_MAX or self.bytes >= limits.PENDING_BYTES_MAX:
             self._waiting[ticket] = engine
         else:
-            self._submit(ticket, engine)
+            engine.submit(ticket)
+            self.commits += 1
+            self.bytes += ticket.payload_bytes
 
     def give_up(self, ticket: _Awaited) -> None:
         """Nobody awaits it any more: it is not written, unless its commit has begun. The garbage collector may call this,
@@ -82,17 +91,9 @@ class LoopInbox:
         self._waiting.pop(ticket, None)
         ticket.withdraw()
 
-    def _submit(self, ticket: _Awaited, engine: Engine) -> None:
-        engine.submit(ticket)
-        self.commits += 1
-        self.bytes += ticket.payload_bytes
-
-    def _has_no_room(self) -> bool:
-        return self.commits >= limits.PENDING_COMMITS_MAX or self.bytes >= limits.PENDING_BYTES_MAX
-
     def deliver(self, tickets: list[Any], /) -> None:
         """Outcomes of a group commit: see ``Inbox``."""
-        loop = self._loop()
+        loop = self.loop()
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody awaits them
                 loop.call_soon_threadsafe(self._settle, tickets)
@@ -109,10 +110,12 @@ class LoopInbox:
                 ticket.error = None
             elif ticket.committed is not None:
                 future.set_result(ticket.committed)
-        while self._waiting and not self._has_no_room():
+        while self._waiting and self.commits < limits.PENDING_COMMITS_MAX and self.bytes < limits.PENDING_BYTES_MAX:
             ticket, engine = self._waiting.popitem(last=False)
             try:
-                self._submit(ticket, engine)
+                engine.submit(ticket)
+                self.commits += 1
+                self.bytes += ticket.payload_bytes
             except Exception as exc:  # noqa: BLE001 - its own outcome: the store was closed meanwhile
                 future = ticket.future
                 if future is not None and not future.done():

@@ -156,7 +156,7 @@ class Session:
         writer = self.writer
         stored = self.meta(keys.STORE_RECORD_KEY)
         known = writer.state
-        if known is not None and writer.last_id + 1 == self.open.id() and known.record_bytes == stored:
+        if known is not None and writer.last_id + 1 == self.open.id() and known.record_bytes == bytes(stored):
             return known
         record = records.unpack_store_record(stored)
         writer.state = None

@@ -218,7 +218,9 @@ class Commits(NamedTuple):
 
 
 class Known:
-    """What types and streams a walk has met, each held against what the reader wants and the index said."""
+    """What types and streams a walk has met, each held against what the reader wants and the index said.
+
+    ``rows_max``: no more events than this are in the whole walk."""
 
     def __init__(self, views: ViewClass) -> None:
         self._views = views
@@ -226,9 +228,11 @@ class Known:
         self.identities: dict[int, StreamIdentity] = {}
         self.number: int | None = None
         self.names: frozenset[str] | None = None
+        self.rows_max = 0
 
-    def begin(self, owner: Owner) -> None:
-        """Once it is known whose events the walk gives."""
+    def begin(self, owner: Owner, rows_max: int) -> None:
+        """Once it is known whose events the walk gives, and how many at most."""
+        self.rows_max = rows_max
         self.number = owner if isinstance(owner, int) else None
         self.names = owner if isinstance(owner, frozenset) else None
 

@@ -90,6 +90,17 @@ class Bytes:
             found = self._views[dtype] = self.raw.view(dtype)
         return found
 
+    def put(self, tag: str, places: Places, out: Array) -> None:
+        """The scalars at some places, into an array of as many."""
+        import numpy as np
+
+        if tag != "bool" and places.is_regular:
+            out.reshape(places.shape)[...] = np.ndarray(
+                places.shape, DTYPES[tag], self.raw, places.first, places.strides
+            )
+        else:
+            out[:] = self.numbers(tag, places)
+
     def numbers(self, tag: str, places: Places) -> Array:
         """The scalars at some places, in an array of their own."""
         import numpy as np
@@ -100,7 +111,9 @@ class Bytes:
             return found
         size = SCALARS[tag].size
         if places.is_regular:
-            return np.ndarray(places.shape, dtype, self.raw, places.first, places.strides).flatten()
+            made = np.empty(places.count, dtype)
+            self.put(tag, places, made)
+            return made
         at = places.array()
         if size == 1:
             return self.view(dtype).take(at)

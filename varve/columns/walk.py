@@ -278,7 +278,7 @@ def walk_chunks(source: Source, walk: Walk, bound: Bound, *, commits: bool) -> G
         start, upper = walk.start, last if walk.stop is None else min(walk.stop, last)
         limit = snapshot.next_sequence
         yield None
-        reading.known.begin(walk.owner())
+        reading.known.begin(walk.owner(), max(upper - start, 0))
         finished = False
         while not finished:
             finished, begun_s, stepped = True, time.monotonic(), False

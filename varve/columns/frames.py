@@ -11,20 +11,24 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from varve.columns.chunks import Bound, Chunk, Commits, Known, Runs
-from varve.columns.tables import Bytes, Places, listed, strided
+from varve.columns.noted import Kind, Note, Noted
+from varve.columns.tables import Bytes, Head, Places, listed, strided
 from varve.layout.block import COLUMNS, HOT_FRAME
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from varve.engine.snapshot import Snapshot
+    from varve.engine.snapshot import CheckedBlocks, Snapshot
 
     Array = npt.NDArray[Any]
     Ints = npt.NDArray[np.int64]
 
 SAME_MIN: Final = 4
 """Blocks of one shape, from which on they are read in one pattern."""
+
+NOTED_MIN: Final = 8
+"""Fewer blocks of which something was noted, before one of which nothing was, are read with that."""
 
 PAUSE_MAX: Final = 64
 """After blocks that were not taken, so many are not tried."""
@@ -40,43 +44,71 @@ DTYPES: Final = {8: "<i8", 4: "<u4", 2: "<u2", 1: "u1"}
 
 
 class Frames:
-    """Takes blocks into memory of its own."""
+    """Finds blocks in the map, or takes them into memory of its own."""
 
-    def __init__(self, bound: Bound, known: Known) -> None:
+    def __init__(self, bound: Bound, known: Known, *, commits: bool, in_map: bool) -> None:
         self.bound = bound
         self.known = known
+        self.commits = commits
+        self.in_map = in_map
         self.memory: Array | None = None
         self.pause = 0
         self.pausing = 0
 
-    def take(self, snapshot: Snapshot, sequence: int, until: int, drift: int) -> Taken | None:
-        """The whole blocks from ``sequence`` on that end by ``until``; None where the first is none to be taken so."""
+    def take(self, snapshot: Snapshot, sequence: int, until: int, drift: int) -> Taken | Noted | None:
+        """The whole blocks from ``sequence`` on that end by ``until``; None where the first is none to be taken so. Whoever has
+        read it lets its ``data`` go, which may hold the map."""
         if self.pausing:
             self.pausing -= 1
             return None
-        if self.memory is None:
-            import numpy as np
-
-            self.memory = np.empty(self.bound.size_bytes, np.uint8)  # what is not used is never touched
-        found = snapshot.copy_frames(sequence, until, self.memory.data, self.bound.rows)
-        taken = self.parsed(snapshot, found, until, drift) if found else None
+        taken = None
+        found, data = self.found(snapshot, sequence, until)
+        if found:
+            try:
+                taken = self.parsed(snapshot, data, found, until, drift)
+            finally:
+                if taken is None:
+                    data.release()
         if taken is None:
             self.pause = self.pausing = min(2 * self.pause + 1, PAUSE_MAX)
         else:
             self.pause = 0
         return taken
 
-    def parsed(self, snapshot: Snapshot, found: list[tuple[int, int, int]], until: int, drift: int) -> Taken | None:
-        """What is in the frames that were copied."""
+    def found(self, snapshot: Snapshot, sequence: int, until: int) -> tuple[list[tuple[int, int, int, Any]], Bytes]:
+        """Checked frames: first sequence, place, bytes and what was noted of each."""
         import numpy as np
 
-        assert self.memory is not None
-        data = Bytes(self.memory)
+        if self.in_map:
+            mapped = snapshot.map_frames(sequence, until, self.bound.size_bytes, self.bound.rows)
+            if mapped is not None:
+                memory, frames = mapped
+                return frames, Bytes(np.frombuffer(memory, np.uint8), [frame[1:3] for frame in frames])
+        if self.memory is None:
+            self.memory = np.empty(self.bound.size_bytes, np.uint8)  # what is not used is never touched
+        copied = snapshot.copy_frames(sequence, until, self.memory.data, self.bound.rows)
+        return [(*frame, None) for frame in copied], Bytes(self.memory)
+
+    def parsed(
+        self, snapshot: Snapshot, data: Bytes, found: list[tuple[int, int, int, Any]], until: int, drift: int
+    ) -> Taken | Noted | None:
+        """What is in the frames."""
+        import numpy as np
+
+        until = min(until, found[0][0] + self.bound.rows)
+        if not self.commits and found[0][3] is not None:
+            noted = Noted(data, found, until)
+            if noted.count >= min(NOTED_MIN, len(found)) and noted.belongs(snapshot, self.known, drift):
+                return noted
         try:
-            taken = Taken(data, np.array(found, np.int64), min(until, found[0][0] + self.bound.rows))
-            return taken if taken.count and taken.belongs(snapshot, self.known, drift) else None
+            taken = Taken(data, np.array([frame[:3] for frame in found], np.int64), until)
+            if not (taken.count and taken.belongs(snapshot, self.known, drift)):
+                return None
         except IndexError:  # a number that leads out of the memory
             return None
+        if self.in_map:
+            taken.checked = snapshot.checked
+        return taken
 
 
 class Taken:
@@ -86,6 +118,8 @@ class Taken:
         import numpy as np
 
         self.data = data
+        self.checked: CheckedBlocks | None = None
+        """Where what is learnt is noted."""
         keys, at, sizes = found[:, 0], found[:, 1], found[:, 2]
         words = data.view("<u4").take((at >> 2)[:, None] + np.arange(HOT_FRAME.size // 4))
         fixed = words.take(FIXED_WORDS, axis=1)
@@ -114,10 +148,14 @@ class Taken:
         self.first = int(keys[0])
         self.end = int(ends[count - 1]) if count else self.first
         self.changes = [0, count]
-        """Where blocks of another shape begin."""
-        if not same and count:
-            shapes = np.concatenate([heads[:count], self.lengths, self.sizes[:, None]], axis=1)
-            self.changes[1:1] = (np.flatnonzero((shapes[1:] != shapes[:-1]).any(axis=1)) + 1).tolist()
+        """Where blocks of another shape begin, or lie another distance apart."""
+        if count > 1:
+            gaps = np.diff(self.at)
+            changed = np.append(False, gaps[1:] != gaps[:-1])
+            if not same:
+                shapes = np.concatenate([heads[:count], self.lengths, self.sizes[:, None]], axis=1)
+                changed |= (shapes[1:] != shapes[:-1]).any(axis=1)
+            self.changes[1:1] = (np.flatnonzero(changed) + 1).tolist()
         self._runs: Runs | None = None
 
     def column(self, name: str, low: int, high: int) -> Array:
@@ -128,7 +166,7 @@ class Taken:
         width = COLUMNS[index][1]
         heads, lengths = self.heads[low:high, index] + 4, self.lengths[low:high, index]
         if self.is_same(low, high):
-            shape, strides = (high - low, int(lengths[0])), (int(self.sizes[low]), width)
+            shape, strides = (high - low, int(lengths[0])), (self.gap(low, high), width)
             return np.ndarray(shape, DTYPES[width], self.data.raw, int(heads[0]), strides)
         before = np.cumsum(lengths) - lengths
         at = np.repeat(heads // width - before, lengths) + np.arange(int(lengths.sum()))
@@ -137,6 +175,10 @@ class Taken:
     def is_same(self, low: int, high: int) -> bool:
         """Whether the blocks ``low .. high`` are of one shape, and so in one pattern."""
         return not any(low < change < high for change in self.changes)
+
+    def gap(self, low: int, high: int) -> int:
+        """How far apart the blocks ``low .. high`` of one shape begin."""
+        return int(self.at[low + 1] - self.at[low]) if high - low > 1 else int(self.sizes[low])
 
     def ints(self, name: str, low: int, high: int) -> Ints:
         """A column as signed numbers of 8 bytes."""
@@ -202,11 +244,51 @@ class Taken:
         """The blocks ``low .. high``."""
         before = self.first + int(self.counts[:low].sum())
         count = int(self.counts[low:high].sum())
-        made = self.commits(low, high) if commits else None
-        sequences = [(before, before + count)]
         return Chunk(
-            count, self.data, starts, lambda: self.ends(low, high), sequences, self.runs(low, high), made, known
+            count,
+            self.data,
+            starts,
+            lambda: self.ends(low, high),
+            [(before, before + count)],
+            lambda: self.runs(low, high),
+            self.commits(low, high) if commits else None,
+            known,
+            learn=None if self.checked is None else lambda head: self.learn(low, high, starts, head),
         )
+
+    def learn(self, low: int, high: int, starts: Places, head: Head) -> None:
+        """Note where the fields of the events are, for those of the blocks ``low .. high`` that are of one run."""
+        import numpy as np
+
+        assert self.checked is not None
+        runs = self.runs(low, high)
+        each = self.lengths[low:high, COLUMN["run_counts"]]
+        which = np.flatnonzero(each == 1)
+        of = (np.cumsum(each) - each)[which]
+        which += low
+        step = starts.strides[-1] if starts.is_regular else 0
+        places = self.heads[which] - self.at[which, None] + 4
+        firsts = self.first + (np.cumsum(self.counts) - self.counts)[which]
+        made: dict[Any, Note] = {}
+        for type_, *rest, first, crc, size in np.stack(
+            [
+                runs.types[of],
+                self.counts[which],
+                places[:, COLUMN["payload"]],
+                places[:, COLUMN["ends"]],
+                runs.streams[of],
+                runs.firsts[of] - firsts,
+                firsts,
+                self.data.view("<u4").take(self.at[which] >> 2),
+                self.sizes[which],
+            ],
+            axis=1,
+        ).tolist():
+            note = made.get(key := (type_, *rest))
+            if note is None:
+                events, *others = rest
+                note = made[key] = Note(Kind(type_, step > 0, head), events, step, *others)
+            self.checked.note(first, crc, size, note)
 
     def pattern(self, low: int, high: int) -> Places | None:
         """Where the events of blocks of one shape begin, if all are of one length."""
@@ -217,7 +299,7 @@ class Taken:
         if (ends != np.arange(step, step * ends.shape[1] + 1, step, dtype=np.uint32)).any():
             return None
         first = int(self.heads[low, COLUMN["payload"]]) + 4
-        return strided(first, ends.shape, (int(self.sizes[low]), step))
+        return strided(first, ends.shape, (self.gap(low, high), step))
 
     def ends(self, low: int, high: int) -> Ints:
         """Where the events end."""

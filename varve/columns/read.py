@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from varve.codec import EventType
@@ -11,6 +11,7 @@ from varve.columns.extras import need_numpy
 from varve.columns.fields import BESIDE, Field, Shape, check_names, find_field, unknown_column
 from varve.columns.values import dtype_of, nothing, put
 from varve.columns.walk import walk_chunks
+from varve.engine.core import StoreClosing
 from varve.replay import Source, tracked
 
 if TYPE_CHECKING:
@@ -52,14 +53,31 @@ def read_columns(
     names = check_names(columns)
     made = {name: Beside(name) if name in BESIDE else FieldColumn(name, types, unknown=unknown) for name in names}
     commits = not made.keys().isdisjoint({"$commit_sequence", "$time"})
-    chunks = tracked(source.engine, walk_chunks(source, walk, CHUNK, commits=commits))
+    chunks = walk_chunks(source, walk, CHUNK, commits=commits, in_map=True)
+    filling = tracked(source.engine, fill_columns(chunks, list(made.values())))
     try:
+        for _ in filling:
+            pass
+    finally:
+        filling.close()
+    return {name: column.whole(others) for name, column in made.items()}
+
+
+def fill_columns(
+    chunks: Generator[Any, None, None], columns: list[Beside | FieldColumn]
+) -> Generator[None, None, None]:
+    """Fill columns from the chunks of a walk. The first item is None: started. All the rest is one step: a store that another
+    thread closes meanwhile does not end it while a chunk, which may be in the map, is in use."""
+    try:
+        try:
+            yield next(chunks)
+        except StoreClosing as closing:
+            yield chunks.throw(closing)
         for chunk in chunks:
-            for column in made.values():
+            for column in columns:
                 column.take(chunk)
     finally:
         chunks.close()
-    return {name: column.whole(others) for name, column in made.items()}
 
 
 class Result:

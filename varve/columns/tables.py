@@ -8,8 +8,10 @@ events of one class without strings do), a field is a strided array, and nothing
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from varve.codec.schema import SCALARS
 
@@ -30,13 +32,15 @@ UNIFORM_HEAD_BYTES_MAX: Final = 1_024
 
 @dataclass
 class Places:
-    """Positions in a buffer: a regular pattern from ``first`` on (``shape`` and ``strides``, as numpy has them), or a list."""
+    """Positions in a buffer: a regular pattern from ``first`` on (``shape`` and ``strides``, as numpy has them), several of them
+    one behind the other (``parts``), or a list."""
 
     count: int
     first: int = 0
     shape: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
     listed: Ints | None = None
+    parts: tuple[Places, ...] = ()
 
     @property
     def is_regular(self) -> bool:
@@ -47,6 +51,8 @@ class Places:
         """All of them, one by one."""
         import numpy as np
 
+        if self.parts:
+            self.listed, self.parts = np.concatenate([part.array() for part in self.parts]), ()
         if self.listed is None:
             at = np.full(self.shape, self.first, np.int64)
             for axis, (length, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
@@ -59,6 +65,8 @@ class Places:
         """So many bytes further on."""
         if self.is_regular:
             return strided(self.first + by, self.shape, self.strides)
+        if self.parts:
+            return in_parts([part.moved(by) for part in self.parts])
         return listed(self.array() + by)
 
     def chosen(self, which: Any) -> Places:
@@ -71,17 +79,43 @@ def strided(first: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Pla
     return Places(math.prod(shape), first, shape, strides)
 
 
+def in_parts(parts: list[Places]) -> Places:
+    """Regular patterns, one behind the other."""
+    return parts[0] if len(parts) == 1 else Places(sum(part.count for part in parts), parts=tuple(parts))
+
+
 def listed(at: Ints) -> Places:
     """Places one by one."""
     return Places(len(at), listed=at)
 
 
 class Bytes:
-    """A buffer, seen as numbers of every width. It begins at a multiple of 8 and is a multiple of 8 long."""
+    """A buffer, seen as numbers of every width. It begins at a multiple of 8 and is a multiple of 8 long. ``pieces``: places and
+    lengths of what is of use in it; None where that is all."""
 
-    def __init__(self, raw: Array) -> None:
+    def __init__(self, raw: Array, pieces: Iterable[tuple[int, int]] | None = None) -> None:
         self.raw = raw
+        self._pieces = pieces
         self._views: dict[str, Array] = {}
+
+    def release(self) -> None:
+        """Let go of the memory, whoever still holds this."""
+        del self.raw
+        self._views.clear()
+
+    @cached_property
+    def copied(self) -> memoryview:
+        """All that is of use, in memory of its own and in the same places."""
+        import numpy as np
+
+        raw = self.raw
+        if self._pieces is None:
+            copy = raw.copy()
+        else:
+            copy = np.zeros(len(raw), np.uint8)  # what is not used is never touched
+            for at, size in self._pieces:
+                copy[at : at + size] = raw[at : at + size]
+        return copy.data
 
     def view(self, dtype: str) -> Array:
         """The whole as an array of numbers."""
@@ -94,7 +128,12 @@ class Bytes:
         """The scalars at some places, into an array of as many."""
         import numpy as np
 
-        if tag != "bool" and places.is_regular:
+        if places.parts:
+            done = 0
+            for part in places.parts:
+                self.put(tag, part, out[done : done + part.count])
+                done += part.count
+        elif tag != "bool" and places.is_regular:
             out.reshape(places.shape)[...] = np.ndarray(
                 places.shape, DTYPES[tag], self.raw, places.first, places.strides
             )
@@ -110,7 +149,7 @@ class Bytes:
             found: Array = self.numbers("u8", places) != 0
             return found
         size = SCALARS[tag].size
-        if places.is_regular:
+        if places.is_regular or places.parts:
             made = np.empty(places.count, dtype)
             self.put(tag, places, made)
             return made
@@ -193,37 +232,71 @@ class ListedTable(Table):
         return listed(self._at + offsets), bool(there.all()) or there
 
 
+class Head(NamedTuple):
+    """What events begin with that are alike up to their fields: where the root table is, and its vtable."""
+
+    table_at: int
+    vtable: bytes
+
+    def tables(self, starts: Places) -> UniformTable:
+        """The root tables of such events."""
+        return UniformTable(starts.moved(self.table_at), self.vtable)
+
+
 def event_tables(data: Bytes, starts: Places) -> Table:
     """The root tables of events that begin at some places."""
-    if starts.is_regular:
-        uniform = _uniform(data, starts)
-        if uniform is not None:
-            return uniform
-    return ListedTable(data, data.targets(starts))
+    head = find_head(data, starts)
+    return ListedTable(data, data.targets(starts)) if head is None else head.tables(starts)
 
 
-def _uniform(data: Bytes, starts: Places) -> UniformTable | None:
-    """The tables of events of one length, if all begin with the same bytes: root offset, vtable, the table's first word."""
-    first, step = starts.first, starts.strides[-1]
-    head = data.raw[first : first + step].tobytes()
-    table = int.from_bytes(head[:4], "little")
-    vtable = table - int.from_bytes(head[table : table + 4], "little", signed=True)
-    size = int.from_bytes(head[vtable : vtable + 2], "little") if vtable >= 4 else 0
+def find_head(data: Bytes, starts: Places) -> Head | None:
+    """What all the events begin with: root offset, vtable, the table's first word. None where they differ, or are unusual."""
+    first = starts.first if starts.is_regular else int(starts.array()[0])
+    reach = min(starts.strides[-1] if starts.is_regular else UNIFORM_HEAD_BYTES_MAX, UNIFORM_HEAD_BYTES_MAX)
+    begin = data.raw[first : first + reach].tobytes()
+    table = int.from_bytes(begin[:4], "little")
+    vtable = table - int.from_bytes(begin[table : table + 4], "little", signed=True)
+    size = int.from_bytes(begin[vtable : vtable + 2], "little") if vtable >= 4 else 0
     end = max(table + 4, vtable + size)
-    if size < 4 or vtable < 4 or end > min(step, UNIFORM_HEAD_BYTES_MAX):
+    if size < 4 or vtable < 4 or end > len(begin):
         return None
+    alike = _alike_strided if starts.is_regular else _alike_listed
+    return Head(table, begin[vtable : vtable + size]) if alike(data, starts, end) else None
+
+
+def _words(end: int) -> Iterator[tuple[str, int]]:
+    """So many bytes in words of 8, and what is left in halves and quarters of one: vtables are made of 16 bits."""
     at = 0
-    while at < end:  # in words of 8 bytes, and what is left in halves and quarters of one: vtables are made of 16 bits
+    while at < end:
         tag = "u64" if end - at >= 8 else "u32" if end - at >= 4 else "u16"
-        words = _strided(data, tag, starts, at)
-        if not (words == words.flat[0]).all():
-            return None
+        yield tag, at
         at += SCALARS[tag].size
-    return UniformTable(starts.moved(table), head[vtable : vtable + size])
 
 
-def _strided(data: Bytes, tag: str, starts: Places, offset: int) -> Array:
-    """The numbers so many bytes into each event, in place."""
+def _alike_strided(data: Bytes, starts: Places, end: int) -> bool:
+    """Whether events in a pattern begin with the same bytes."""
     import numpy as np
 
-    return np.ndarray(starts.shape, DTYPES[tag], data.raw, starts.first + offset, starts.strides)
+    for tag, at in _words(end):
+        words = np.ndarray(starts.shape, DTYPES[tag], data.raw, starts.first + at, starts.strides)
+        if not (words == words.flat[0]).all():
+            return False
+    return True
+
+
+def _alike_listed(data: Bytes, starts: Places, end: int) -> bool:
+    """The same of events anywhere, each aligned as ours are."""
+    import numpy as np
+
+    at = starts.array()
+    if np.bitwise_or.reduce(at) & 7 or int(at.max()) + end > len(data.raw):
+        return False
+    index = {"u64": at >> 3}
+    for tag, offset in _words(end):
+        size = SCALARS[tag].size
+        if tag not in index:
+            index[tag] = at // size
+        words = data.view(DTYPES[tag])[offset // size :].take(index[tag])
+        if not (words == words[0]).all():
+            return False
+    return True

@@ -164,8 +164,8 @@ def read(group: Group, field: Field, found: Found, out: Array) -> None:
         return
     if kind.tag in TEXTS:
         starts, lengths = data.vectors(places)
-        make, raw = TEXTS[kind.tag], data.raw.tobytes()
-        out[:] = [make(raw[a:b]) for a, b in zip(starts.tolist(), (starts + lengths).tolist(), strict=True)]
+        make, raw = TEXTS[kind.tag], data.copied
+        out[:] = [make(bytes(raw[a:b])) for a, b in zip(starts.tolist(), (starts + lengths).tolist(), strict=True)]
         return
     tag = item_number(kind)
     if tag is not None:
@@ -174,7 +174,7 @@ def read(group: Group, field: Field, found: Found, out: Array) -> None:
         for index, (start, length) in enumerate(each):  # a slice of objects would be tried as a table of numbers
             out[index] = data.slice(tag, start, length)
         return
-    view, whole = plain_type(group.known_type).view, memoryview(data.raw.tobytes())
+    view, whole = plain_type(group.known_type).view, data.copied
     starts = group.starts.array()
     for index, start in enumerate((starts if found.rows is None else starts[found.rows]).tolist()):
         out[index] = owned_value(field.rest_of(view(whole, start), -1))

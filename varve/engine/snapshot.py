@@ -12,7 +12,7 @@ import threading
 import time
 from bisect import bisect_right, insort
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import lmdb
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 
 _META_CHUNK = 256
+_STRETCH_BYTES_MAX = 1 << 26
+"""Frames that are read together in the map lie this near to one another: the pages that LMDB uses again are anywhere."""
+_STRETCH_FRAMES_MIN = 8
+"""Fewer frames in a stretch of the map are not worth a step of their own."""
 
 
 StreamRun = tuple[int, int, int]
@@ -49,6 +53,7 @@ class CheckedBlocks:
         self._seen: dict[int, tuple[int, int]] = {}
         self._places: dict[int, EventPlaces] = {}
         self._firsts: list[int] = []  # the keys of _places, in order
+        self.notes: dict[int, tuple[int, int, Any]] = {}
 
     def check(self, path: str, first: int, data: memoryview) -> None:
         """Check a frame's checksum unless it is known. Raises ``CorruptedBlock``."""
@@ -61,6 +66,12 @@ class CheckedBlocks:
             self._seen.clear()
             self._places, self._firsts = {}, []
         self._seen[first] = mark
+
+    def note(self, first: int, crc: int, size: int, what: Any) -> None:
+        """Keep, for a checked frame, what a reader found out about it: ``Snapshot.map_frames`` gives it back for that frame."""
+        if len(self.notes) >= limits.CHECKED_BLOCKS_MAX:
+            self.notes.clear()
+        self.notes[first] = crc, size, what
 
     def holding(self, sequence: int) -> EventPlaces | None:
         """Where the events of the block are that held ``sequence`` when it was seen last; None where none is known."""
@@ -373,6 +384,54 @@ class Snapshot:
                     raise
         return found
 
+    def map_frames(
+        self, first: int, stop: int, bytes_max: int, events_max: int
+    ) -> tuple[memoryview, list[tuple[int, int, int, Any]]] | None:
+        """Whole frames, checked, where they are: those that ``copy_frames`` would copy with room for ``bytes_max``. Gives a
+        stretch of the map, kept as ``keep`` does, and first sequence, place in it, bytes and what was noted of each. None where
+        they lie too far apart, or too many snapshots are pinned: then ``copy_frames`` is the way.
+
+        What lies between the frames in the stretch is anything: free pages, or others' data."""
+        found: list[tuple[int, int, int, Any]] = []
+        low = high = taken = 0
+        with self._lock:
+            cursor = self._log_cursor()
+            notes, seen = self.checked.notes, self.checked.check
+            sequence_of = keys.log_sequence
+            try:
+                for key, data in cursor.iternext() if cursor.set_key(keys.log_key(first)) else ():
+                    sequence = sequence_of(key)
+                    size = len(data)
+                    address = address_of(data)
+                    taken += size
+                    if sequence >= stop or sequence - first >= events_max or (size | address) % 8 or taken > bytes_max:
+                        break
+                    if not low <= address < high:
+                        begin, end = (
+                            (min(low, address), max(high, address + size)) if found else (address, address + size)
+                        )
+                        if end - begin > _STRETCH_BYTES_MAX:
+                            if len(found) < _STRETCH_FRAMES_MIN:
+                                return None
+                            break
+                        low, high = begin, end
+                    note = notes.get(sequence)
+                    if note is not None and note[1] == size and note[0] == frame_crc(data):
+                        note = note[2]
+                    else:  # notes are of checked frames only
+                        note = None
+                        seen(self.path, sequence, data)
+                    found.append((sequence, address, size, note))
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
+            except CorruptedBlock:
+                if not found:  # what stands before it can be read; whoever goes on is told
+                    raise
+            memory = self._pinned()
+        if memory is None:
+            return None
+        return memory[low:high], [(sequence, address - low, size, note) for sequence, address, size, note in found]
+
     def placed(self, sequence: int) -> tuple[EventPlaces, Block]:
         """The block of a sequence that exists, as ``block`` gives it, and where its events are: for few of its events, of which
         more may be asked for later."""
@@ -428,13 +487,21 @@ class Snapshot:
         """Memory of the map, kept for as long as any slice of it lives; a copy past ``PINNED_SNAPSHOTS_MAX``."""
         memory = self._memory
         if memory is None:
-            transaction = self.transaction
-            memory = self._environment.pins.pin(transaction, transaction.id(), self._environment.last_page)
+            memory = self._pinned()
             if memory is None:
                 return memoryview(bytes(data))
-            self._memory = memory
         address = address_of(data)
         return memory[address : address + len(data)]
+
+    def _pinned(self) -> memoryview | None:
+        """The address space, kept for as long as any slice of it lives; None past ``PINNED_SNAPSHOTS_MAX``."""
+        memory = self._memory
+        if memory is None:
+            transaction = self.transaction
+            memory = self._memory = self._environment.pins.pin(
+                transaction, transaction.id(), self._environment.last_page
+            )
+        return memory
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """The blocks that hold ``start .. stop`` (which exist), in order, in memory that outlives the snapshot."""

@@ -1,0 +1,165 @@
+"""What is remembered of checked blocks: where their events' fields are, so that reading them again looks nothing up.
+
+A note is kept with a frame's checksum and length (``CheckedBlocks.note``) and holds as long as these are the same. It is made
+only of blocks of one run whose events all begin with the same bytes up to their fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from varve.columns.chunks import Chunk, Known, Runs
+from varve.columns.tables import Bytes, Head, Places, in_parts, listed, strided
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from varve.engine.snapshot import Snapshot
+
+    Ints = npt.NDArray[np.int64]
+
+
+class Kind(NamedTuple):
+    """What the events of a block have in common: their type, where their fields are, and whether they are of one length."""
+
+    type: int
+    is_regular: bool
+    head: Head
+
+
+class Note(NamedTuple):
+    """What is known of a block; places count from the frame. ``step``: the length of all its events, 0 where they differ;
+    ``shift``: from global to stream sequences."""
+
+    kind: Kind
+    events: int
+    step: int
+    payload_at: int
+    ends_at: int
+    stream: int
+    shift: int
+
+
+class Row(NamedTuple):
+    """Consecutive blocks that are alike and lie ``gap`` bytes apart; ``first`` is the global sequence of the first one."""
+
+    note: Note
+    first: int
+    at: int
+    gap: int
+    blocks: int
+
+
+class Noted:
+    """Noted frames in a row. Attributes: ``data``, ``count`` (of those that were taken), ``end`` (the global sequence behind)."""
+
+    def __init__(self, data: Bytes, found: list[tuple[int, int, int, Note | None]], until: int) -> None:
+        self.data = data
+        self.count = 0
+        self.rows: list[Row] = []
+        self.end = end = found[0][0]
+        last: Note | None = None
+        last_at = gap = blocks = 0
+        for first, at, size, note in found:
+            if note is None or first != end or end + note.events > until:
+                break
+            end += note.events
+            if note is last and (blocks == 1 or at - last_at == gap):
+                gap = at - last_at
+                blocks += 1
+            else:
+                self._add(last, last_at, gap, blocks)
+                last, gap, blocks = note, size, 1
+            last_at = at
+        self._add(last, last_at, gap, blocks)
+
+    def _add(self, note: Note | None, last_at: int, gap: int, blocks: int) -> None:
+        if note is not None:
+            self.rows.append(Row(note, self.end, last_at - gap * (blocks - 1), gap, blocks))
+            self.end += blocks * note.events
+            self.count += blocks
+
+    def belongs(self, snapshot: Snapshot, known: Known, drift: int) -> bool:
+        """Whether the blocks are what the index said and the reader knows."""
+        notes = [row.note for row in self.rows]
+        if any(known.views.get(number, (None,))[0] is None for number in {note.kind.type for note in notes}):
+            return False  # unwanted, or not met so far: met one by one
+        streams = {note.stream for note in notes}
+        if known.number is not None and (streams != {known.number} or any(note.shift != drift for note in notes)):
+            return False
+        return all(known.is_owned(snapshot, stream) for stream in streams)
+
+    def chunks(self, known: Known, *, commits: bool) -> Iterator[Chunk]:
+        """All of it, a chunk for each kind of events."""
+        assert not commits  # of which nothing is noted
+        for kind, alike in groupby(self.rows, lambda row: row.note.kind):
+            rows = list(alike)
+            last = rows[-1]
+            first, end = rows[0].first, last.first + last.blocks * last.note.events
+            yield Chunk(
+                count=end - first,
+                data=self.data,
+                starts=self.starts(rows, end - first),
+                find_ends=lambda rows=rows, count=end - first: self.ends(rows, count),  # type: ignore[misc]
+                sequences=[(first, end)],
+                find_runs=lambda rows=rows: runs_of(rows),  # type: ignore[misc]
+                commits=None,
+                known=known,
+                type=kind.type,
+                head=kind.head,
+            )
+
+    def starts(self, rows: list[Row], count: int) -> Places:
+        """Where the events begin."""
+        import numpy as np
+
+        if rows[0].note.kind.is_regular:
+            return in_parts(
+                [
+                    strided(row.at + row.note.payload_at, (row.blocks, row.note.events), (row.gap, row.note.step))
+                    for row in rows
+                ]
+            )
+        starts = np.empty(count, np.uint32)  # within a stretch, which is short
+        words = self.data.view("<u4")
+        done = 0
+        for note, base, ends_at in frames_of(rows):
+            until = done + note.events
+            starts[done] = base
+            np.add(words[ends_at : ends_at + note.events - 1], base, out=starts[done + 1 : until])
+            done = until
+        return listed(starts.astype(np.int64))
+
+    def ends(self, rows: list[Row], count: int) -> Ints:
+        """Where the events end."""
+        import numpy as np
+
+        ends = np.empty(count, np.int64)
+        words = self.data.view("<u4")
+        done = 0
+        for note, base, ends_at in frames_of(rows):
+            ends[done : done + note.events] = words[ends_at : ends_at + note.events]
+            ends[done : done + note.events] += base
+            done += note.events
+        return ends
+
+
+def frames_of(rows: list[Row]) -> Iterator[tuple[Note, int, int]]:
+    """Of each block its note, where its payload begins, and which word of 4 bytes its first end is."""
+    for note, _, at, gap, blocks in rows:
+        for begin in range(at, at + gap * blocks, gap) if blocks > 1 else (at,):
+            yield note, begin + note.payload_at, (begin + note.ends_at) >> 2
+
+
+def runs_of(rows: list[Row]) -> Runs:
+    """The runs of blocks: one each."""
+    import numpy as np
+
+    blocks = [row.blocks for row in rows]
+    of: Any = [(row.note.kind.type, row.note.stream, row.note.events) for row in rows]
+    types, streams, counts = np.repeat(np.array(of, np.int64), blocks, axis=0).T
+    shifts = np.repeat(np.array([row.note.shift for row in rows], np.int64), blocks)
+    return Runs(types, streams, rows[0].first + np.cumsum(counts) - counts + shifts, counts)

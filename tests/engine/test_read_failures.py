@@ -317,7 +317,7 @@ def test_a_commit_misses_what_metadata_has_lost(path: Path) -> None:
             session.meta(keys.name_key(99))
 
 
-@pytest.mark.parametrize("what", ["look", "block_after", "has_side", "side", "side_value", "copy_frames"])
+@pytest.mark.parametrize("what", ["look", "block_after", "has_side", "side", "side_value", "copy_frames", "map_frames"])
 def test_what_a_tail_and_a_consumer_read_fails_at_any_step_as_ours(path: Path, what: str) -> None:
     """Their own ways into the store, past the readers."""
     with varve.open(path, durability="relaxed") as db:
@@ -330,6 +330,7 @@ def test_what_a_tail_and_a_consumer_read_fails_at_any_step_as_ours(path: Path, w
             "side": lambda: environment.side("consumers"),
             "side_value": lambda: db._engine.side_snapshot("consumers").side_value("consumers", b"key"),
             "copy_frames": lambda: db._engine.snapshot().copy_frames(0, 10**6, memoryview(bytearray(10**6)), 10**6),
+            "map_frames": lambda: db._engine.snapshot().map_frames(0, 10**6, 10**6, 10**6),
         }
         del snapshot
         proxy = faulty(db)

@@ -12,7 +12,6 @@ import pytest
 from column_models import by_columns, by_iterator
 
 import varve
-from varve.codec import event_type
 from varve.columns import frames, noted, read, walk
 from varve.engine import snapshot as snapshot_module
 
@@ -130,23 +129,36 @@ def test_events_that_begin_differently_are_not_noted(db: varve.Varve, counted: l
     assert counted == []
 
 
-@pytest.mark.parametrize("owner", [99, frozenset({"others"})])
-def test_an_index_that_is_wrong_is_told(db: varve.Varve, counted: list[int], owner: Any) -> None:
-    """What is noted is held against the index, as blocks are."""
+@pytest.mark.parametrize("wrong", [99, frozenset({"others"}), "drift"])
+def test_an_index_that_is_wrong_is_told(
+    db: varve.Varve, counted: list[int], monkeypatch: pytest.MonkeyPatch, wrong: Any
+) -> None:
+    """What is noted is held against the index, as blocks are: also where it is wrong only further on."""
     stream = db.stream("sales", Sale)
     stream.append_batch(1, [sale(number) for number in range(900)])
-    reader: Any = stream.reader()
-    right = reader._column_walk(1, 0, None)
-    known = [event_type(Sale)]
+    reader = stream.reader()
     for _ in range(2):
-        assert len(read.read_columns(reader._source, right, ["number"], known)["number"]) == 900
+        assert len(reader.columns(["number"], 1)["number"]) == 900
     assert sum(counted) > 10
     counted.clear()
+    stretch, parsed = walk._Reading.stretch, frames.Frames.parsed
+    noted_of: list[Any] = []
+
+    def later(self: Any, snapshot: Any, data: Any, found: Any, until: int, drift: int) -> Any:
+        if found[0][3] is not None and wrong != "drift":
+            self.known.identities.clear()
+            self.known.begin(wrong, self.known.rows_max)
+        noted_of.append(found[0][3])
+        return parsed(self, snapshot, data, found, until, drift)
+
+    def shifted(self: Any, snapshot: Any, sequence: int, until: int, drift: int) -> Any:
+        return stretch(self, snapshot, sequence, until, drift + (sequence > 0 and wrong == "drift"))
+
+    monkeypatch.setattr(frames.Frames, "parsed", later)
+    monkeypatch.setattr(walk._Reading, "stretch", shifted)
     with pytest.raises(varve.CorruptedStore, match="index is wrong"):
-        read.read_columns(reader._source, right._replace(owner=lambda: owner), ["number"], known)
-    shifted = right._replace(ranges=lambda *_: [(1, 0, 900)])
-    with pytest.raises(varve.CorruptedStore, match="index is wrong"):
-        read.read_columns(reader._source, shifted, ["number"], known)
+        reader.columns(["number"], 1)
+    assert noted_of[-1] is not None
     assert counted == []
     gc.collect()
     assert db.stats().snapshots == ()

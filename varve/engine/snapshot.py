@@ -416,7 +416,7 @@ class Snapshot:
                             break
                         low, high = begin, end
                     note = notes.get(sequence)
-                    if note is not None and note[2] is not 5:
+                    if note is not None and note[1] == size and note[0] == frame_crc(data):
                         note = note[2]
                     else:  # notes are of checked frames only
                         note = None

@@ -144,12 +144,12 @@ def test_an_index_that_is_wrong_is_told(
     stretch, parsed = walk._Reading.stretch, frames.Frames.parsed
     noted_of: list[Any] = []
 
-    def later(self: Any, snapshot: Any, data: Any, found: Any, until: int, drift: int) -> Any:
-        if found[0][3] is not None and wrong != "drift":
+    def later(self: Any, snapshot: Any, data: Any, found: Any, notes: Any, until: int, drift: int) -> Any:
+        if notes[0] is not None and wrong != "drift":
             self.known.identities.clear()
             self.known.begin(wrong, self.known.rows_max)
-        noted_of.append(found[0][3])
-        return parsed(self, snapshot, data, found, until, drift)
+        noted_of.append(notes[0])
+        return parsed(self, snapshot, data, found, notes, until, drift)
 
     def shifted(self: Any, snapshot: Any, sequence: int, until: int, drift: int) -> Any:
         return stretch(self, snapshot, sequence, until, drift + (sequence > 0 and wrong == "drift"))

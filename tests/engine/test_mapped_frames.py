@@ -35,11 +35,19 @@ def snapshot(db: Any) -> Iterator[Any]:
         yield found
 
 
+def mapped(
+    snapshot: Any, first: int = 0, stop: int = 100, bytes_max: int = 1 << 16, events_max: int = 100
+) -> tuple[memoryview, list[tuple[int, int, int, Any]]]:
+    """The memory, and what is in it frame by frame."""
+    memory, *columns = snapshot.map_frames(first, stop, bytes_max, events_max)
+    return memory, list(zip(*columns, strict=True))
+
+
 def test_frames_are_those_of_the_blocks(snapshot: Any) -> None:
     """The very memory that the blocks are in, each found at its place in it."""
     blocks = list(snapshot.blocks(0, 100))
     assert len(blocks) > 8
-    memory, found = snapshot.map_frames(0, 100, 1 << 16, 100)
+    memory, found = mapped(snapshot)
     assert memory.readonly
     assert [first for first, *_ in found] == [block.first for block in blocks]
     for block, (_, at, size, note) in zip(blocks, found, strict=True):
@@ -66,7 +74,7 @@ def test_what_is_not_given(snapshot: Any) -> None:
         (blocks[2].first, blocks[3].first, 1 << 16, 100),
         (0, blocks[2].first + 1, 1 << 16, 100),
     ):
-        _, found = snapshot.map_frames(first, stop, room, events)
+        _, found = mapped(snapshot, first, stop, room, events)
         wanted = snapshot.copy_frames(first, stop, into[:room], events)
         assert [(first, size) for first, _, size, _ in found] == [(first, size) for first, _, size in wanted]
 
@@ -74,7 +82,7 @@ def test_what_is_not_given(snapshot: Any) -> None:
 def test_memory_outlives_the_snapshot(db: Any) -> None:
     """It is pinned as views are, and for as long."""
     with db._engine.snapshot() as snapshot:
-        memory, _ = snapshot.map_frames(0, 100, 1 << 16, 100)
+        memory, _ = mapped(snapshot, 0, 100, 1 << 16, 100)
     kept = bytes(memory)
     for number in range(20):
         db.stream("numbers", Number).append(1, Number(number))
@@ -94,7 +102,7 @@ def test_no_more_pins_than_there_may_be(snapshot: Any, monkeypatch: pytest.Monke
 
 def test_frames_that_lie_far_apart(snapshot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """They end the stretch, or make it none where it would be too short."""
-    _, everything = snapshot.map_frames(0, 100, 1 << 16, 100)
+    _, everything = mapped(snapshot, 0, 100, 1 << 16, 100)
     reach = []
     for count in range(1, len(everything) + 1):
         places = [place for _, at, size, _ in everything[:count] for place in (at, at + size)]
@@ -102,7 +110,7 @@ def test_frames_that_lie_far_apart(snapshot: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(snapshot_module, "_STRETCH_BYTES_MAX", reach[3])
     fitting = max(index for index, size in enumerate(reach) if size <= reach[3]) + 1
     monkeypatch.setattr(snapshot_module, "_STRETCH_FRAMES_MIN", fitting)
-    assert len(snapshot.map_frames(0, 100, 1 << 16, 100)[1]) == fitting
+    assert len(mapped(snapshot)[1]) == fitting
     monkeypatch.setattr(snapshot_module, "_STRETCH_FRAMES_MIN", fitting + 1)
     assert snapshot.map_frames(0, 100, 1 << 16, 100) is None
 
@@ -116,7 +124,7 @@ def test_a_rotten_block_ends_them(snapshot: Any, monkeypatch: pytest.MonkeyPatch
             raise snapshot_module.corrupted(path, first, "its checksum is wrong")
 
     monkeypatch.setattr(snapshot_module.CheckedBlocks, "check", check)
-    assert [first for first, *_ in snapshot.map_frames(0, 100, 1 << 16, 100)[1]] == [0, blocks[1].first]
+    assert [first for first, *_ in mapped(snapshot)[1]] == [0, blocks[1].first]
     with pytest.raises(varve.CorruptedBlock):
         snapshot.map_frames(blocks[2].first, 100, 1 << 16, 100)
 
@@ -127,15 +135,16 @@ def test_notes_are_of_one_frame(db: Any) -> None:
         checked = snapshot.checked
         blocks = list(snapshot.blocks(0, 100))
         for block in blocks:
-            checked.note(block.first, frame_crc(block.data), len(block.data), block.first)
-        _, found = snapshot.map_frames(0, 100, 1 << 16, 100)
+            checked.note([(block.first, frame_crc(block.data), len(block.data))], block.first)
+        _, found = mapped(snapshot, 0, 100, 1 << 16, 100)
         assert [note for *_, note in found] == [block.first for block in blocks]
-        last = blocks[-1]
-        checked.note(last.first, frame_crc(last.data) ^ 1, len(last.data), "another checksum")
-        checked.note(blocks[0].first, frame_crc(blocks[0].data), 8, "another length")
-        _, found = snapshot.map_frames(0, 100, 1 << 16, 100)
-        assert [note for *_, note in found] == [None, *[block.first for block in blocks[1:-1]], None]
-    del blocks, block, last
+        checked.notes.clear()
+        for block in blocks:
+            crc, size = frame_crc(block.data), len(block.data)
+            checked.note([(block.first, crc ^ 1, size), (block.first, crc, size + 8), (block.first + 1, crc, size)], 1)
+        _, found = mapped(snapshot)
+        assert {note for *_, note in found} == {None}
+    del blocks, block
 
 
 def test_notes_are_bounded(db: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +153,6 @@ def test_notes_are_bounded(db: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with db._engine.snapshot() as snapshot:
         checked = snapshot.checked
         for first in range(10):
-            checked.note(first, 1, 8, "note")
+            checked.note([(first, 1, 8)], first)
             assert len(checked.notes) <= 3
-        assert 9 in checked.notes
+        assert 9 in checked.notes.values()

@@ -30,6 +30,9 @@ SAME_MIN: Final = 4
 NOTED_MIN: Final = 8
 """Fewer blocks of which something was noted, before one of which nothing was, are read with that."""
 
+LONG_MIN: Final = 32
+"""Columns of so many items in a block are copied block by block, shorter ones item by item."""
+
 PAUSE_MAX: Final = 64
 """After blocks that were not taken, so many are not tried."""
 
@@ -62,10 +65,10 @@ class Frames:
             self.pausing -= 1
             return None
         taken = None
-        found, data = self.found(snapshot, sequence, until)
-        if found:
+        data, found, notes = self.found(snapshot, sequence, until)
+        if len(found):
             try:
-                taken = self.parsed(snapshot, data, found, until, drift)
+                taken = self.parsed(snapshot, data, found, notes, until, drift)
             finally:
                 if taken is None:
                     data.release()
@@ -75,33 +78,31 @@ class Frames:
             self.pause = 0
         return taken
 
-    def found(self, snapshot: Snapshot, sequence: int, until: int) -> tuple[list[tuple[int, int, int, Any]], Bytes]:
-        """Checked frames: first sequence, place, bytes and what was noted of each."""
+    def found(self, snapshot: Snapshot, sequence: int, until: int) -> tuple[Bytes, Ints, list[Any]]:
+        """Checked frames: where they are, first sequence, place and bytes of each, and what was noted of each."""
         import numpy as np
 
         if self.in_map:
             mapped = snapshot.map_frames(sequence, until, self.bound.size_bytes, self.bound.rows)
             if mapped is not None:
-                memory, frames = mapped
-                return frames, Bytes(np.frombuffer(memory, np.uint8), [frame[1:3] for frame in frames])
+                found = np.array([mapped.firsts, mapped.places, mapped.sizes], np.int64).T
+                return Bytes(np.frombuffer(mapped.memory, np.uint8), found[:, 1:]), found, mapped.notes
         if self.memory is None:
             self.memory = np.empty(self.bound.size_bytes, np.uint8)  # what is not used is never touched
         copied = snapshot.copy_frames(sequence, until, self.memory.data, self.bound.rows)
-        return [(*frame, None) for frame in copied], Bytes(self.memory)
+        return Bytes(self.memory), np.array(copied, np.int64), [None] * len(copied)
 
     def parsed(
-        self, snapshot: Snapshot, data: Bytes, found: list[tuple[int, int, int, Any]], until: int, drift: int
+        self, snapshot: Snapshot, data: Bytes, found: Ints, notes: list[Any], until: int, drift: int
     ) -> Taken | Noted | None:
         """What is in the frames."""
-        import numpy as np
-
-        until = min(until, found[0][0] + self.bound.rows)
-        if not self.commits and found[0][3] is not None:
-            noted = Noted(data, found, until)
+        until = min(until, int(found[0, 0]) + self.bound.rows)
+        if not self.commits and notes[0] is not None:
+            noted = Noted(data, found, notes, until)
             if noted.count >= min(NOTED_MIN, len(found)) and noted.belongs(snapshot, self.known, drift):
                 return noted
         try:
-            taken = Taken(data, np.array([frame[:3] for frame in found], np.int64), until)
+            taken = Taken(data, found, until)
             if not (taken.count and taken.belongs(snapshot, self.known, drift)):
                 return None
         except IndexError:  # a number that leads out of the memory
@@ -168,8 +169,15 @@ class Taken:
         if self.is_same(low, high):
             shape, strides = (high - low, int(lengths[0])), (self.gap(low, high), width)
             return np.ndarray(shape, DTYPES[width], self.data.raw, int(heads[0]), strides)
+        total = int(lengths.sum())
+        if total >= LONG_MIN * (high - low):
+            found, all_of_it, done = np.empty(total, DTYPES[width]), self.data.view(DTYPES[width]), 0
+            for head, length in zip((heads // width).tolist(), lengths.tolist(), strict=True):
+                found[done : done + length] = all_of_it[head : head + length]
+                done += length
+            return found
         before = np.cumsum(lengths) - lengths
-        at = np.repeat(heads // width - before, lengths) + np.arange(int(lengths.sum()))
+        at = np.repeat(heads // width - before, lengths) + np.arange(total)
         return self.data.view(DTYPES[width]).take(at)
 
     def is_same(self, low: int, high: int) -> bool:
@@ -264,13 +272,15 @@ class Taken:
         runs = self.runs(low, high)
         each = self.lengths[low:high, COLUMN["run_counts"]]
         which = np.flatnonzero(each == 1)
+        if not len(which):
+            return
         of = (np.cumsum(each) - each)[which]
         which += low
         step = starts.strides[-1] if starts.is_regular else 0
         places = self.heads[which] - self.at[which, None] + 4
         firsts = self.first + (np.cumsum(self.counts) - self.counts)[which]
-        made: dict[Any, Note] = {}
-        for type_, *rest, first, crc, size in np.stack(
+        kinds = {type_: Kind(type_, step > 0, head) for type_ in set(runs.types.tolist())}
+        facts = np.stack(
             [
                 runs.types[of],
                 self.counts[which],
@@ -278,17 +288,17 @@ class Taken:
                 places[:, COLUMN["ends"]],
                 runs.streams[of],
                 runs.firsts[of] - firsts,
-                firsts,
-                self.data.view("<u4").take(self.at[which] >> 2),
-                self.sizes[which],
             ],
             axis=1,
-        ).tolist():
-            note = made.get(key := (type_, *rest))
-            if note is None:
-                events, *others = rest
-                note = made[key] = Note(Kind(type_, step > 0, head), events, step, *others)
-            self.checked.note(first, crc, size, note)
+        )
+        crcs = self.data.view("<u4").take(self.at[which] >> 2)
+        marks = list(zip(firsts.tolist(), crcs.tolist(), self.sizes[which].tolist(), strict=True))
+        changes = np.flatnonzero((facts[1:] != facts[:-1]).any(axis=1)) + 1
+        begins = [0, *changes.tolist()]
+        for [type_, events, *others], begin, end in zip(
+            facts[begins].tolist(), begins, [*begins[1:], len(marks)], strict=True
+        ):
+            self.checked.note(marks[begin:end], Note(kinds[type_], events, step, *others))
 
     def pattern(self, low: int, high: int) -> Places | None:
         """Where the events of blocks of one shape begin, if all are of one length."""

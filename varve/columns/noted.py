@@ -56,14 +56,14 @@ class Row(NamedTuple):
 class Noted:
     """Noted frames in a row. Attributes: ``data``, ``count`` (of those that were taken), ``end`` (the global sequence behind)."""
 
-    def __init__(self, data: Bytes, found: list[tuple[int, int, int, Note | None]], until: int) -> None:
+    def __init__(self, data: Bytes, found: Ints, notes: list[Note | None], until: int) -> None:
         self.data = data
         self.count = 0
         self.rows: list[Row] = []
-        self.end = end = found[0][0]
+        self.end = end = int(found[0, 0])
         last: Note | None = None
         last_at = gap = blocks = 0
-        for first, at, size, note in found:
+        for first, at, size, note in zip(*found.T.tolist(), notes, strict=True):
             if note is None or first != end or end + note.events > until:
                 break
             end += note.events

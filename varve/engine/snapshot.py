@@ -11,8 +11,8 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right, insort
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import lmdb
 
@@ -53,7 +53,7 @@ class CheckedBlocks:
         self._seen: dict[int, tuple[int, int]] = {}
         self._places: dict[int, EventPlaces] = {}
         self._firsts: list[int] = []  # the keys of _places, in order
-        self.notes: dict[int, tuple[int, int, Any]] = {}
+        self.notes: dict[int, Any] = {}  # by first sequence, checksum and length, in one number
 
     def check(self, path: str, first: int, data: memoryview) -> None:
         """Check a frame's checksum unless it is known. Raises ``CorruptedBlock``."""
@@ -67,11 +67,14 @@ class CheckedBlocks:
             self._places, self._firsts = {}, []
         self._seen[first] = mark
 
-    def note(self, first: int, crc: int, size: int, what: Any) -> None:
-        """Keep, for a checked frame, what a reader found out about it: ``Snapshot.map_frames`` gives it back for that frame."""
-        if len(self.notes) >= limits.CHECKED_BLOCKS_MAX:
-            self.notes.clear()
-        self.notes[first] = crc, size, what
+    def note(self, frames: Iterable[tuple[int, int, int]], what: Any) -> None:
+        """Keep, for checked frames (first sequence, checksum, length), what a reader found out about them:
+        ``Snapshot.map_frames`` gives it back for these frames."""
+        notes = self.notes
+        if len(notes) >= limits.CHECKED_BLOCKS_MAX:
+            notes.clear()
+        for first, crc, size in frames:
+            notes[first << 64 | crc << 32 | size] = what
 
     def holding(self, sequence: int) -> EventPlaces | None:
         """Where the events of the block are that held ``sequence`` when it was seen last; None where none is known."""
@@ -86,6 +89,17 @@ class CheckedBlocks:
         if first not in self._places:
             insort(self._firsts, first)
         self._places[first] = places
+
+
+class MappedFrames(NamedTuple):
+    """Whole frames where they are: a stretch of the map, and by column first sequence, place in ``memory``, bytes and what was
+    noted (None: nothing) of each. Lists of numbers, not many tuples: these would set off the garbage collector."""
+
+    memory: memoryview
+    firsts: list[int]
+    places: list[int]
+    sizes: list[int]
+    notes: list[Any]
 
 
 def corrupted(path: str, first: int, reason: str) -> CorruptedBlock:
@@ -384,53 +398,54 @@ class Snapshot:
                     raise
         return found
 
-    def map_frames(
-        self, first: int, stop: int, bytes_max: int, events_max: int
-    ) -> tuple[memoryview, list[tuple[int, int, int, Any]]] | None:
-        """Whole frames, checked, where they are: those that ``copy_frames`` would copy with room for ``bytes_max``. Gives a
-        stretch of the map, kept as ``keep`` does, and first sequence, place in it, bytes and what was noted of each. None where
-        they lie too far apart, or too many snapshots are pinned: then ``copy_frames`` is the way.
+    def map_frames(self, first: int, stop: int, bytes_max: int, events_max: int) -> MappedFrames | None:
+        """Whole frames, checked, where they are: those that ``copy_frames`` would copy with room for ``bytes_max``, in memory
+        that is kept as by ``keep``. None where they lie too far apart, or too many snapshots are pinned: then ``copy_frames`` is
+        the way.
 
         What lies between the frames in the stretch is anything: free pages, or others' data."""
-        found: list[tuple[int, int, int, Any]] = []
+        firsts: list[int] = []
+        addresses: list[int] = []
+        sizes: list[int] = []
+        noted: list[Any] = []
         low = high = taken = 0
+        stop = min(stop, first + events_max)
         with self._lock:
             cursor = self._log_cursor()
-            notes, seen = self.checked.notes, self.checked.check
-            sequence_of = keys.log_sequence
+            find_note, check = self.checked.notes.get, self.checked.check
             try:
                 for key, data in cursor.iternext() if cursor.set_key(keys.log_key(first)) else ():
-                    sequence = sequence_of(key)
+                    sequence = keys.log_sequence(key)
                     size = len(data)
                     address = address_of(data)
                     taken += size
-                    if sequence >= stop or sequence - first >= events_max or (size | address) % 8 or taken > bytes_max:
+                    if sequence >= stop or (size | address) % 8 or taken > bytes_max:
                         break
                     if not low <= address < high:
-                        begin, end = (
-                            (min(low, address), max(high, address + size)) if found else (address, address + size)
-                        )
-                        if end - begin > _STRETCH_BYTES_MAX:
-                            if len(found) < _STRETCH_FRAMES_MIN:
-                                return None
-                            break
+                        begin, end = address, address + size
+                        if firsts:
+                            begin, end = min(low, begin), max(high, end)
+                            if end - begin > _STRETCH_BYTES_MAX:
+                                if len(firsts) < _STRETCH_FRAMES_MIN:
+                                    return None
+                                break
                         low, high = begin, end
-                    note = notes.get(sequence)
-                    if note is not None and note[1] == size and note[0] == frame_crc(data):
-                        note = note[2]
-                    else:  # notes are of checked frames only
-                        note = None
-                        seen(self.path, sequence, data)
-                    found.append((sequence, address, size, note))
+                    note = find_note(sequence << 64 | frame_crc(data) << 32 | size)
+                    if note is None:  # notes are of checked frames only
+                        check(self.path, sequence, data)
+                    firsts.append(sequence)
+                    addresses.append(address)
+                    sizes.append(size)
+                    noted.append(note)
             except lmdb.Error as exc:
                 raise self._environment.read_error(exc) from exc
             except CorruptedBlock:
-                if not found:  # what stands before it can be read; whoever goes on is told
+                if not firsts:  # what stands before it can be read; whoever goes on is told
                     raise
             memory = self._pinned()
         if memory is None:
             return None
-        return memory[low:high], [(sequence, address - low, size, note) for sequence, address, size, note in found]
+        return MappedFrames(memory[low:high], firsts, [address - low for address in addresses], sizes, noted)
 
     def placed(self, sequence: int) -> tuple[EventPlaces, Block]:
         """The block of a sequence that exists, as ``block`` gives it, and where its events are: for few of its events, of which

@@ -1,7 +1,7 @@
 """Chunks: many events of a walk in one piece of memory, and what is recorded beside them as arrays.
 
-A chunk owns its memory (a copy, at the speed of memory): nothing of the map is held by it, and numpy's cost per call is paid
-once per chunk, not per block, however short the blocks and runs of a log are.
+A chunk is a copy, or lies in the map until the next one is asked for: then it is released, whoever still holds it. numpy's cost
+per call is paid once per chunk, not per block, however short the blocks and runs of a log are.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -22,10 +23,20 @@ _PACKAGES = (
 )  # fmt: skip
 
 
+def file_system(folder: str) -> str:
+    """The kind of file system that a folder is on, by the longest mount point above it; empty where unknown."""
+    kind, longest = "", -1
+    path = Path(folder).resolve()
+    with contextlib.suppress(OSError), Path("/proc/self/mounts").open(encoding="utf-8") as mounts:
+        for mount in mounts:
+            _, point, found, *_ = mount.split(" ")
+            if path.is_relative_to(point) and len(point) >= longest:
+                kind, longest = found, len(point)
+    return kind
+
+
 def about(folder: Path) -> dict[str, str]:
     """Machine, versions and commit; ``folder`` is where stores are written."""
-    from benches.workspace import file_system
-
     return {
         "processor": _processor(),
         "cores": str(os.cpu_count()),

@@ -27,22 +27,10 @@ def disk_folder() -> str | None:
             folder
             and Path(folder).is_dir()
             and os.access(folder, os.W_OK)
-            and file_system(folder) not in _MEMORY_FILE_SYSTEMS
+            and machine.file_system(folder) not in _MEMORY_FILE_SYSTEMS
         ):
             return folder
     return None
-
-
-def file_system(folder: str) -> str:
-    """The kind of file system that a folder is on, by the longest mount point above it; empty where unknown."""
-    kind, longest = "", -1
-    path = Path(folder).resolve()
-    with contextlib.suppress(OSError), Path("/proc/self/mounts").open(encoding="utf-8") as mounts:
-        for mount in mounts:
-            _, point, found, *_ = mount.split(" ")
-            if path.is_relative_to(point) and len(point) >= longest:
-                kind, longest = found, len(point)
-    return kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ import varve.errors
 def imported_names() -> dict[str, str]:
     """What type checkers find in the package: the names that it imports for them alone, and the modules that these come from."""
     tree = ast.parse(Path(varve.__file__).read_text(encoding="utf-8"))
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
     return {
         alias.name: node.module
         for node in ast.walk(block)

@@ -22,8 +22,6 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
 
 TYPE_CHECKING = False  # typing itself would be a fifth of what `import varve` costs; type checkers know the name
 if TYPE_CHECKING:
-    from typing import Any
-
     from varve import errors, limits, ops, schema, testing
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
     from varve.errors import (
@@ -118,16 +116,18 @@ _MODULES = frozenset({"errors", "limits", "ops", "schema", "testing"})
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 
-def __getattr__(name: str) -> "Any":
-    """A public name, or a public module, at its first use."""
-    from importlib import import_module
+if not TYPE_CHECKING:  # to a type checker a module with `__getattr__` has every name, also those that are typing errors
 
-    if name in _MODULES:
-        return import_module(f"varve.{name}")
-    if name not in __all__:
-        raise AttributeError(f"module 'varve' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOME_OF.get(name, "varve.errors")), name)
-    return value
+    def __getattr__(name: str) -> object:
+        """A public name, or a public module, at its first use."""
+        from importlib import import_module
+
+        if name in _MODULES:
+            return import_module(f"varve.{name}")
+        if name not in __all__:
+            raise AttributeError(f"module 'varve' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_HOME_OF.get(name, "varve.errors")), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -12,8 +12,9 @@ from benches.codec import official, shapes
 from benches.events import kinds
 from benches.goals import GOALS, TABLE
 from benches.lines import Line
+from benches.machine import file_system
 from benches.solo import SOLOS, Solo
-from benches.workspace import SIZES, Workspace, file_system
+from benches.workspace import SIZES, Workspace
 
 
 @pytest.mark.parametrize("case", [name for name, case in registry.cases().items() if case.group != "compare"])

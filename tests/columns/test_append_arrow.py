@@ -238,6 +238,62 @@ def test_arrow_ids(trades: varve.Stream[Trade]) -> None:
         trades.append_columns(pa.array([7.0] * 4), trade_table())
 
 
+@varve.event
+class Named:
+    name: str | None = None
+    spot: Leg | None = None
+    at: list[dt.datetime] | None = None
+
+
+def test_objects_that_arrow_cannot_turn_into_its_own(db: varve.Varve) -> None:
+    """Categories of polars, and series of objects of Python."""
+    stream = db.stream("named", Named)
+    stream.append_columns(1, {"name": pl.Series(["a", "b", None], dtype=pl.Categorical)})
+    stream.append_columns(1, {"spot": pd.Series([Leg("x", 1), None])})
+    events = [r.event for r in stream.reader().iter_all()]
+    assert events == [Named("a"), Named("b"), Named(), Named(spot=Leg("x", 1)), Named()]
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("at", pa.array([[2**62]], pa.list_(pa.timestamp("s", "UTC")))),
+        ("name", pa.array([2**60], pa.date64())),
+        ("name", pa.array([b"\xff"]).view(pa.string())),
+    ],
+)
+def test_values_that_arrow_cannot_give(db: varve.Varve, name: str, column: Any) -> None:
+    """Whatever Python says to them."""
+    with pytest.raises(varve.InvalidInput, match=f"the column '{name}' cannot be read"):
+        db.stream("named", Named).append_columns(1, {name: column})
+    with pytest.raises(varve.InvalidInput, match="stream_ids cannot be read"):
+        db.stream("named", Named).append_columns(pa.array([b"\xff"]).view(pa.string()), {"name": ["a"]})
+    with pytest.raises(varve.InvalidInput, match="the table cannot be read"):
+        db.stream("named", Named).append_columns(1, pd.DataFrame({"name": [1, "x"]}))
+
+
+@varve.event
+class Reading:
+    value: float | None = None
+    count: u64 | None = None
+
+
+@pytest.mark.parametrize("form", [list, pd.Index])
+def test_integers_of_pandas_with_missing_ones(db: varve.Varve, form: Any) -> None:
+    """Numpy would make floats of them: 2**53 + 1 would be rounded, and what is missing NaN."""
+    stream = db.stream("readings", Reading)
+    numbers = pd.array([2**53 + 1, None], dtype="UInt64")
+    given = numbers if form is list else form(numbers)
+    stream.append_columns(given[:1], {"count": given[:1]})
+    stream.append_columns(1, {"count": given})
+    stream.append_columns(1, {"value": pd.array([1.5, None], dtype="Float64")})
+    assert [r.event.count for r in stream.reader().iter_all()] == [2**53 + 1, 2**53 + 1, None, None, None]
+    assert [r.event.value for r in stream.reader().iter_all(3)] == [1.5, None]
+    assert next(stream.reader().iter_all()).stream_id == 2**53 + 1
+    with pytest.raises(varve.EventEncodingError, match="holds exactly"):
+        stream.append_columns(1, {"value": given})
+
+
 def with_column(name: str, column: Any) -> pa.Table:
     return trade_table().set_column(TRADE_SCHEMA.get_field_index(name), name, column)
 

@@ -77,6 +77,7 @@ BAD: list[tuple[str, Any, int, Any, str]] = [
     ("tiny", [1, 300], 1, 300, r"must be in 0 \.\. 255"),
     ("tiny", [1, 2**70], 1, 2**70, r"must be in 0 \.\. 255"),
     ("tiny", np.array([1, 2**64 - 1], "u8"), 1, 2**64 - 1, r"must be in 0 \.\. 255"),
+    ("tiny", np.array(["1", "2"], np.dtypes.StringDType()), 0, "1", "array of StringDType"),
     ("short", np.array([300, 2**64 - 1], "u8"), 1, 2**64 - 1, "must be in -32768"),
     ("short", np.array([40_000, -40_000], "i4"), 0, 40_000, "must be in -32768"),
     ("short", np.array([4, -40_000, 40_000], ">i4"), 1, -40_000, "must be in -32768"),
@@ -219,6 +220,14 @@ def test_columns_of_no_shape(notes: varve.Stream[Note], columns: Any, match: str
         notes.append_columns(1, columns)
 
 
+@pytest.mark.skipif(np.finfo("g").max <= np.finfo("d").max, reason="long doubles are doubles here")
+def test_floats_beyond_64_bits(quotes: varve.Stream[Quote]) -> None:
+    """They would become infinite."""
+    with pytest.raises(varve.EventEncodingError, match=r"must fit 64 bits \(f64\)") as caught:
+        quotes.append_columns(1, {"double": np.array(["0", "1e309"], "g")})
+    assert caught.value.row == 1
+
+
 def test_units_that_are_no_fixed_time(quotes: varve.Stream[Quote]) -> None:
     """Months, years, multiples of units, and no unit at all."""
     for dtype in ("M8[M]", "M8[Y]", "M8[25s]", "M8"):
@@ -248,6 +257,8 @@ IDS: list[tuple[Any, type[Exception], str]] = [
     (np.array([1.0, 2.0]), varve.InvalidStreamId, "float"),
     (np.array([True, False]), varve.InvalidStreamId, "bool"),
     (np.array(["a", ""]), varve.InvalidStreamId, "empty"),
+    (np.array([1, 2], "M8[ns]"), varve.InvalidStreamId, "datetime64"),
+    (np.array([1, 2], "m8[ns]"), varve.InvalidStreamId, "timedelta64"),
     (np.ma.MaskedArray([1, 2], [False, True]), varve.InvalidStreamId, "missing"),
     (np.array([[1, 2], [3, 4]]), varve.InvalidInput, "2 dimensions"),
     ([1], varve.InvalidInput, "stream_ids has 1"),
@@ -284,8 +295,41 @@ def test_what_goes_with_an_append_is_checked(notes: varve.Stream[Note]) -> None:
         notes.append_columns(1, GOOD, idempotency_key="")
 
 
+def test_more_rows_than_a_commit_holds_take_no_memory(notes: varve.Stream[Note], quotes: varve.Stream[Quote]) -> None:
+    """Whoever repeats a value without a copy can name more rows than there is memory."""
+    rows = 10**15
+    for columns in ({"tiny": np.broadcast_to(np.uint8(1), rows)}, {"tiny": range(rows)}):
+        with pytest.raises(varve.TooManyItems, match="TRANSACTION_BYTES_MAX"):
+            quotes.append_columns(1, columns)
+    with pytest.raises(varve.TooManyItems, match="TRANSACTION_BYTES_MAX"):
+        notes.append_columns(range(rows), {"number": range(rows), "text": np.broadcast_to("a", rows)})
+
+
+@varve.event
+class Sizes:
+    numbers: list[i64] | None = None
+
+
+def test_a_row_of_a_matrix_is_missing_as_a_whole(db: varve.Varve) -> None:
+    """A mask over a part of it is no list of numbers."""
+    values = np.ma.MaskedArray([[1, 2], [3, 4]], [[True, True], [False, True]])
+    with pytest.raises(varve.EventEncodingError, match="all of its items or none") as caught:
+        db.stream("sizes", Sizes).append_columns(1, {"numbers": values})
+    assert (caught.value.field, caught.value.row) == ("numbers", 1)
+
+
+@pytest.mark.parametrize("dtype", ["M8[ns]", "m8[ns]"])
+def test_times_are_no_numbers(db: varve.Varve, dtype: str) -> None:
+    """Numpy gives those of nanoseconds as ints."""
+    stream = db.stream("sizes", Sizes)
+    with pytest.raises(varve.EventEncodingError, match="must be an int"):
+        stream.append_columns(1, {"numbers": np.array([[1, 2]], dtype)})
+    with pytest.raises(varve.EventEncodingError, match="must be an int"):
+        stream.append(1, Sizes(np.array([1, 2], dtype)))  # type: ignore[arg-type]
+
+
 def test_too_large_events_and_commits(notes: varve.Stream[Note], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("varve.columns.append.EVENT_BYTES_MAX", 100)
+    monkeypatch.setattr("varve.limits.EVENT_BYTES_MAX", 100)
     with pytest.raises(varve.EventTooLarge) as caught:
         notes.append_columns(1, {"number": [1, 2], "text": ["a", "b" * 100]})
     assert caught.value.size_bytes > 100

@@ -165,8 +165,10 @@ def test_what_arrow_has_no_word_for(db: varve.Varve) -> None:
     ids.append(1, Sale(1, "a"))
     assert ids.reader().to_arrow(["$stream_id"]).schema.field(0).type == pa.uint64()
     ids.append("one", Sale(1, "a"))
-    with pytest.raises(varve.ColumnConflict, match="several kinds"):
+    with pytest.raises(varve.ColumnConflict, match="several kinds") as caught:
         ids.reader().to_arrow(["$stream_id"])
+    assert caught.value.column == "$stream_id"
+    assert db.stats().readers == 0  # whoever keeps the error keeps no snapshot
     assert ids.reader().to_arrow(["$stream_id"], "one").read_all().to_pylist() == [{"$stream_id": "one"}]
     for size in (0, -1, 1.5, True, None):
         with pytest.raises(varve.InvalidInput, match="batch_size"):
@@ -206,3 +208,59 @@ def test_polars_pandas_and_duckdb_read_a_stream(db: varve.Varve) -> None:
     assert pandas.DataFrame.from_arrow(reader)["number"].sum() == sum(range(3_000))
     [(count, total)] = duckdb.sql("SELECT count(*), sum(amount) FROM reader").fetchall()
     assert (count, total) == (3_000, sum(n for n in range(3_000) if n % 4))
+
+
+@varve.event
+class Recording:
+    name: str
+    raw: bytes
+    samples: list[varve.i16]
+    levels: list[varve.f64]
+    flags: list[bool]
+    colors: list[Color] | None = None
+
+
+@pytest.mark.parametrize("size", [3, 1_000])
+def test_long_strings_and_vectors(db: varve.Varve, size: int) -> None:
+    """Found item by item, or copied one by one: the same values, among shorter and absent ones."""
+    stream = db.stream("recordings", Recording)
+    for number in range(20):
+        length = size * (number % 3)
+        values = [(number * item) % 251 for item in range(length)]
+        stream.append(
+            1,
+            Recording(
+                "ä" * length,
+                bytes(values),
+                [-value for value in values],
+                [value / 4 for value in values],
+                [value % 2 == 0 for value in values],
+                [Color(1 + value % 2) for value in values] if number % 2 else None,
+            ),
+        )
+    for row, recorded in zip(
+        stream.reader().to_arrow().read_all().to_pylist(), stream.reader().iter_all(), strict=True
+    ):
+        event = varve.owned(recorded.event)
+        assert row == {
+            "name": event.name,
+            "raw": event.raw,
+            "samples": list(event.samples),
+            "levels": list(event.levels),
+            "flags": list(event.flags),
+            "colors": None if event.colors is None else list(event.colors),
+        }
+
+
+def test_large_strings_take_no_memory_item_by_item(db: varve.Varve) -> None:
+    """A batch of them takes a small multiple of its own size."""
+    stream = db.stream("recordings", Recording)
+    size = 1 << 22
+    stream.append(1, Recording("", bytes(size), [7] * (size // 2), [], []))
+    tracemalloc.start()
+    try:
+        table = stream.reader().to_arrow(["raw", "samples"]).read_all()
+        assert tracemalloc.get_traced_memory()[1] < 8 * size
+    finally:
+        tracemalloc.stop()
+    assert table["raw"][0].as_buffer().size == size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,22 @@ def test_a_block_is_found_by_any_of_its_events(db: varve.Varve) -> None:
 def all_streams(db: varve.Varve) -> dict[int, Any]:
     list(db.global_reader().iter_from())
     return db._engine.catalog.streams
+
+
+def test_a_block_whose_runs_do_not_add_up_is_corrupted(tmp_path: Path) -> None:
+    """Whoever wrote it gave it a checksum that holds."""
+    with varve.open(tmp_path / "odd", durability="relaxed") as db:
+        marks = db.stream("marks", Mark)
+        marks.append_many([(number % 3, Mark(number)) for number in range(30)])
+        environment = db._engine.environment
+        with environment.env.begin(write=True) as transaction:
+            frame = bytearray(transaction.get(keys.log_key(0), db=environment.log) or b"")
+            counts = bytes(Block(memoryview(frame)).column("run_counts").cast("B"))
+            place = bytes(frame).index((30).to_bytes(4, "little") + counts) + 4
+            frame[place] = 2
+            frame[:4] = zlib.crc32(frame[4:]).to_bytes(4, "little")
+            transaction.put(keys.log_key(0), bytes(frame), db=environment.log)
+        with pytest.raises(varve.CorruptedBlock, match="not of all its events"):
+            list(marks.reader().iter_stream(1, 0, 1))
+        with pytest.raises(varve.CorruptedBlock, match="not of all its events"):
+            list(marks.reader().iter_all(29))

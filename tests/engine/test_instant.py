@@ -13,6 +13,7 @@ import pytest
 from engine_helpers import Note
 
 import varve
+from varve import ops
 from varve.engine import files, instant
 from varve.engine.instant import Instant
 from varve.engine.pages import NO_PAGE, DamagedPage, Meta, Tree
@@ -188,3 +189,47 @@ def test_the_last_commit_that_freed_pages_in_a_tree_of_levels(tmp_path: Path) ->
         assert one.file.meta.free.depth > 1
         assert one.misnumbered is None
         assert one.file.freed_last() == one.file.meta.transaction
+
+
+@pytest.mark.parametrize("events", [1, 4_000], ids=["in pages that were free", "behind the end of the file"])
+def test_what_lmdb_leaves_of_a_commit_whose_last_write_failed_is_no_damage(tmp_path: Path, events: int) -> None:
+    """It puts the number and the end of the file back, and leaves the trees of the failed commit: a store whose disk once
+    refused a meta page was called corrupted ever after, by opening, verification or both."""
+    path = tmp_path / "store"
+    with varve.open(path, durability="relaxed") as db:
+        for n in range(12):
+            db.stream("notes", Note).append(1, Note(n, "text" * 200))
+    before = (path / "data.mdb").read_bytes()
+    with varve.open(path, durability="relaxed") as db:
+        db.stream("notes", Note).append_batch(1, [Note(n, "more" * 20) for n in range(events)])
+    failed = newest(path)
+    at = (failed.transaction & 1) * PAGE
+    undone = bytearray((path / "data.mdb").read_bytes())
+    undone[at + 136 : at + 152] = before[at + 136 : at + 152]
+    (path / "data.mdb").write_bytes(undone)
+    report = ops.verify(path)
+    assert (report.findings, report.events) == ((), 12)
+    with varve.open(path, trust=False) as db:
+        assert db.next_global_sequence == 12
+        db.stream("notes", Note).append(1, Note(12, "again"))
+    assert ops.verify(path).sound
+    assert newest(path).transaction >= failed.transaction
+
+
+def test_trees_that_lead_nowhere_are_damage_in_the_newer_page(path: Path) -> None:
+    """What LMDB reads, it must be able to read; and of two damaged pages none is the older."""
+    data = bytearray((path / "data.mdb").read_bytes())
+    slot = newest(path).transaction & 1
+    for page, damaged in ((1 - slot, False), (slot, True), (1 - slot, True)):
+        changed = bytearray(data)
+        struct.pack_into("<Q", changed, page * PAGE + 128, 2**40)  # its main tree's root
+        if page != slot and damaged:  # the older one, with a number that is not the one before the newer's
+            struct.pack_into("<Q", changed, page * PAGE + 144, 1 - slot)
+        (path / "data.mdb").write_bytes(changed)
+        with (path / "data.mdb").open("rb") as file:
+            found = files.metas(file.fileno())
+        assert isinstance(found[page], DamagedPage) == damaged
+        assert isinstance(found[1 - page], Meta)
+        if damaged:
+            with pytest.raises(varve.CorruptedStore):
+                varve.open(path)

@@ -421,6 +421,27 @@ def test_a_run_outside_its_frame_is_malformed() -> None:
             places.locate(cut, 0)
 
 
+def test_places_of_runs_that_do_not_add_up_are_malformed() -> None:
+    """Columns of another length than the rest of the runs, and counts that are not the block's."""
+    draft = BlockDraft(0, 0)
+    draft.begin_commit(1)
+    for stream in range(4):
+        draft.add(stream, 1, 0, [bytes(8)] * 2)
+    for name, at, value, match in (
+        ("run_streams", 0, 3, "differ in length"),
+        ("run_firsts", 0, 3, "differ in length"),
+        ("run_counts", 0, 3, "differ in length"),
+        ("run_counts", 4, 1, "not of all its events"),
+    ):
+        frame = bytearray(draft.encode())
+        block = Block(memoryview(frame))
+        place = block._columns[[column for column, _ in COLUMNS].index(name)]
+        assert struct.unpack_from("<I", frame, place) == (4,)
+        struct.pack_into("<I", frame, place + at, value)
+        with pytest.raises(MalformedBlock, match=match):
+            block.places()
+
+
 def test_a_block_is_made_from_its_places() -> None:
     """As if it had been read again, whatever its shape and whether its runs are of one event or of many."""
     for seed in range(20):

@@ -229,7 +229,7 @@ def numbered(path: Path, slot: int, number: int) -> None:
 
 @pytest.mark.parametrize(
     ("which", "change"),
-    [("newer", -2), ("newer", -1_000_000), ("newer", 2), ("newer", 64), ("older", 2), ("older", 1024)],
+    [("newer", -4), ("newer", -1_000_000), ("newer", 2), ("newer", 64), ("older", 2), ("older", 1024)],
 )
 def test_a_meta_page_with_the_wrong_number_hides_no_commit(path: Path, tmp_path: Path, which: str, change: int) -> None:
     """LMDB takes the page with the greater number: with the wrong one it goes back by a commit, and nothing looks damaged."""

@@ -12,6 +12,12 @@ from store_models import OrderPlaced, placed
 
 import varve
 
+
+def columns() -> dict[str, list[Any]]:
+    """``placed(1)`` as columns."""
+    return {name: [value] for name, value in varve.to_dict(placed(1)).items()}
+
+
 AFTERWARDS = {
     "Varve": {"path", "readonly", "uuid", "close"},
     "Stream": {"name"},
@@ -44,6 +50,7 @@ USES: dict[str, dict[str, Any]] = {
         "append": lambda s: s.append(1, placed(1)),
         "append_batch": lambda s: s.append_batch(1, []),
         "append_many": lambda s: s.append_many([(1, placed(1))]),
+        "append_columns": lambda s: s.append_columns(1, columns()),
         "reader": lambda s: s.reader(),
         "tail": lambda s: s.tail(),
         "follow": lambda s: s.follow(),
@@ -55,6 +62,8 @@ USES: dict[str, dict[str, Any]] = {
         "length": lambda r: r.length(1),
         "iter_stream": lambda r: r.iter_stream(1),
         "iter_all": lambda r: r.iter_all(),
+        "columns": lambda r: r.columns(["order_id"]),
+        "to_arrow": lambda r: r.to_arrow(),
         "stream_ids": lambda r: r.stream_ids(),
     },
     "GlobalReader": {
@@ -62,6 +71,7 @@ USES: dict[str, dict[str, Any]] = {
         "get_bytes": lambda r: r.get_bytes(0),
         "iter_from": lambda r: r.iter_from(0),
         "iter_bytes": lambda r: r.iter_bytes(0),
+        "columns": lambda r: r.columns(["order_id"]),
     },
     "Snapshot": {
         "reader": None,  # the three are tested below, where the stream is at hand
@@ -72,6 +82,7 @@ USES: dict[str, dict[str, Any]] = {
         "append": lambda tx: tx.commit(),
         "append_batch": lambda tx: tx.commit(),
         "append_many": lambda tx: tx.commit(),
+        "append_columns": lambda tx: tx.commit(),
         "commit": lambda tx: tx.commit(),
         "store_position": lambda tx: tx.commit(),
     },

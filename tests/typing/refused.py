@@ -11,6 +11,10 @@ PLACED = OrderPlaced(1, "Laptop", 1, 99900)
 SHIPPED = OrderShipped(1, [0.5])
 
 
+def names_of_the_package_are_checked() -> None:
+    varve.opne("shop")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
 def constructors_are_checked() -> None:
     OrderPlaced(1, "Laptop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     OrderPlaced("1", "Laptop", 1, 99900)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

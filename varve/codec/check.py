@@ -74,7 +74,9 @@ def as_tuple(value: Any) -> Any:
         return value
     tolist = getattr(value, "tolist", None)
     try:
-        items: Any = tolist() if callable(tolist) else value
+        items: Any = value
+        if callable(tolist) and getattr(getattr(value, "dtype", None), "kind", "") not in {"M", "m"}:
+            items = tolist()  # but for numpy's times, of which some units would give ints
         return tuple(items)
     except TypeError:
         return value

@@ -6,17 +6,17 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from varve import limits
 from varve.appends import Metadata, StreamTypes, check_expected, encode_metadata
 from varve.columns.encode import encode_flat, is_flat
 from varve.columns.extras import need_numpy, need_pyarrow
-from varve.columns.given import Column, Field, column_of, length_of
+from varve.columns.given import Column, Field, column_of, length_of, readable
 from varve.columns.ids import Runs, is_single, runs_of
 from varve.columns.rows import encode_rows, objects_for
 from varve.engine.request import AppendRequest, Part
-from varve.errors import EventTooLarge, EventTypeError, InvalidInput
+from varve.errors import EventTooLarge, EventTypeError, InvalidInput, TooManyItems
 from varve.expected import ANY, ExpectedVersion
 from varve.layout.keys import encode_stream_id
-from varve.limits import EVENT_BYTES_MAX
 
 if TYPE_CHECKING:
     from varve.codec import EventType
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _MISSING = dataclasses.MISSING
 _LONG_RUN_EVENTS = 2
+_LEAST_BYTES = 16
+"""What an event without fields takes."""
 
 
 def append_columns(
@@ -44,6 +46,13 @@ def append_columns(
     if not single and expected is not ANY:
         raise InvalidInput("expected= goes with one stream id for all events; check several streams in a transaction")
     count = _count(event_type, given, None if single else len(stream_ids))
+    if count * _LEAST_BYTES > limits.TRANSACTION_BYTES_MAX:  # before memory is taken for them
+        raise TooManyItems(
+            f"a commit of {count} events; the limit is TRANSACTION_BYTES_MAX = {limits.TRANSACTION_BYTES_MAX} bytes. Append in "
+            "smaller batches",
+            limit_name="TRANSACTION_BYTES_MAX",
+            limit=limits.TRANSACTION_BYTES_MAX,
+        )
     runs: Runs = [(id_key, 0, count)] if single else runs_of(stream_ids)
     events = _encoded(event_type, given, count)
     return AppendRequest(
@@ -91,7 +100,8 @@ def _by_name(columns: Any) -> dict[str, Any]:
             f"not {type(columns).__name__}"
         )
     pa = need_pyarrow("append_columns of a table or data frame")
-    table = pa.table(columns)
+    with readable("the table"):
+        table = pa.table(columns)
     names = table.column_names
     if len(set(names)) != len(names):
         raise InvalidInput(f"the table has two columns of one name: {', '.join(map(repr, names))}")
@@ -149,13 +159,13 @@ def _encoded(event_type: EventType, given: dict[str, Any], count: int) -> Events
     columns = [objects_for(f, given[f.name]) for f in present]
     events = encode_rows(event_type, [f.name for f in present], columns, count)
     largest = max(map(len, events), default=0)
-    if largest > EVENT_BYTES_MAX:
+    if largest > limits.EVENT_BYTES_MAX:
         raise EventTooLarge(
             f"an event of type {event_type.name!r} takes {largest} bytes; the limit is EVENT_BYTES_MAX = "
-            f"{EVENT_BYTES_MAX}. Keep large objects elsewhere and their address in the event",
+            f"{limits.EVENT_BYTES_MAX}. Keep large objects elsewhere and their address in the event",
             type_name=event_type.name,
             size_bytes=largest,
-            limit_bytes=EVENT_BYTES_MAX,
+            limit_bytes=limits.EVENT_BYTES_MAX,
         )
     return events
 

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 BATCH_BYTES_MAX: Final = 1 << 24
 """Bytes of events in a batch; one event always fits."""
 
+LONG_BYTES: Final = 512
+"""Strings and vectors of more on average are copied one by one."""
+
 IdKinds = Callable[["Snapshot"], Collection[str]]
 """The kinds of stream ids (``int``, ``str``, ``uuid``) among the streams of a walk."""
 
@@ -147,9 +150,20 @@ class Builder:
 
         starts, lengths = self.data.vectors(places)
         ends = ends_of(lengths)
-        at = np.repeat(starts - ends[:-1], lengths) + np.arange(ends[-1])
-        buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(self.data.raw.take(at))]
+        if is_long(ends, 1):
+            joined = self.joined(starts, lengths)
+        else:
+            joined = self.data.raw.take(np.repeat(starts - ends[:-1], lengths) + np.arange(ends[-1]))
+        buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(joined)]
         return pa.Array.from_buffers(type_, places.count, buffers)
+
+    def joined(self, starts: Ints, sizes: Ints) -> Any:
+        """So many bytes from each position on, one piece behind the other."""
+        import numpy as np
+
+        raw = self.data.raw
+        ends = (starts + sizes).tolist()
+        return np.concatenate([raw[start:end] for start, end in zip(starts.tolist(), ends, strict=True)])
 
     def vectors(self, kind: Kind, places: Places, type_: Any) -> Any:
         """Vectors: their items, one after the other."""
@@ -160,11 +174,14 @@ class Builder:
         starts, counts = self.data.vectors(places)
         ends = ends_of(counts)
         stride = self.size(kind.item)
-        at = np.repeat(starts - stride * ends[:-1], counts) + stride * np.arange(ends[-1])
-        if kind.item.tag == "bytes":
-            items = self.blobs(at, type_.value_type)
+        if number_of(kind.item, self.schema) not in {None, "bool"} and is_long(ends, stride):
+            items = flat(type_.value_type, int(ends[-1]), self.joined(starts, counts * stride))
         else:
-            items = self.values(kind.item, listed(at), type_.value_type)
+            at = np.repeat(starts - stride * ends[:-1], counts) + stride * np.arange(ends[-1])
+            if kind.item.tag == "bytes":
+                items = self.blobs(at, type_.value_type)
+            else:
+                items = self.values(kind.item, listed(at), type_.value_type)
         buffers = [None, pa.py_buffer(ends.astype(np.int32))]
         return pa.Array.from_buffers(type_, places.count, buffers, children=[items])
 
@@ -218,6 +235,11 @@ class Builder:
                 index[rows] = sum(map(len, arrays))
                 arrays.append(pa.array([as_arrow(value)], type_))
         return pa.concat_arrays(arrays).take(pa.array(index, mask=index < 0))
+
+
+def is_long(ends: Ints, item_bytes: int) -> bool:
+    """Whether pieces are better copied one by one than found item by item, which takes 24 bytes of memory for each of these."""
+    return int(ends[-1]) * item_bytes > LONG_BYTES * (len(ends) - 1)
 
 
 def ends_of(lengths: Ints) -> Ints:
@@ -391,7 +413,11 @@ def read_arrow(
     commits = not {"$commit_sequence", "$time"}.isdisjoint(names)
     bound = Bound(min(batch_size, limits.EVENTS_MAX), BATCH_BYTES_MAX)
     chunks = tracked(source.engine, walk_chunks(source, walk._replace(end=end), bound, commits=commits))
-    made = [fields.get(name) or BesideColumn(name, beside_type(name, kinds)) for name in names]
+    try:
+        made = [fields.get(name) or BesideColumn(name, beside_type(name, kinds)) for name in names]
+    except ColumnConflict:
+        chunks.close()  # whoever keeps the error keeps this frame: it must not keep a snapshot
+        raise
     schema = pa.schema([column.field for column in made])
 
     def batches() -> Generator[Any, None, None]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from varve.codec.check import coerce_value, nanoseconds, shown
 from varve.codec.declare import Declaration
 from varve.codec.schema import INT_RANGES, SCALARS, FieldDef, Kind
 from varve.columns.extras import need_pyarrow
-from varve.errors import EventEncodingError, InvalidInput, MissingExtra
+from varve.errors import EventEncodingError, InvalidInput, MissingExtra, VarveError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -160,10 +161,25 @@ def objects_of(where: Field, given: Any) -> list[Any]:
     values, absent = _opened(where, given)
     if not isinstance(values, list):
         values = values.tolist() if values.ndim == 1 else list(values)
+    if absent is not None and absent.ndim > 1:
+        absent = _whole_rows(where, absent)
     return _with_none(values, absent)
 
 
+def _whole_rows(where: Field, masked: Array) -> Array:
+    """Which rows of a masked matrix are missing. Raises ``EventEncodingError`` where a part of one is."""
+    import numpy as np
+
+    flat = masked.reshape(len(masked), -1)
+    whole: Array = np.asarray(flat.all(axis=1))
+    part = flat.any(axis=1) & ~whole
+    if part.any():
+        raise refused(where, "must have all of its items or none", None, int(part.argmax()))
+    return whole
+
+
 def _with_none(values: list[Any], absent: Array | None) -> list[Any]:
+    """None in place of values that are missing, or of matrix rows that are."""
     if absent is not None:
         for row in absent.nonzero()[0].tolist():
             values[row] = None
@@ -184,9 +200,15 @@ def _opened(where: Field, given: Any) -> tuple[Array | list[Any], Array | None]:
         return np.asarray(given), None
     if isinstance(given, (list, tuple, range)):
         return list(given), None
-    arrow = as_arrow(given)
-    if arrow is not None:
-        return _from_arrow(where, arrow)
+    try:
+        with readable(f"the column {where.name!r}"):
+            arrow = as_arrow(given)
+            if arrow is not None:
+                return _from_arrow(where, arrow)
+    except InvalidInput:
+        if getattr(getattr(given, "dtype", None), "kind", "") != "O":
+            raise
+        # objects of Python that Arrow has no type for, in a series of pandas
     if hasattr(given, "__array__") or isinstance(given, (array, memoryview)):
         return np.asarray(given), None
     if isinstance(given, Sequence):
@@ -196,14 +218,31 @@ def _opened(where: Field, given: Any) -> tuple[Array | list[Any], Array | None]:
     )
 
 
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Arrow's errors, and those of what it makes Python objects of, as ``InvalidInput``."""
+    try:
+        yield
+    except VarveError:
+        raise
+    except (ValueError, TypeError, OverflowError, NotImplementedError) as exc:  # Arrow's own are these as well
+        raise InvalidInput(f"{what} cannot be read: {exc}") from exc
+
+
 def as_arrow(given: Any) -> Any:
     """An Arrow array, where it is one or can be had as one; None for anything else."""
-    if "pyarrow" not in sys.modules and not hasattr(given, "__arrow_c_stream__"):
+    if not hasattr(given, "__arrow_c_stream__"):  # numpy would make floats of pandas' integers with missing ones
+        inner = given if hasattr(given, "__arrow_array__") else getattr(given, "array", None)  # of an index
+        given = inner if hasattr(inner, "__arrow_array__") else given
+    speaks = hasattr(given, "__arrow_c_stream__") or hasattr(given, "__arrow_array__")
+    if "pyarrow" not in sys.modules and not speaks:
         return None
     try:
         pa = need_pyarrow("an Arrow column")
     except MissingExtra:
         return None  # numpy may know what it is
+    if hasattr(given, "__arrow_array__"):
+        given = pa.array(given)
     if isinstance(given, pa.Array):
         return given
     if not isinstance(given, pa.ChunkedArray):
@@ -222,7 +261,10 @@ def _from_arrow(where: Field, given: Any) -> tuple[Array | list[Any], Array | No
     if isinstance(given, pa.ExtensionArray):
         given = given.storage
     if isinstance(given, pa.DictionaryArray):
-        given = given.dictionary_decode()
+        try:
+            given = given.dictionary_decode()
+        except pa.ArrowNotImplementedError:  # of string views, as in a categorical of polars
+            return given.to_pylist(), None
     kinds, kind = pa.types, given.type
     absent = given.is_null().to_numpy(zero_copy_only=False) if given.null_count else None
     if where.kind.tag == "uuid" and kinds.is_fixed_size_binary(kind) and kind.byte_width == 16:
@@ -339,14 +381,14 @@ def _floats(where: Field, values: Array) -> Array:
         values = values.astype("<d")
     elif values.dtype.kind != "f":
         raise _wrong(where, values)
-    if where.tag == "f64":
+    if np.can_cast(values.dtype, where.dtype):
         return values
     with np.errstate(over="ignore"):
-        narrow = values.astype("<f")
+        narrow = values.astype(where.dtype)
     wide = np.isinf(narrow) & ~np.isinf(values)
     if wide.any():
         row = int(wide.argmax())
-        raise refused(where, "must fit 32 bits (f32)", values[row].item(), row)
+        raise refused(where, f"must fit {where.tag[1:]} bits ({where.tag})", values[row].item(), row)
     return narrow
 
 
@@ -407,7 +449,9 @@ def _uuids(where: Field, values: Array) -> Array:
 
 def _wrong(where: Field, values: Array) -> EventEncodingError:
     """The error for an array of another kind than the field's."""
-    value = values[0].item() if values.dtype.kind not in "mM" else values[0]
+    value = values[0]
+    if values.dtype.kind not in "mM" and hasattr(value, "item"):
+        value = value.item()
     return refused(where, f"must be {where.noun}; this column is an array of {values.dtype}", value, 0)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from varve.columns.extras import need_pyarrow
-from varve.columns.given import as_arrow
+from varve.columns.given import as_arrow, readable
 from varve.errors import InvalidInput, InvalidStreamId
 from varve.layout.keys import encode_stream_id
 
@@ -37,11 +37,9 @@ def runs_of(stream_ids: Any) -> Runs:
 
     if isinstance(stream_ids, np.ma.MaskedArray) and np.ma.is_masked(stream_ids):
         raise _refused(InvalidStreamId("a stream id is missing"), int(np.ma.getmaskarray(stream_ids).argmax()))
-    arrow = None if isinstance(stream_ids, np.ndarray | list | tuple) else as_arrow(stream_ids)
-    if arrow is not None:
-        is_number = need_pyarrow("an Arrow column").types.is_integer(arrow.type) and not arrow.null_count
-        stream_ids = arrow.to_numpy(zero_copy_only=False) if is_number else arrow.to_pylist()
-    elif isinstance(stream_ids, list | tuple | range):
+    if not isinstance(stream_ids, np.ndarray | list | tuple):
+        stream_ids = _opened(stream_ids)
+    if isinstance(stream_ids, list | tuple | range):
         if set(map(type, stream_ids)) == {int}:
             try:
                 stream_ids = np.frombuffer(array("Q", stream_ids), "=u8")
@@ -49,12 +47,22 @@ def runs_of(stream_ids: Any) -> Runs:
                 return _by_id(stream_ids)
         else:
             return _by_id(stream_ids)
-    if isinstance(stream_ids, list):
-        return _by_id(stream_ids)
     values = np.asarray(stream_ids)
     if values.ndim != 1:
         raise InvalidInput(f"stream_ids has {values.ndim} dimensions; it is one id, or one for each event")
+    if values.dtype.kind in "mM":  # times, which some units would give as ints
+        return _by_id(list(values))
     return _by_array(values) if values.dtype.kind in "iu" else _by_id(values.tolist())
+
+
+def _opened(stream_ids: Any) -> Any:
+    """Arrow's as an array or a list, anything else as it is."""
+    with readable("stream_ids"):
+        arrow = as_arrow(stream_ids)
+        if arrow is None:
+            return stream_ids
+        is_number = need_pyarrow("an Arrow column").types.is_integer(arrow.type) and not arrow.null_count
+        return arrow.to_numpy(zero_copy_only=False) if is_number else arrow.to_pylist()
 
 
 def _by_array(values: NDArray[Any]) -> Runs:

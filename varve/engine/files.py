@@ -229,7 +229,12 @@ def open_data(path: str) -> int:
 
 
 def metas(fd: int) -> list[Meta | DamagedPage]:
-    """Both meta pages, or what is wrong with them."""
+    """Both meta pages, or what is wrong with them.
+
+    Where the write of a meta page fails, LMDB puts the old number and the old end of the file back, but not the old trees
+    (``mdb_env_write_meta``): the page is again the older of both, which nobody reads, and its trees may lead anywhere. That is no
+    damage, and the page is given without trees.
+    """
     found: list[Meta | DamagedPage] = []
     for number in (0, 1):
         try:
@@ -238,6 +243,11 @@ def metas(fd: int) -> list[Meta | DamagedPage]:
             found.append(exc)
         except OSError as exc:
             found.append(DamagedPage(number, f"it cannot be read: {exc.strerror}"))
+    for number, page in enumerate(found):
+        other = found[1 - number]
+        rest = page.rest if isinstance(page, DamagedPage) else None
+        if rest is not None and isinstance(other, Meta) and rest.transaction == max(other.transaction - 1, 0):
+            found[number] = rest
     return found
 
 
@@ -277,7 +287,9 @@ def misnumbered(fd: int) -> tuple[DamagedPage, Meta] | None:
     is wrong with them.
 
     With it LMDB takes the older one for the newer: a commit is gone, and nothing else looks wrong. Each commit writes the page
-    that the one before it did not, so the right number is one more or one less than the other page's.
+    that the one before it did not, so the right number is one more or one less than the other page's. Nothing is said of a page
+    that may be what LMDB leaves of a commit whose last write failed (see ``metas``): two less than its number, and a file that
+    ends no later than the other page says.
     """
     found = metas(fd)
     sane = [meta for meta in found if isinstance(meta, Meta)]
@@ -288,8 +300,9 @@ def misnumbered(fd: int) -> tuple[DamagedPage, Meta] | None:
     if repr(metas(fd)) != repr(found):
         return None  # a busy store: what was read may be of two commits
     for number, (meta, right) in enumerate(zip(sane, freed, strict=True)):
-        other = sane[1 - number].transaction
-        if right is not None and right != meta.transaction and abs(right - other) == 1:
+        other = sane[1 - number]
+        undone = right == meta.transaction + 2 == other.transaction + 1 and meta.last_page <= other.last_page
+        if right is not None and right != meta.transaction and abs(right - other.transaction) == 1 and not undone:
             damage = DamagedPage(number, f"it says that it is of commit {meta.transaction}, and is of {right}")
             return damage, max(meta._replace(transaction=right), sane[1 - number])
     return None

@@ -59,12 +59,13 @@ _Child = tuple[int, int, _Bounds]
 
 
 class DamagedPage(ValueError):
-    """A page that is not what it should be."""
+    """A page that is not what it should be. ``rest`` is what a meta page says beside its trees, where only these are damaged."""
 
-    def __init__(self, number: int, reason: str) -> None:
+    def __init__(self, number: int, reason: str, rest: Meta | None = None) -> None:
         super().__init__(f"page {number}: {reason}")
         self.number = number
         self.reason = reason
+        self.rest = rest
 
 
 class Tree(NamedTuple):
@@ -110,12 +111,13 @@ def parse_meta(page: bytes, number: int) -> Meta:
         )
     if last_page < 1 or map_bytes > limits.MAP_BYTES_MAX:
         raise DamagedPage(number, f"its sizes are impossible: a map of {map_bytes} bytes, last page {last_page}")
+    treeless = Meta(transaction, last_page, Tree(0, 0, NO_PAGE, is_numeric=True), Tree(0, 0, NO_PAGE))
     for tree in (free, main):
         empty = tree.root == NO_PAGE
         if empty != (tree.entries == 0) or empty != (tree.depth == 0) or tree.depth > _DEPTH_MAX:
-            raise DamagedPage(number, "it describes no tree")
+            raise DamagedPage(number, "it describes no tree", treeless)
         if not empty and not 2 <= tree.root <= last_page:
-            raise DamagedPage(number, f"its root {tree.root} lies outside")
+            raise DamagedPage(number, f"its root {tree.root} lies outside", treeless)
     return Meta(transaction, last_page, free, main)
 
 

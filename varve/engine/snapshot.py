@@ -345,7 +345,11 @@ class Snapshot:
             except lmdb.Error as exc:
                 raise self._environment.read_error(exc) from exc
         first, data = self._find(sequence)
-        places = self._holding(sequence, self._parse(first, data)).places()
+        block = self._holding(sequence, self._parse(first, data))
+        try:
+            places = block.places()
+        except MalformedBlock as exc:
+            raise corrupted(self.path, first, str(exc)) from None
         self.checked.remember(places)
         return places, data
 

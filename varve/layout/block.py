@@ -535,6 +535,11 @@ class EventPlaces:
         self._payload_at = block.payload_at
         types = block.column("run_types").tobytes()
         runs = len(types) // 2
+        counts = block.column("run_counts")
+        if {len(counts), len(block.column("run_streams")), len(block.column("run_firsts"))} != {runs}:
+            raise MalformedBlock("its columns of runs differ in length")
+        if sum(counts) != block.count:
+            raise MalformedBlock("its runs are not of all its events")
         self.type: int | None = None
         self._types: array[int] | None = None
         if types == types[:2] * runs:
@@ -543,7 +548,6 @@ class EventPlaces:
             self._types = array("H", types)
         # Where every run is one event, as in a block of interleaved streams, an event's run has its own index.
         self._run_ends: array[int] | range = range(1, runs + 1)
-        counts = block.column("run_counts")
         if counts.tobytes() != _ONE * runs:
             self._run_ends = array("I", accumulate(counts))
 

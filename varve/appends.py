@@ -55,7 +55,7 @@ class StreamTypes:
         event_type = self._by_class.get(type(event)) or self.of(event)
         buffer = event_type.pack(event)
         if len(buffer) > limits.EVENT_BYTES_MAX:
-            raise _too_large(event_type.name, len(buffer))
+            raise too_large(event_type.name, len(buffer))
         return event_type, buffer
 
     def encode_all(self, events: Iterable[object]) -> tuple[list[tuple[EventType, list[bytes]]], int]:
@@ -86,7 +86,7 @@ class StreamTypes:
                 run_bytes = sum(map(len, bufs))
                 total += run_bytes
                 if run_bytes > limits.EVENT_BYTES_MAX and max(map(len, bufs)) > limits.EVENT_BYTES_MAX:
-                    raise _too_large(event_type.name, max(map(len, bufs)))
+                    raise too_large(event_type.name, max(map(len, bufs)))
         except (EventTypeError, ValueError) as exc:
             _tell_which(exc, batch, self)
             raise
@@ -112,7 +112,8 @@ def _iterable(given: Iterable[Any], what: str) -> Iterable[Any]:
         raise InvalidInput(f"{what} in an iterable such as a list, not {name}") from None
 
 
-def _too_large(name: str, size: int) -> EventTooLarge:
+def too_large(name: str, size: int) -> EventTooLarge:
+    """The error for an event of so many bytes."""
     return EventTooLarge(
         f"an event of type {name!r} takes {size} bytes; the limit is EVENT_BYTES_MAX = {limits.EVENT_BYTES_MAX}. "
         "Keep large objects elsewhere and their address in the event",
@@ -208,7 +209,7 @@ def append_many(
             buffer = event_type.pack(event)
             payload_bytes += len(buffer)
             if len(buffer) > limits.EVENT_BYTES_MAX:
-                raise _too_large(event_type.name, len(buffer))
+                raise too_large(event_type.name, len(buffer))
         except (TypeError, ValueError) as exc:
             refusal: Exception = exc
             if not isinstance(exc, VarveError):  # an unhashable id: say so

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -252,3 +253,9 @@ def test_a_chart_that_is_no_longer_drawn_goes(tmp_path: Path) -> None:
     """Old figures do not stay beside new ones."""
     (tmp_path / "old.svg").write_text("<svg/>", encoding="utf-8")
     assert set(charts.write_charts(tmp_path, outcomes())) == {path.stem for path in tmp_path.glob("*.svg")}
+
+
+def test_drawing_leaves_imports_alone() -> None:
+    """Pygal's finder of an old kind made imports that fail warn, in whichever tests came after the charts in one process."""
+    assert charts.charts(outcomes())
+    assert all(hasattr(finder, "find_spec") for finder in sys.meta_path)

@@ -18,6 +18,7 @@ import varve
 from varve import limits
 from varve.engine import core
 from varve.engine import environment as environment_module
+from varve.engine.environment import _Gone
 from varve.testing import ManualClock, assert_sound
 
 WRITER = """
@@ -657,3 +658,10 @@ def test_a_writer_tells_whether_a_commit_runs(varve_path: Path) -> None:
         db.write(look)
         seen.append(writer.busy)
         assert seen == [False, True, True, False]
+
+
+def test_what_stands_for_an_environment_that_was_let_go_refuses_every_use() -> None:
+    """A thread that is late meets the handle's own error, not one of an attribute that None does not have."""
+    gone = _Gone(lambda: varve.StoreClosed("closed"))
+    with pytest.raises(varve.StoreClosed):
+        gone.begin()

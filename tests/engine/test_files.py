@@ -514,3 +514,14 @@ def test_a_link_that_leads_nowhere_is_no_folder_for_a_store(tmp_path: Path) -> N
     with pytest.raises(varve.StoreUnavailable, match=os.strerror(errno.EEXIST)):
         varve.open(tmp_path / "store")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_the_system_says_may_not_be_used_is_access_denied(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, also where the tests run as root, to whom everything is allowed."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    for readonly, what in ((False, "write"), (True, "read")):
+        with pytest.raises(varve.StoreAccessDenied, match=f"no permission to {what} "):
+            varve.open(store, readonly=readonly)
+    (store.parent / "empty").mkdir()
+    with pytest.raises(varve.StoreAccessDenied, match="no permission to create a store"):
+        varve.open(store.parent / "empty")

@@ -233,3 +233,35 @@ def test_trees_that_lead_nowhere_are_damage_in_the_newer_page(path: Path) -> Non
         if damaged:
             with pytest.raises(varve.CorruptedStore):
                 varve.open(path)
+
+
+def test_pages_that_the_disk_does_not_give_are_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meta pages, and what LMDB's own verifier reads."""
+    broken = OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise broken
+
+    monkeypatch.setattr(instant, "verify", fail)
+    with Instant(str(path)) as one:
+        assert one.structure() == [f"a page cannot be read: {os.strerror(errno.EIO)}"]
+    with (path / "data.mdb").open("rb") as file:
+        monkeypatch.setattr(os, "pread", fail)
+        assert [str(page) for page in files.metas(file.fileno())] == [
+            f"page {number}: it cannot be read: {os.strerror(errno.EIO)}" for number in (0, 1)
+        ]
+
+
+def test_a_copy_that_fails_for_another_reason_than_room_is_told_as_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The folder for copies is not what is wrong then."""
+
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Instant(str(path)) as one:
+        changing(monkeypatch)
+        monkeypatch.setattr(Instant, "_copy", fail)
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            one.structure(str(tmp_path))

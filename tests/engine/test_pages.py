@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -375,3 +376,33 @@ def test_a_pair_that_says_it_is_a_sub_database(data: Path, file: PageFile) -> No
     change(data, leaf_of(file, tree), edit)
     with pytest.raises(DamagedPage, match="sub-database"):
         list(file.items(tree))
+
+
+def test_a_table_with_flags_that_ours_never_have_is_damage(data: Path) -> None:
+    """LMDB would read its pairs in another way. It is told, and read as far as it goes."""
+    with data.open("r+b") as raw:
+        content = raw.read()
+        for name in re.finditer(b"two" + bytes(6), content):  # its record, now and in older states: pad and flags
+            os.pwrite(raw.fileno(), b"\x04", name.start() + 7)
+        file = PageFile(raw.fileno(), files.newest_meta(raw.fileno(), str(data.parent)), data.stat().st_size)
+        told: list[str] = []
+        assert {name for name, _ in file.readable_tables(lambda damage: told.append(str(damage)))} == {b"one", b"two"}
+    assert len(told) == 1
+    assert "'two' has flags" in told[0]
+
+
+def test_a_page_that_cannot_be_read_hides_no_value_of_another(file: PageFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values are looked for page by page."""
+    everything = list(file.all_values())
+    real, bad = PageFile.page, everything[0][1] // PAGE
+
+    def page(self: PageFile, number: int) -> bytes:
+        if number == bad:
+            raise DamagedPage(number, "the disk does not give it")
+        return real(self, number)
+
+    monkeypatch.setattr(PageFile, "page", page)
+    left = list(file.all_values())
+    assert left
+    assert set(left) <= set(everything)
+    assert all(at // PAGE != bad for _, at in left)

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from varve import limits
-from varve.appends import Metadata, StreamTypes, check_expected, encode_metadata
+from varve.appends import Metadata, StreamTypes, check_expected, encode_metadata, too_large
 from varve.columns.encode import encode_flat, is_flat
 from varve.columns.extras import need_numpy, need_pyarrow
 from varve.columns.given import Column, Field, column_of, length_of, readable
 from varve.columns.ids import Runs, is_single, runs_of
 from varve.columns.rows import encode_rows, objects_for
 from varve.engine.request import AppendRequest, Part
-from varve.errors import EventTooLarge, EventTypeError, InvalidInput, TooManyItems
+from varve.errors import EventTypeError, InvalidInput, TooManyItems
 from varve.expected import ANY, ExpectedVersion
 from varve.layout.keys import encode_stream_id
 
@@ -160,13 +160,7 @@ def _encoded(event_type: EventType, given: dict[str, Any], count: int) -> Events
     events = encode_rows(event_type, [f.name for f in present], columns, count)
     largest = max(map(len, events), default=0)
     if largest > limits.EVENT_BYTES_MAX:
-        raise EventTooLarge(
-            f"an event of type {event_type.name!r} takes {largest} bytes; the limit is EVENT_BYTES_MAX = "
-            f"{limits.EVENT_BYTES_MAX}. Keep large objects elsewhere and their address in the event",
-            type_name=event_type.name,
-            size_bytes=largest,
-            limit_bytes=limits.EVENT_BYTES_MAX,
-        )
+        raise too_large(event_type.name, largest)
     return events
 
 

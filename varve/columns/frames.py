@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from varve.columns.chunks import Bound, Chunk, Commits, Known, Runs
-from varve.columns.noted import Kind, Note, Noted
+from varve.columns.noted import Kind, Note, Noted, find_noted
 from varve.columns.tables import Bytes, Head, Places, listed, strided
 from varve.layout.block import COLUMNS, HOT_FRAME
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from varve.engine.mapped import FoundFrames, MappedFrames
     from varve.engine.snapshot import CheckedBlocks, Snapshot
 
     Array = npt.NDArray[Any]
@@ -46,6 +47,14 @@ FIXED_WORDS: Final = tuple(
 DTYPES: Final = {8: "<i8", 4: "<u4", 2: "<u2", 1: "u1"}
 
 
+class Ahead(NamedTuple):
+    """Frames from ``sequence`` on, which are being checked before they are asked for."""
+
+    sequence: int
+    until: int
+    found: FoundFrames
+
+
 class Frames:
     """Finds blocks in the map, or takes them into memory of its own."""
 
@@ -55,6 +64,8 @@ class Frames:
         self.commits = commits
         self.in_map = in_map
         self.memory: Array | None = None
+        self.ahead: Ahead | None = None
+        self.was_unchecked = False
         self.pause = 0
         self.pausing = 0
 
@@ -64,11 +75,17 @@ class Frames:
         if self.pausing:
             self.pausing -= 1
             return None
+        if not self.commits:
+            again = self.again(snapshot, sequence, until, drift)
+            if again is not None:
+                return again
         taken = None
-        data, found, notes = self.found(snapshot, sequence, until)
+        data, found, notes, mapped = self.found(snapshot, sequence, until)
         if len(found):
             try:
                 taken = self.parsed(snapshot, data, found, notes, until, drift)
+                if isinstance(taken, Noted) and mapped is not None:
+                    taken.keep(snapshot.checked, mapped, self.bound)
             finally:
                 if taken is None:
                     data.release()
@@ -78,29 +95,69 @@ class Frames:
             self.pause = 0
         return taken
 
-    def found(self, snapshot: Snapshot, sequence: int, until: int) -> tuple[Bytes, Ints, list[Any]]:
+    def again(self, snapshot: Snapshot, sequence: int, until: int, drift: int) -> Noted | None:
+        """What was read before at this instant, as it is known."""
+        stretch = snapshot.checked.stretch(sequence) if self.in_map else None
+        if stretch is None or not stretch.what.fits(self.bound, until):
+            return None
+        memory = snapshot.map_again(stretch)
+        noted = None if memory is None else stretch.what.noted(memory)
+        if noted is None or noted.belongs(snapshot, self.known, drift):
+            return noted
+        noted.data.release()
+        return None
+
+    def found(self, snapshot: Snapshot, sequence: int, until: int) -> tuple[Bytes, Ints, list[Any], MappedFrames | None]:
         """Checked frames: where they are, first sequence, place and bytes of each, and what was noted of each."""
         import numpy as np
 
         if self.in_map:
-            mapped = snapshot.map_frames(sequence, until, self.bound.size_bytes, self.bound.rows)
+            mapped = self.mapped(snapshot, sequence, until)
             if mapped is not None:
                 found = np.array([mapped.firsts, mapped.places, mapped.sizes], np.int64).T
-                return Bytes(np.frombuffer(mapped.memory, np.uint8), found[:, 1:]), found, mapped.notes
+                return Bytes(np.frombuffer(mapped.memory, np.uint8), found[:, 1:]), found, mapped.notes, mapped
         if self.memory is None:
             self.memory = np.empty(self.bound.size_bytes, np.uint8)  # what is not used is never touched
         copied = snapshot.copy_frames(sequence, until, self.memory.data, self.bound.rows)
-        return Bytes(self.memory), np.array(copied, np.int64), [None] * len(copied)
+        return Bytes(self.memory), np.array(copied, np.int64), [None] * len(copied), None
+
+    def mapped(self, snapshot: Snapshot, sequence: int, until: int) -> MappedFrames | None:
+        """Checked frames in the map: those that were looked for ahead, or others."""
+        ahead, self.ahead = self.ahead, None
+        if ahead is not None:
+            if (ahead.sequence, ahead.until) == (sequence, until):
+                return ahead.found.checked()
+            ahead.found.end()
+        found = snapshot.find_frames(sequence, until, self.bound.size_bytes, self.bound.rows)
+        if found is None:
+            return None
+        self.was_unchecked = not found.is_checked
+        found.begin()
+        return found.checked()
+
+    def look_ahead(self, snapshot: Snapshot, sequence: int, until: int) -> None:
+        """Have the next frames checked while those before them are read."""
+        if not self.was_unchecked:
+            return
+        found = snapshot.find_frames(sequence, until, self.bound.size_bytes, self.bound.rows)
+        if found is not None:
+            self.ahead = Ahead(sequence, until, found)
+            found.begin()
+
+    def forget(self) -> None:
+        """Let go of what was looked for ahead."""
+        if self.ahead is not None:
+            self.ahead.found.end()
+            self.ahead = None
 
     def parsed(
         self, snapshot: Snapshot, data: Bytes, found: Ints, notes: list[Any], until: int, drift: int
     ) -> Taken | Noted | None:
         """What is in the frames."""
         until = min(until, int(found[0, 0]) + self.bound.rows)
-        if not self.commits and notes[0] is not None:
-            noted = Noted(data, found, notes, until)
-            if noted.count >= min(NOTED_MIN, len(found)) and noted.belongs(snapshot, self.known, drift):
-                return noted
+        noted = find_noted(data, found, notes, until) if not self.commits else None
+        if noted is not None and noted.count >= min(NOTED_MIN, len(found)):
+            return noted if noted.belongs(snapshot, self.known, drift) else None
         try:
             taken = Taken(data, found, until)
             if not (taken.count and taken.belongs(snapshot, self.known, drift)):

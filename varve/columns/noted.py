@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from varve.columns.chunks import Chunk, Known, Runs
+from varve.columns.chunks import Bound, Chunk, Known, Runs
 from varve.columns.tables import Bytes, Head, Places, in_parts, listed, strided
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from varve.engine.snapshot import Snapshot
+    from varve.engine.mapped import MappedFrames
+    from varve.engine.snapshot import CheckedBlocks, Snapshot
 
     Ints = npt.NDArray[np.int64]
 
@@ -54,33 +55,22 @@ class Row(NamedTuple):
 
 
 class Noted:
-    """Noted frames in a row. Attributes: ``data``, ``count`` (of those that were taken), ``end`` (the global sequence behind)."""
+    """Noted frames in a row. Attributes: ``data``, ``rows``, ``count`` (of frames), ``end`` (the global sequence behind)."""
 
-    def __init__(self, data: Bytes, found: Ints, notes: list[Note | None], until: int) -> None:
+    def __init__(self, data: Bytes, rows: list[Row]) -> None:
         self.data = data
-        self.count = 0
-        self.rows: list[Row] = []
-        self.end = end = int(found[0, 0])
-        last: Note | None = None
-        last_at = gap = blocks = 0
-        for first, at, size, note in zip(*found.T.tolist(), notes, strict=True):
-            if note is None or first != end or end + note.events > until:
-                break
-            end += note.events
-            if note is last and (blocks == 1 or at - last_at == gap):
-                gap = at - last_at
-                blocks += 1
-            else:
-                self._add(last, last_at, gap, blocks)
-                last, gap, blocks = note, size, 1
-            last_at = at
-        self._add(last, last_at, gap, blocks)
+        self.rows = rows
+        self.count = sum(row.blocks for row in rows)
+        self.end = rows[-1].first + rows[-1].blocks * rows[-1].note.events
 
-    def _add(self, note: Note | None, last_at: int, gap: int, blocks: int) -> None:
-        if note is not None:
-            self.rows.append(Row(note, self.end, last_at - gap * (blocks - 1), gap, blocks))
-            self.end += blocks * note.events
-            self.count += blocks
+    def keep(self, checked: CheckedBlocks, mapped: MappedFrames, bound: Bound) -> None:
+        """Remember all of it, for whoever begins with the same frame at the same instant."""
+        import numpy as np
+
+        count = self.count
+        pieces = np.array([mapped.places[:count], mapped.sizes[:count]], np.int64).T
+        crcs = self.data.view("<u4").take(pieces[:, 0] >> 2)
+        checked.keep_stretch(mapped.stretch(count, Remembered(bound, self.end, self.rows, pieces, crcs)))
 
     def belongs(self, snapshot: Snapshot, known: Known, drift: int) -> bool:
         """Whether the blocks are what the index said and the reader knows."""
@@ -145,6 +135,55 @@ class Noted:
             ends[done : done + note.events] += base
             done += note.events
         return ends
+
+
+class Remembered(NamedTuple):
+    """Noted frames without the memory that they are in: how much was asked for, the sequence behind them, place and length of
+    each, and their checksums."""
+
+    bound: Bound
+    end: int
+    rows: list[Row]
+    pieces: Ints
+    crcs: npt.NDArray[np.uint32]
+
+    def fits(self, bound: Bound, until: int) -> bool:
+        """Whether it is what one who asks now would find."""
+        return self.bound == bound and self.end <= until
+
+    def noted(self, memory: memoryview) -> Noted | None:
+        """Where they are now; None where these are no longer those frames."""
+        import numpy as np
+
+        data = Bytes(np.frombuffer(memory, np.uint8), self.pieces)
+        if (data.view("<u4").take(self.pieces[:, 0] >> 2) == self.crcs).all():
+            return Noted(data, self.rows)
+        data.release()
+        return None
+
+
+def find_noted(data: Bytes, found: Ints, notes: list[Note | None], until: int) -> Noted | None:
+    """The frames up to the first one of which nothing is noted, or that ends behind ``until``; None where that is the first."""
+    rows: list[Row] = []
+    first = end = int(found[0, 0])
+    last: Note | None = None
+    begin = last_at = gap = blocks = 0
+    for sequence, at, size, note in zip(*found.T.tolist(), notes, strict=True):
+        if note is None or sequence != end or end + note.events > until:
+            break
+        if note is last and (blocks == 1 or at - last_at == gap):
+            gap = at - last_at
+            blocks += 1
+        else:
+            if last is not None:
+                rows.append(Row(last, first, begin, gap, blocks))
+            last, first, begin, gap, blocks = note, sequence, at, size, 1
+        end += note.events
+        last_at = at
+    if last is None:
+        return None
+    rows.append(Row(last, first, begin, gap, blocks))
+    return Noted(data, rows)
 
 
 def frames_of(rows: list[Row]) -> Iterator[tuple[Note, int, int]]:

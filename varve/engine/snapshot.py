@@ -12,11 +12,12 @@ import threading
 import time
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import lmdb
 
 from varve import limits
+from varve.engine.mapped import FoundFrames, MappedFrames, Stretch
 from varve.engine.pins import LivePin, address_of, warn_of_age
 from varve.errors import CorruptedBlock, CorruptedStore, SnapshotClosed
 from varve.layout import keys
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _META_CHUNK = 256
 _STRETCH_BYTES_MAX = 1 << 26
 """Frames that are read together in the map lie this near to one another: the pages that LMDB uses again are anywhere."""
+_FRAME_BYTES_MIN = 4
 _STRETCH_FRAMES_MIN = 8
 """Fewer frames in a stretch of the map are not worth a step of their own."""
 
@@ -53,7 +55,9 @@ class CheckedBlocks:
         self._seen: dict[int, tuple[int, int]] = {}
         self._places: dict[int, EventPlaces] = {}
         self._firsts: list[int] = []  # the keys of _places, in order
-        self.notes: dict[int, Any] = {}  # by first sequence, checksum and length, in one number
+        self.notes: dict[int, tuple[int, int, Any]] = {}  # by first sequence: checksum, length, what was noted
+        self._stretches: dict[int, Stretch] = {}
+        self._stretched = 0  # frames in them
 
     def check(self, path: str, first: int, data: memoryview) -> None:
         """Check a frame's checksum unless it is known. Raises ``CorruptedBlock``."""
@@ -62,6 +66,14 @@ class CheckedBlocks:
             return
         if not crc_holds(data):
             raise corrupted(path, first, "its checksum is wrong")
+        self.add(first, mark)
+
+    def has(self, first: int, mark: tuple[int, int]) -> bool:
+        """Whether the frame with this checksum and length was seen right."""
+        return self._seen.get(first) == mark
+
+    def add(self, first: int, mark: tuple[int, int]) -> None:
+        """The frame with this checksum and length was seen right."""
         if len(self._seen) >= limits.CHECKED_BLOCKS_MAX:
             self._seen.clear()
             self._places, self._firsts = {}, []
@@ -74,7 +86,19 @@ class CheckedBlocks:
         if len(notes) >= limits.CHECKED_BLOCKS_MAX:
             notes.clear()
         for first, crc, size in frames:
-            notes[first << 64 | crc << 32 | size] = what
+            notes[first] = crc, size, what
+
+    def stretch(self, first: int) -> Stretch | None:
+        """The stretch that was kept last of those that begin at a sequence, for ``Snapshot.map_again``."""
+        return self._stretches.get(first)
+
+    def keep_stretch(self, stretch: Stretch) -> None:
+        """Keep where checked frames lie at one instant, and what is known of them."""
+        if self._stretched + stretch.frames > limits.CHECKED_BLOCKS_MAX:
+            self._stretches, self._stretched = {}, 0
+        if self._stretches.get(stretch.first) is None:
+            self._stretched += stretch.frames
+        self._stretches[stretch.first] = stretch
 
     def holding(self, sequence: int) -> EventPlaces | None:
         """Where the events of the block are that held ``sequence`` when it was seen last; None where none is known."""
@@ -89,17 +113,6 @@ class CheckedBlocks:
         if first not in self._places:
             insort(self._firsts, first)
         self._places[first] = places
-
-
-class MappedFrames(NamedTuple):
-    """Whole frames where they are: a stretch of the map, and by column first sequence, place in ``memory``, bytes and what was
-    noted (None: nothing) of each. Lists of numbers, not many tuples: these would set off the garbage collector."""
-
-    memory: memoryview
-    firsts: list[int]
-    places: list[int]
-    sizes: list[int]
-    notes: list[Any]
 
 
 def corrupted(path: str, first: int, reason: str) -> CorruptedBlock:
@@ -408,18 +421,24 @@ class Snapshot:
         the way.
 
         What lies between the frames in the stretch is anything: free pages, or others' data."""
+        found = self.find_frames(first, stop, bytes_max, events_max)
+        return None if found is None else found.checked()
+
+    def find_frames(self, first: int, stop: int, bytes_max: int, events_max: int) -> FoundFrames | None:
+        """As ``map_frames``, but not checked yet: whoever asks early can have that done meanwhile (``FoundFrames.begin``)."""
         firsts: list[int] = []
         addresses: list[int] = []
         sizes: list[int] = []
         noted: list[Any] = []
+        unchecked: list[tuple[int, int]] = []
         low = high = taken = 0
         stop = min(stop, first + events_max)
         with self._lock:
             cursor = self._log_cursor()
-            find_note, check = self.checked.notes.get, self.checked.check
+            find_note, has, sequence_of = self.checked.notes.get, self.checked.has, keys.log_sequence
             try:
                 for key, data in cursor.iternext() if cursor.set_key(keys.log_key(first)) else ():
-                    sequence = keys.log_sequence(key)
+                    sequence = sequence_of(key)
                     size = len(data)
                     address = address_of(data)
                     taken += size
@@ -434,22 +453,43 @@ class Snapshot:
                                     return None
                                 break
                         low, high = begin, end
-                    note = find_note(sequence << 64 | frame_crc(data) << 32 | size)
-                    if note is None:  # notes are of checked frames only
-                        check(self.path, sequence, data)
+                    crc = frame_crc(data) if size >= _FRAME_BYTES_MIN else 0
+                    note = find_note(sequence)
+                    if note is not None and note[0] == crc and note[1] == size:
+                        noted.append(note[2])  # notes are of checked frames only
+                    else:
+                        noted.append(None)
+                        if not has(sequence, (crc, size)):
+                            unchecked.append((len(firsts), crc))
                     firsts.append(sequence)
                     addresses.append(address)
                     sizes.append(size)
-                    noted.append(note)
             except lmdb.Error as exc:
                 raise self._environment.read_error(exc) from exc
-            except CorruptedBlock:
-                if not firsts:  # what stands before it can be read; whoever goes on is told
-                    raise
             memory = self._pinned()
+            instant = self.transaction.id()
         if memory is None:
             return None
-        return MappedFrames(memory[low:high], firsts, [address - low for address in addresses], sizes, noted)
+        mapped = MappedFrames(memory[low:high], instant, low, firsts, [at - low for at in addresses], sizes, noted)
+        return FoundFrames(self, mapped, unchecked)
+
+    def map_again(self, stretch: Stretch) -> memoryview | None:
+        """The memory of a stretch, kept as by ``keep``, where this is the instant at which it was found; None where it is not, or
+        where it cannot be pinned. Nothing that is seen at one instant ever changes."""
+        with self._lock:
+            cursor = self._log_cursor()
+            if self.transaction.id() != stretch.instant:
+                return None
+            try:
+                if not cursor.set_key(keys.log_key(stretch.first)):
+                    return None
+                address = address_of(cursor.value())
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
+            if address != stretch.address:  # the map lies elsewhere
+                return None
+            memory = self._pinned()
+        return None if memory is None else memory[stretch.low : stretch.high]
 
     def placed(self, sequence: int) -> tuple[EventPlaces, Block]:
         """The block of a sequence that exists, as ``block`` gives it, and where its events are: for few of its events, of which
@@ -669,6 +709,10 @@ class Snapshot:
                     return (keys.entry_position(found), decode_runs(value)) if found[:3] == key[:3] else None
             except lmdb.Error as exc:
                 raise self._environment.read_error(exc) from exc
+
+    def wrong_checksum(self, first: int) -> CorruptedBlock:
+        """The error for a block whose checksum does not hold."""
+        return corrupted(self.path, first, "its checksum is wrong")
 
     def index_wrong(self, sequence: int) -> CorruptedStore:
         """The error for an index that names another stream's event: LMDB's pages have no checksums, blocks have."""

@@ -129,9 +129,10 @@ def test_events_that_begin_differently_are_not_noted(db: varve.Varve, counted: l
     assert counted == []
 
 
+@pytest.mark.parametrize("same_instant", [True, False])
 @pytest.mark.parametrize("wrong", [99, frozenset({"others"}), "drift"])
 def test_an_index_that_is_wrong_is_told(
-    db: varve.Varve, counted: list[int], monkeypatch: pytest.MonkeyPatch, wrong: Any
+    db: varve.Varve, counted: list[int], monkeypatch: pytest.MonkeyPatch, wrong: Any, same_instant: bool
 ) -> None:
     """What is noted is held against the index, as blocks are: also where it is wrong only further on."""
     stream = db.stream("sales", Sale)
@@ -141,8 +142,15 @@ def test_an_index_that_is_wrong_is_told(
         assert len(reader.columns(["number"], 1)["number"]) == 900
     assert sum(counted) > 10
     counted.clear()
-    stretch, parsed = walk._Reading.stretch, frames.Frames.parsed
+    stretch, parsed, again = walk._Reading.stretch, frames.Frames.parsed, frames.Frames.again
     noted_of: list[Any] = []
+
+    def at_once(self: Any, snapshot: Any, sequence: int, until: int, drift: int) -> Any:
+        noted_of.append(snapshot.checked.stretch(sequence))
+        if noted_of[-1] is not None and wrong != "drift":
+            self.known.identities.clear()
+            self.known.begin(wrong, self.known.rows_max)
+        return again(self, snapshot, sequence, until, drift)
 
     def later(self: Any, snapshot: Any, data: Any, found: Any, notes: Any, until: int, drift: int) -> Any:
         if notes[0] is not None and wrong != "drift":
@@ -154,6 +162,7 @@ def test_an_index_that_is_wrong_is_told(
     def shifted(self: Any, snapshot: Any, sequence: int, until: int, drift: int) -> Any:
         return stretch(self, snapshot, sequence, until, drift + (sequence > 0 and wrong == "drift"))
 
+    monkeypatch.setattr(frames.Frames, "again", at_once if same_instant else lambda *_: None)
     monkeypatch.setattr(frames.Frames, "parsed", later)
     monkeypatch.setattr(walk._Reading, "stretch", shifted)
     with pytest.raises(varve.CorruptedStore, match="index is wrong"):

@@ -39,8 +39,8 @@ def mapped(
     snapshot: Any, first: int = 0, stop: int = 100, bytes_max: int = 1 << 16, events_max: int = 100
 ) -> tuple[memoryview, list[tuple[int, int, int, Any]]]:
     """The memory, and what is in it frame by frame."""
-    memory, *columns = snapshot.map_frames(first, stop, bytes_max, events_max)
-    return memory, list(zip(*columns, strict=True))
+    found = snapshot.map_frames(first, stop, bytes_max, events_max)
+    return found.memory, list(zip(found.firsts, found.places, found.sizes, found.notes, strict=True))
 
 
 def test_frames_are_those_of_the_blocks(snapshot: Any) -> None:
@@ -135,15 +135,21 @@ def test_notes_are_of_one_frame(db: Any) -> None:
         checked = snapshot.checked
         blocks = list(snapshot.blocks(0, 100))
         for block in blocks:
-            checked.note([(block.first, frame_crc(block.data), len(block.data))], block.first)
+            checked.note([block.first], [frame_crc(block.data)], [len(block.data)], [block.first])
         _, found = mapped(snapshot, 0, 100, 1 << 16, 100)
         assert [note for *_, note in found] == [block.first for block in blocks]
         checked.notes.clear()
         for block in blocks:
             crc, size = frame_crc(block.data), len(block.data)
-            checked.note([(block.first, crc ^ 1, size), (block.first, crc, size + 8), (block.first + 1, crc, size)], 1)
-        _, found = mapped(snapshot)
-        assert {note for *_, note in found} == {None}
+            for first, other, length in (
+                (block.first, crc ^ 1, size),
+                (block.first, crc, size + 8),
+                (block.first + 1, crc, size),
+            ):
+                checked.note([first], [other], [length], [1])
+                _, found = mapped(snapshot)
+                assert {note for *_, note in found} == {None}
+            checked.notes.clear()
     del blocks, block
 
 
@@ -153,6 +159,59 @@ def test_notes_are_bounded(db: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with db._engine.snapshot() as snapshot:
         checked = snapshot.checked
         for first in range(10):
-            checked.note([(first, 1, 8)], first)
+            checked.note([first], [1], [8], [first])
             assert len(checked.notes) <= 3
-        assert 9 in checked.notes.values()
+        assert checked.notes[9] == (1, 8, 9)
+
+
+def stretch_of(snapshot: Any, what: Any = None) -> Any:
+    """All frames, as they are remembered."""
+    found = snapshot.map_frames(0, 100, 1 << 16, 100)
+    return found.stretch(len(found.firsts), what)
+
+
+def test_a_stretch_is_mapped_again(snapshot: Any) -> None:
+    """At the same instant: the same memory, without a look at each frame."""
+    memory, _ = mapped(snapshot)
+    stretch = stretch_of(snapshot, "known")
+    again = snapshot.map_again(stretch)
+    assert again == memory
+    assert snapshot_module.address_of(again) == snapshot_module.address_of(memory)
+    assert (stretch.first, stretch.what) == (0, "known")
+
+
+def test_a_stretch_is_of_one_instant(db: Any, snapshot: Any) -> None:
+    """A commit ends it, whatever that changed: pages may be used again from then on."""
+    stretch = stretch_of(snapshot)
+    db.stream("numbers", Number).append(2, Number(1))
+    with db._engine.snapshot() as later:
+        assert later.map_again(stretch) is None
+    assert snapshot.map_again(stretch) is not None
+
+
+@pytest.mark.parametrize("wrong", [{"address": 4096}, {"first": 1}, {"first": 10**6}])
+def test_a_stretch_lies_where_it_lay(snapshot: Any, wrong: dict[str, int]) -> None:
+    """The first frame is where it was: so are all the others."""
+    assert snapshot.map_again(stretch_of(snapshot)._replace(**wrong)) is None
+
+
+def test_a_stretch_that_cannot_be_pinned(snapshot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nothing is given."""
+    stretch = stretch_of(snapshot)
+    snapshot.unpin()
+    monkeypatch.setattr(snapshot._environment.pins, "pin", lambda *_: None)
+    assert snapshot.map_again(stretch) is None
+
+
+def test_stretches_are_bounded(snapshot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the frames in them; one that begins where another did takes its place."""
+    checked = snapshot.checked
+    stretch = stretch_of(snapshot)._replace(frames=4)
+    monkeypatch.setattr(limits, "CHECKED_BLOCKS_MAX", 10)
+    for first in (0, 1, 0, 1, 0):
+        checked.keep_stretch(stretch._replace(first=first, what=first))
+        assert checked.stretch(first).what == first
+    assert checked.stretch(0) is not None
+    checked.keep_stretch(stretch._replace(first=2, what="last"))
+    assert checked.stretch(2).what == "last"
+    assert checked.stretch(0) is checked.stretch(1) is None

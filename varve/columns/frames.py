@@ -6,20 +6,21 @@ should be; for anything else there is the slower walk, which also has the words 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from varve.columns.chunks import Bound, Chunk, Commits, Known, Runs
 from varve.columns.noted import Kind, Note, Noted, find_noted
-from varve.columns.tables import Bytes, Head, Places, listed, strided
+from varve.columns.tables import Bytes, Head, Places, back_to_back, strided
 from varve.layout.block import COLUMNS, HOT_FRAME
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from varve.engine.mapped import FoundFrames, MappedFrames
+    from varve.engine.mapped import MappedFrames
     from varve.engine.snapshot import CheckedBlocks, Snapshot
 
     Array = npt.NDArray[Any]
@@ -37,6 +38,9 @@ LONG_MIN: Final = 32
 PAUSE_MAX: Final = 64
 """After blocks that were not taken, so many are not tried."""
 
+AHEAD_BYTES: Final = 1 << 25
+"""So many bytes of blocks are checked in one go, of a scan that finds them unchecked."""
+
 COLUMN: Final = {name: index for index, (name, _) in enumerate(COLUMNS)}
 WIDTHS: Final = tuple(width for _, width in COLUMNS)
 FIXED_WORDS: Final = tuple(
@@ -45,14 +49,6 @@ FIXED_WORDS: Final = tuple(
 """What is alike in frames of one shape: everything but the checksum and the two sequences."""
 
 DTYPES: Final = {8: "<i8", 4: "<u4", 2: "<u2", 1: "u1"}
-
-
-class Ahead(NamedTuple):
-    """Frames from ``sequence`` on, which are being checked before they are asked for."""
-
-    sequence: int
-    until: int
-    found: FoundFrames
 
 
 class Frames:
@@ -64,8 +60,7 @@ class Frames:
         self.commits = commits
         self.in_map = in_map
         self.memory: Array | None = None
-        self.ahead: Ahead | None = None
-        self.was_unchecked = False
+        self.checked_to = 0
         self.pause = 0
         self.pausing = 0
 
@@ -107,12 +102,16 @@ class Frames:
         noted.data.release()
         return None
 
-    def found(self, snapshot: Snapshot, sequence: int, until: int) -> tuple[Bytes, Ints, list[Any], MappedFrames | None]:
+    def found(
+        self, snapshot: Snapshot, sequence: int, until: int
+    ) -> tuple[Bytes, Ints, list[Any], MappedFrames | None]:
         """Checked frames: where they are, first sequence, place and bytes of each, and what was noted of each."""
         import numpy as np
 
         if self.in_map:
-            mapped = self.mapped(snapshot, sequence, until)
+            if sequence >= self.checked_to:
+                self.checked_to = snapshot.check_ahead(sequence, until, AHEAD_BYTES)
+            mapped = snapshot.map_frames(sequence, until, self.bound.size_bytes, self.bound.rows)
             if mapped is not None:
                 found = np.array([mapped.firsts, mapped.places, mapped.sizes], np.int64).T
                 return Bytes(np.frombuffer(mapped.memory, np.uint8), found[:, 1:]), found, mapped.notes, mapped
@@ -120,35 +119,6 @@ class Frames:
             self.memory = np.empty(self.bound.size_bytes, np.uint8)  # what is not used is never touched
         copied = snapshot.copy_frames(sequence, until, self.memory.data, self.bound.rows)
         return Bytes(self.memory), np.array(copied, np.int64), [None] * len(copied), None
-
-    def mapped(self, snapshot: Snapshot, sequence: int, until: int) -> MappedFrames | None:
-        """Checked frames in the map: those that were looked for ahead, or others."""
-        ahead, self.ahead = self.ahead, None
-        if ahead is not None:
-            if (ahead.sequence, ahead.until) == (sequence, until):
-                return ahead.found.checked()
-            ahead.found.end()
-        found = snapshot.find_frames(sequence, until, self.bound.size_bytes, self.bound.rows)
-        if found is None:
-            return None
-        self.was_unchecked = not found.is_checked
-        found.begin()
-        return found.checked()
-
-    def look_ahead(self, snapshot: Snapshot, sequence: int, until: int) -> None:
-        """Have the next frames checked while those before them are read."""
-        if not self.was_unchecked:
-            return
-        found = snapshot.find_frames(sequence, until, self.bound.size_bytes, self.bound.rows)
-        if found is not None:
-            self.ahead = Ahead(sequence, until, found)
-            found.begin()
-
-    def forget(self) -> None:
-        """Let go of what was looked for ahead."""
-        if self.ahead is not None:
-            self.ahead.found.end()
-            self.ahead = None
 
     def parsed(
         self, snapshot: Snapshot, data: Bytes, found: Ints, notes: list[Any], until: int, drift: int
@@ -162,6 +132,7 @@ class Frames:
             taken = Taken(data, found, until)
             if not (taken.count and taken.belongs(snapshot, self.known, drift)):
                 return None
+            taken.parts = taken.divided()
         except IndexError:  # a number that leads out of the memory
             return None
         if self.in_map:
@@ -215,6 +186,7 @@ class Taken:
                 changed |= (shapes[1:] != shapes[:-1]).any(axis=1)
             self.changes[1:1] = (np.flatnonzero(changed) + 1).tolist()
         self._runs: Runs | None = None
+        self.parts: list[tuple[int, int, Places]] = []
 
     def column(self, name: str, low: int, high: int) -> Array:
         """A column of the blocks ``low .. high``, one after the other."""
@@ -223,6 +195,9 @@ class Taken:
         index = COLUMN[name]
         width = COLUMNS[index][1]
         heads, lengths = self.heads[low:high, index] + 4, self.lengths[low:high, index]
+        if (lengths == 1).all():
+            one_each: Array = self.data.view(DTYPES[width]).take(heads // width)
+            return one_each
         if self.is_same(low, high):
             shape, strides = (high - low, int(lengths[0])), (self.gap(low, high), width)
             return np.ndarray(shape, DTYPES[width], self.data.raw, int(heads[0]), strides)
@@ -239,7 +214,7 @@ class Taken:
 
     def is_same(self, low: int, high: int) -> bool:
         """Whether the blocks ``low .. high`` are of one shape, and so in one pattern."""
-        return not any(low < change < high for change in self.changes)
+        return bisect_right(self.changes, low) == bisect_left(self.changes, high)
 
     def gap(self, low: int, high: int) -> int:
         """How far apart the blocks ``low .. high`` of one shape begin."""
@@ -256,7 +231,7 @@ class Taken:
         """Whether the runs and commits add up, and are what the index said and the reader knows."""
         import numpy as np
 
-        runs = self._runs = self.runs(0, self.count)
+        runs = self.runs(0, self.count)
         for counts, column in (
             ("run_counts", runs.counts),
             ("commit_counts", self.ints("commit_counts", 0, self.count)),
@@ -275,10 +250,14 @@ class Taken:
 
     def runs(self, low: int, high: int) -> Runs:
         """The runs of the blocks ``low .. high``."""
-        if self._runs is not None and (low, high) == (0, self.count):
+        if self._runs is None:
+            names = ("run_types", "run_streams", "run_firsts", "run_counts")
+            self._runs = Runs(*(self.ints(name, 0, self.count) for name in names))
+        if (low, high) == (0, self.count):
             return self._runs
-        names = ("run_types", "run_streams", "run_firsts", "run_counts")
-        return Runs(*(self.ints(name, low, high) for name in names))
+        each = self.lengths[:, COLUMN["run_counts"]]
+        begin, end = int(each[:low].sum()), int(each[:high].sum())
+        return Runs(*(column[begin:end] for column in self._runs))
 
     def commits(self, low: int, high: int) -> Commits:
         """The commits of the blocks ``low .. high``: each but a block's first begins in it."""
@@ -291,19 +270,27 @@ class Taken:
         firsts[np.cumsum(each) - each] = first_of
         return Commits(firsts, self.ints("commit_times", low, high), counts)
 
-    def chunks(self, known: Known, *, commits: bool) -> Iterator[Chunk]:
-        """All of it: blocks of one shape and events of one length in one pattern, the rest by lists."""
+    def divided(self) -> list[tuple[int, int, Places]]:
+        """All of it, and where the events begin: blocks of one shape and events of one length in one pattern, the rest by lists.
+        Raises ``IndexError`` where events are not in order, or reach out of their block."""
+        found: list[tuple[int, int, Places]] = []
         done = 0
         for low, high in pairwise(self.changes):
             starts = self.pattern(low, high) if high - low >= min(SAME_MIN, self.count) else None
             if starts is None:
                 continue
             if done < low:
-                yield self.chunk(done, low, self.listed_starts(done, low), known, commits=commits)
-            yield self.chunk(low, high, starts, known, commits=commits)
+                found.append((done, low, self.listed_starts(done, low)))
+            found.append((low, high, starts))
             done = high
         if done < self.count:
-            yield self.chunk(done, self.count, self.listed_starts(done, self.count), known, commits=commits)
+            found.append((done, self.count, self.listed_starts(done, self.count)))
+        return found
+
+    def chunks(self, known: Known, *, commits: bool) -> Iterator[Chunk]:
+        """All of it."""
+        for low, high, starts in self.parts:
+            yield self.chunk(low, high, starts, known, commits=commits)
 
     def chunk(self, low: int, high: int, starts: Places, known: Known, *, commits: bool) -> Chunk:
         """The blocks ``low .. high``."""
@@ -337,35 +324,37 @@ class Taken:
         places = self.heads[which] - self.at[which, None] + 4
         firsts = self.first + (np.cumsum(self.counts) - self.counts)[which]
         kinds = {type_: Kind(type_, step > 0, head) for type_ in set(runs.types.tolist())}
-        facts = np.stack(
-            [
-                runs.types[of],
-                self.counts[which],
-                places[:, COLUMN["payload"]],
-                places[:, COLUMN["ends"]],
-                runs.streams[of],
-                runs.firsts[of] - firsts,
-            ],
-            axis=1,
+        facts = zip(
+            runs.types[of].tolist(),
+            self.counts[which].tolist(),
+            places[:, COLUMN["payload"]].tolist(),
+            places[:, COLUMN["ends"]].tolist(),
+            runs.streams[of].tolist(),
+            (runs.firsts[of] - firsts).tolist(),
+            strict=True,
         )
+        made: dict[tuple[int, ...], Note] = {}
+        notes = []
+        for fact in facts:
+            note = made.get(fact)
+            if note is None:
+                type_, events, *others = fact
+                note = made[fact] = Note(kinds[type_], events, step, *others)
+            notes.append(note)
         crcs = self.data.view("<u4").take(self.at[which] >> 2)
-        marks = list(zip(firsts.tolist(), crcs.tolist(), self.sizes[which].tolist(), strict=True))
-        changes = np.flatnonzero((facts[1:] != facts[:-1]).any(axis=1)) + 1
-        begins = [0, *changes.tolist()]
-        for [type_, events, *others], begin, end in zip(
-            facts[begins].tolist(), begins, [*begins[1:], len(marks)], strict=True
-        ):
-            self.checked.note(marks[begin:end], Note(kinds[type_], events, step, *others))
+        self.checked.note(firsts.tolist(), crcs.tolist(), self.sizes[which].tolist(), notes)
 
     def pattern(self, low: int, high: int) -> Places | None:
         """Where the events of blocks of one shape begin, if all are of one length."""
         import numpy as np
 
         ends = self.column("ends", low, high)
-        step = int(ends[0, 0])
+        step, first = int(ends[0, 0]), int(self.heads[low, COLUMN["payload"]]) + 4
+        reach = step * ends.shape[1]
+        if not 0 < reach <= self.lengths[low, COLUMN["payload"]] or step % 8:
+            return None
         if (ends != np.arange(step, step * ends.shape[1] + 1, step, dtype=np.uint32)).any():
             return None
-        first = int(self.heads[low, COLUMN["payload"]]) + 4
         return strided(first, ends.shape, (self.gap(low, high), step))
 
     def ends(self, low: int, high: int) -> Ints:
@@ -377,11 +366,18 @@ class Taken:
         return ends
 
     def listed_starts(self, low: int, high: int) -> Places:
-        """Where the events begin, one by one."""
+        """Where the events begin, one by one. Raises ``IndexError`` as ``divided`` does."""
         import numpy as np
 
-        counts = self.counts[low:high]
-        starts = np.empty(int(counts.sum()), np.int64)
-        starts[1:] = self.ends(low, high)[:-1]
-        starts[np.cumsum(counts) - counts] = self.heads[low:high, COLUMN["payload"]] + 4
-        return listed(starts)
+        counts, heads = self.counts[low:high], self.heads[low:high] + 4
+        begins, ends_at = heads[:, COLUMN["payload"]], heads[:, COLUMN["ends"]]
+        starts = back_to_back(self.data, begins, ends_at, counts)
+        assert starts.words is not None  # as it makes them
+        steps = np.diff(starts.words.at, append=0)
+        last = np.cumsum(counts) - 1
+        ends = self.data.view("<u4").take((ends_at >> 2) + counts - 1).astype(np.int64)
+        reach = np.minimum(ends, self.lengths[low:high, COLUMN["payload"]] - ends)
+        steps[last] = begins + ends - 8 * starts.words.at[last]
+        if int(steps.min()) <= 0 or int(reach.min()) < 0:
+            raise IndexError("events")
+        return starts

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from varve.columns.chunks import Bound, Chunk, Known, Runs
-from varve.columns.tables import Bytes, Head, Places, in_parts, listed, strided
+from varve.columns.tables import Bytes, Head, Places, back_to_back, in_parts, strided
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,14 +54,39 @@ class Row(NamedTuple):
     blocks: int
 
 
-class Noted:
-    """Noted frames in a row. Attributes: ``data``, ``rows``, ``count`` (of frames), ``end`` (the global sequence behind)."""
+class Alike(NamedTuple):
+    """Consecutive blocks whose events are of one kind, from the global sequence ``first`` to ``end``. ``frames``: as
+    ``frames_of`` gives them, where the events are of different lengths."""
 
-    def __init__(self, data: Bytes, rows: list[Row]) -> None:
-        self.data = data
-        self.rows = rows
+    kind: Kind
+    rows: list[Row]
+    first: int
+    end: int
+    frames: Ints | None
+
+
+class Facts:
+    """What is known of frames in a row, without the memory that they are in. Attributes: ``count`` (of frames), ``end`` (the
+    global sequence behind), ``alike`` (what they are), ``types``, ``streams`` and ``shifts`` (of all of them)."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        notes = [row.note for row in rows]
         self.count = sum(row.blocks for row in rows)
-        self.end = rows[-1].first + rows[-1].blocks * rows[-1].note.events
+        self.types = {note.kind.type for note in notes}
+        self.streams = {note.stream for note in notes}
+        self.shifts = {note.shift for note in notes}
+        self.alike = [alike_of(kind, list(of)) for kind, of in groupby(rows, lambda row: row.note.kind)]
+        self.end = self.alike[-1].end
+
+
+class Noted:
+    """Noted frames in a row. Attributes: ``data``, ``facts``, ``count`` (of frames), ``end`` (the global sequence behind)."""
+
+    def __init__(self, data: Bytes, facts: Facts) -> None:
+        self.data = data
+        self.facts = facts
+        self.count = facts.count
+        self.end = facts.end
 
     def keep(self, checked: CheckedBlocks, mapped: MappedFrames, bound: Bound) -> None:
         """Remember all of it, for whoever begins with the same frame at the same instant."""
@@ -70,86 +95,71 @@ class Noted:
         count = self.count
         pieces = np.array([mapped.places[:count], mapped.sizes[:count]], np.int64).T
         crcs = self.data.view("<u4").take(pieces[:, 0] >> 2)
-        checked.keep_stretch(mapped.stretch(count, Remembered(bound, self.end, self.rows, pieces, crcs)))
+        checked.keep_stretch(mapped.stretch(count, Remembered(bound, self.facts, pieces, crcs)))
 
     def belongs(self, snapshot: Snapshot, known: Known, drift: int) -> bool:
         """Whether the blocks are what the index said and the reader knows."""
-        notes = [row.note for row in self.rows]
-        if any(known.views.get(number, (None,))[0] is None for number in {note.kind.type for note in notes}):
+        facts = self.facts
+        if any(known.views.get(number, (None,))[0] is None for number in facts.types):
             return False  # unwanted, or not met so far: met one by one
-        streams = {note.stream for note in notes}
-        if known.number is not None and (streams != {known.number} or any(note.shift != drift for note in notes)):
+        if known.number is not None and (facts.streams != {known.number} or facts.shifts != {drift}):
             return False
-        return all(known.is_owned(snapshot, stream) for stream in streams)
+        return all(known.is_owned(snapshot, stream) for stream in facts.streams)
 
     def chunks(self, known: Known, *, commits: bool) -> Iterator[Chunk]:
         """All of it, a chunk for each kind of events."""
         assert not commits  # of which nothing is noted
-        for kind, alike in groupby(self.rows, lambda row: row.note.kind):
-            rows = list(alike)
-            last = rows[-1]
-            first, end = rows[0].first, last.first + last.blocks * last.note.events
+        for alike in self.facts.alike:
             yield Chunk(
-                count=end - first,
+                count=alike.end - alike.first,
                 data=self.data,
-                starts=self.starts(rows, end - first),
-                find_ends=lambda rows=rows, count=end - first: self.ends(rows, count),  # type: ignore[misc]
-                sequences=[(first, end)],
-                find_runs=lambda rows=rows: runs_of(rows),  # type: ignore[misc]
+                starts=self.starts(alike),
+                find_ends=lambda alike=alike: self.ends(alike),  # type: ignore[misc]
+                sequences=[(alike.first, alike.end)],
+                find_runs=lambda alike=alike: runs_of(alike.rows),  # type: ignore[misc]
                 commits=None,
                 known=known,
-                type=kind.type,
-                head=kind.head,
+                type=alike.kind.type,
+                head=alike.kind.head,
             )
 
-    def starts(self, rows: list[Row], count: int) -> Places:
+    def starts(self, alike: Alike) -> Places:
         """Where the events begin."""
-        import numpy as np
+        if alike.frames is not None:
+            return back_to_back(self.data, *alike.frames)
+        return in_parts(
+            [
+                strided(row.at + row.note.payload_at, (row.blocks, row.note.events), (row.gap, row.note.step))
+                for row in alike.rows
+            ]
+        )
 
-        if rows[0].note.kind.is_regular:
-            return in_parts(
-                [
-                    strided(row.at + row.note.payload_at, (row.blocks, row.note.events), (row.gap, row.note.step))
-                    for row in rows
-                ]
-            )
-        starts = np.empty(count, np.uint32)  # within a stretch, which is short
-        words = self.data.view("<u4")
-        done = 0
-        for note, base, ends_at in frames_of(rows):
-            until = done + note.events
-            starts[done] = base
-            np.add(words[ends_at : ends_at + note.events - 1], base, out=starts[done + 1 : until])
-            done = until
-        return listed(starts.astype(np.int64))
-
-    def ends(self, rows: list[Row], count: int) -> Ints:
+    def ends(self, alike: Alike) -> Ints:
         """Where the events end."""
         import numpy as np
 
-        ends = np.empty(count, np.int64)
+        ends = np.empty(alike.end - alike.first, np.int64)
         words = self.data.view("<u4")
         done = 0
-        for note, base, ends_at in frames_of(rows):
-            ends[done : done + note.events] = words[ends_at : ends_at + note.events]
-            ends[done : done + note.events] += base
-            done += note.events
+        for begin, ends_at, count in frames_of(alike.rows):
+            ends[done : done + count] = words[ends_at >> 2 : (ends_at >> 2) + count]
+            ends[done : done + count] += begin
+            done += count
         return ends
 
 
 class Remembered(NamedTuple):
-    """Noted frames without the memory that they are in: how much was asked for, the sequence behind them, place and length of
-    each, and their checksums."""
+    """Noted frames without the memory that they are in: how much was asked for, what is known, place and length of each, and
+    their checksums."""
 
     bound: Bound
-    end: int
-    rows: list[Row]
+    facts: Facts
     pieces: Ints
     crcs: npt.NDArray[np.uint32]
 
     def fits(self, bound: Bound, until: int) -> bool:
         """Whether it is what one who asks now would find."""
-        return self.bound == bound and self.end <= until
+        return self.bound == bound and self.facts.end <= until
 
     def noted(self, memory: memoryview) -> Noted | None:
         """Where they are now; None where these are no longer those frames."""
@@ -157,7 +167,7 @@ class Remembered(NamedTuple):
 
         data = Bytes(np.frombuffer(memory, np.uint8), self.pieces)
         if (data.view("<u4").take(self.pieces[:, 0] >> 2) == self.crcs).all():
-            return Noted(data, self.rows)
+            return Noted(data, self.facts)
         data.release()
         return None
 
@@ -183,14 +193,23 @@ def find_noted(data: Bytes, found: Ints, notes: list[Note | None], until: int) -
     if last is None:
         return None
     rows.append(Row(last, first, begin, gap, blocks))
-    return Noted(data, rows)
+    return Noted(data, Facts(rows))
 
 
-def frames_of(rows: list[Row]) -> Iterator[tuple[Note, int, int]]:
-    """Of each block its note, where its payload begins, and which word of 4 bytes its first end is."""
+def alike_of(kind: Kind, rows: list[Row]) -> Alike:
+    """Rows of one kind."""
+    import numpy as np
+
+    end = rows[-1].first + rows[-1].blocks * rows[-1].note.events
+    frames = None if kind.is_regular else np.array(list(frames_of(rows)), np.int64).T
+    return Alike(kind, rows, rows[0].first, end, frames)
+
+
+def frames_of(rows: list[Row]) -> Iterator[tuple[int, int, int]]:
+    """Of each block where its payload begins, where the ends of its events are, and how many these are."""
     for note, _, at, gap, blocks in rows:
         for begin in range(at, at + gap * blocks, gap) if blocks > 1 else (at,):
-            yield note, begin + note.payload_at, (begin + note.ends_at) >> 2
+            yield begin + note.payload_at, begin + note.ends_at, note.events
 
 
 def runs_of(rows: list[Row]) -> Runs:

@@ -8,7 +8,7 @@ events of one class without strings do), a field is a strided array, and nothing
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -30,10 +30,34 @@ UNIFORM_HEAD_BYTES_MAX: Final = 1_024
 """Longer heads (of events with hundreds of fields) are not compared word by word."""
 
 
+class Words:
+    """Places that are multiples of 8, in words of 8 bytes: what gathers take as it is."""
+
+    def __init__(self, at: Ints) -> None:
+        self.at = at
+        self._of_size = {8: at}
+
+    @cached_property
+    def last(self) -> int:
+        """The greatest."""
+        return int(self.at.max()) if len(self.at) else 0
+
+    def of_size(self, size: int) -> Ints:
+        """The same in words of fewer bytes."""
+        found = self._of_size.get(size)
+        if found is None:
+            found = self._of_size[size] = self.at << (3 - size.bit_length() + 1)
+        return found
+
+
+CACHED_EVENTS: Final = 1 << 12
+"""Events are compared by so many, word after word: the next word of an event is often in the processor's cache already."""
+
+
 @dataclass
 class Places:
     """Positions in a buffer: a regular pattern from ``first`` on (``shape`` and ``strides``, as numpy has them), several of them
-    one behind the other (``parts``), or a list."""
+    one behind the other (``parts``), a list, or words of 8 bytes and ``first`` bytes more."""
 
     count: int
     first: int = 0
@@ -41,6 +65,7 @@ class Places:
     strides: tuple[int, ...] = ()
     listed: Ints | None = None
     parts: tuple[Places, ...] = ()
+    words: Words | None = None
 
     @property
     def is_regular(self) -> bool:
@@ -53,6 +78,8 @@ class Places:
 
         if self.parts:
             self.listed, self.parts = np.concatenate([part.array() for part in self.parts]), ()
+        if self.listed is None and self.words is not None:
+            self.listed = 8 * self.words.at + self.first
         if self.listed is None:
             at = np.full(self.shape, self.first, np.int64)
             for axis, (length, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
@@ -67,6 +94,8 @@ class Places:
             return strided(self.first + by, self.shape, self.strides)
         if self.parts:
             return in_parts([part.moved(by) for part in self.parts])
+        if self.words is not None:
+            return Places(self.count, self.first + by, words=self.words)
         return listed(self.array() + by)
 
     def chosen(self, which: Any) -> Places:
@@ -87,6 +116,11 @@ def in_parts(parts: list[Places]) -> Places:
 def listed(at: Ints) -> Places:
     """Places one by one."""
     return Places(len(at), listed=at)
+
+
+def in_words(at: Ints) -> Places:
+    """Places one by one, given in words of 8 bytes."""
+    return Places(len(at), words=Words(at))
 
 
 class Bytes:
@@ -137,8 +171,18 @@ class Bytes:
             out.reshape(places.shape)[...] = np.ndarray(
                 places.shape, DTYPES[tag], self.raw, places.first, places.strides
             )
+        elif places.words is not None and tag != "bool" and not places.first % SCALARS[tag].size:
+            self.gather(DTYPES[tag], places.words, places.first, out)
         else:
             out[:] = self.numbers(tag, places)
+
+    def gather(self, dtype: str, words: Words, offset: int, out: Array) -> None:
+        """The aligned numbers so many bytes behind each word, into an array of as many. Raises ``IndexError``."""
+        size = out.itemsize
+        if 8 * words.last + offset + size > len(self.raw):
+            raise IndexError(offset)
+        # Not "raise", which looks at every index once more: the greatest was looked at.
+        self.view(dtype)[offset // size :].take(words.of_size(size), out=out, mode="clip")
 
     def numbers(self, tag: str, places: Places) -> Array:
         """The scalars at some places, in an array of their own."""
@@ -149,7 +193,7 @@ class Bytes:
             found: Array = self.numbers("u8", places) != 0
             return found
         size = SCALARS[tag].size
-        if places.is_regular or places.parts:
+        if places.is_regular or places.parts or (places.words is not None and not places.first % size):
             made = np.empty(places.count, dtype)
             self.put(tag, places, made)
             return made
@@ -264,39 +308,81 @@ def find_head(data: Bytes, starts: Places) -> Head | None:
     return Head(table, begin[vtable : vtable + size]) if alike(data, starts, end) else None
 
 
-def _words(end: int) -> Iterator[tuple[str, int]]:
-    """So many bytes in words of 8, and what is left in halves and quarters of one: vtables are made of 16 bits."""
-    at = 0
-    while at < end:
-        tag = "u64" if end - at >= 8 else "u32" if end - at >= 4 else "u16"
-        yield tag, at
-        at += SCALARS[tag].size
+def _words(end: int) -> list[tuple[int, int]]:
+    """So many bytes in words of 8, and which bits of each count."""
+    return [(at, (1 << 8 * min(end - at, 8)) - 1) for at in range(0, end, 8)]
 
 
 def _alike_strided(data: Bytes, starts: Places, end: int) -> bool:
     """Whether events in a pattern begin with the same bytes."""
     import numpy as np
 
-    for tag, at in _words(end):
-        words = np.ndarray(starts.shape, DTYPES[tag], data.raw, starts.first + at, starts.strides)
-        if not (words == words.flat[0]).all():
-            return False
-    return True
+    if starts.first % 8 or any(stride % 8 for stride in starts.strides):
+        return False
+    words = [
+        (np.ndarray(starts.shape, "<u8", data.raw, starts.first + at, starts.strides), bits) for at, bits in _words(end)
+    ]
+    firsts = [word.flat[0] for word, _ in words]
+    step = max(1, starts.shape[0] * CACHED_EVENTS // starts.count)
+    return all(
+        _alike(word[begin : begin + step], bits, first)
+        for begin in range(0, starts.shape[0], step)
+        for (word, bits), first in zip(words, firsts, strict=True)
+    )
 
 
 def _alike_listed(data: Bytes, starts: Places, end: int) -> bool:
     """The same of events anywhere, each aligned as ours are."""
     import numpy as np
 
-    at = starts.array()
-    if np.bitwise_or.reduce(at) & 7 or int(at.max()) + end > len(data.raw):
-        return False
-    index = {"u64": at >> 3}
-    for tag, offset in _words(end):
-        size = SCALARS[tag].size
-        if tag not in index:
-            index[tag] = at // size
-        words = data.view(DTYPES[tag])[offset // size :].take(index[tag])
-        if not (words == words[0]).all():
+    words = starts.words
+    if words is None or starts.first:
+        at = starts.array()
+        if np.bitwise_or.reduce(at) & 7:
             return False
+        words = Words(at >> 3)
+    if 8 * words.last + -(-end // 8) * 8 > len(data.raw):
+        return False
+    first = 8 * int(words.at[0])
+    heads = data.raw[first : first - (-end // 8) * 8].view("<u8")
+    found = np.empty(min(starts.count, CACHED_EVENTS), "<u8")
+    for begin in range(0, starts.count, CACHED_EVENTS):
+        some = Words(words.at[begin : begin + CACHED_EVENTS])
+        for (offset, bits), head in zip(_words(end), heads, strict=True):
+            out = found[: len(some.at)]
+            data.gather("<u8", some, offset, out)
+            if not _alike(out, bits, head):
+                return False
     return True
+
+
+def _alike(words: Array, bits: int, first: Any) -> bool:
+    """Whether these bits of all the words are as in the first one."""
+    import numpy as np
+
+    if bits == _ALL_BITS:
+        return bool((words == first).all())
+    return not ((words ^ first) & np.uint64(bits)).any()
+
+
+_ALL_BITS: Final = (1 << 64) - 1
+
+
+def back_to_back(data: Bytes, begins: Ints, ends_at: Ints, counts: Ints) -> Places:
+    """Where events begin that lie back to back in blocks, of which each has its payload at ``begins``, where its events end, from
+    there on, at ``ends_at``, and ``counts`` events. Payloads and events begin at multiples of 8."""
+    import numpy as np
+
+    words = data.view("<u4")
+    # An event begins where the one before it ends, and before the first end stands how many there are: one slice for each block.
+    slices = [
+        words[at - 1 : at - 1 + count] for at, count in zip((ends_at >> 2).tolist(), counts.tolist(), strict=True)
+    ]
+    ends = np.concatenate(slices)
+    ends[np.cumsum(counts) - counts] = 0
+    if int(np.bitwise_or.reduce(begins)) & 7 or int(np.bitwise_or.reduce(ends)) & 7:
+        raise IndexError("events between multiples of 8")
+    ends >>= 3
+    at = np.repeat(begins >> 3, counts)
+    at += ends
+    return in_words(at)

@@ -186,8 +186,6 @@ class _Reading:
                 found = self.frames.take(snapshot, sequence, until, drift)
                 if found is not None:
                     try:
-                        if until - found.end >= FRAMES_EVENTS_MIN:
-                            self.frames.look_ahead(snapshot, found.end, until)
                         yield from self.flush()
                         yield from found.chunks(self.known, commits=self.commits)
                     finally:
@@ -225,7 +223,6 @@ class _Reading:
 
     def forget(self) -> None:
         """Let go of the map, and of the snapshot's block."""
-        self.frames.forget()
         if self.parsed is not None:
             self.parsed.release()
             self.parsed = None

@@ -1,8 +1,9 @@
-"""Checksums of many frames, for long scans: a second thread looks at them while the first one does something else.
+"""Checksums of many frames at once, for long scans: a second thread takes its share of them.
 
-``zlib.crc32`` lets go of the interpreter's lock, so two threads are twice as fast at it. The frames are memory that stays valid for as
-long as they are held (slices of a pin, or copies), so nothing that is closed meanwhile takes it from under the other thread. That
-thread lives from ``begin`` to ``finish`` or ``end``: none is left behind.
+``zlib.crc32`` lets go of the interpreter's lock while it works, so with a second processor two threads are up to twice as fast.
+The frames are slices of a pin, which keep the map for as long as they are held, whoever closes what meanwhile; and the thread is
+gone when the call returns. Nothing depends on it: a frame that was not found right here is looked at again by whoever reads it,
+who then has the words for what is wrong.
 """
 
 from __future__ import annotations
@@ -15,61 +16,40 @@ from typing import Final
 
 from varve.layout.block import crc_holds
 
-THREAD_BYTES_MIN: Final = 1 << 20
-"""Less is done by the time that a thread has begun."""
+SHARED_BYTES_MIN: Final = 1 << 22
+"""Less is done about as soon as a thread has begun."""
 
 
 def processors() -> int:
     """How many this process may use."""
-    count: int | None = getattr(os, "process_cpu_count", os.cpu_count)()
+    count: int = getattr(os, "process_cpu_count", os.cpu_count)() or 1
     allowed = getattr(os, "sched_getaffinity", None)
-    return min(count or 1, len(allowed(0))) if allowed is not None else count or 1
+    return count if allowed is None else min(count, len(allowed(0)))
 
 
-class Checking:
-    """Whether the checksums of some frames hold."""
+def find_right(frames: Sequence[memoryview]) -> list[bool]:
+    """Of each frame whether its checksum was found right, by this thread and another one."""
+    right = [False] * len(frames)
+    turns = iter(range(len(frames)))  # whoever is free takes the next one
 
-    def __init__(self, frames: Sequence[memoryview]) -> None:
-        self._frames = frames
-        self._holds: list[bool | None] = [None] * len(frames)
-        self._turns = iter(range(len(frames)))  # whoever is free takes the next one
-        self._thread: threading.Thread | None = None
+    def look() -> None:
+        for index in turns:
+            right[index] = crc_holds(frames[index])
 
-    def begin(self) -> None:
-        """Look at them on another thread, if they are many and there is a processor for it."""
-        if sum(map(len, self._frames)) < THREAD_BYTES_MIN or processors() < 2:
-            return
-        thread = threading.Thread(target=self._help, name="varve-checksums")
-        with contextlib.suppress(RuntimeError):  # no more threads, or the interpreter ends: done here, by `finish`
-            thread.start()
-            self._thread = thread
+    def help_out() -> None:
+        with contextlib.suppress(Exception):  # of memory: that one was not found right
+            look()
 
-    def finish(self) -> int:
-        """Look at those that are left: how many of the frames, from the first one on, are right."""
-        try:
-            self._look()
-        finally:
-            self.end()
-        found = self._holds
-        for index, holds in enumerate(found):
-            if holds is None:  # the other thread came to grief over it
-                found[index] = crc_holds(self._frames[index])
-        self._frames = ()
-        return found.index(False) if False in found else len(found)
-
-    def end(self) -> None:
-        """Look at no more of them; the other thread is gone afterwards."""
-        for _ in self._turns:
+    helper = threading.Thread(target=help_out, name="varve-checksums")
+    try:
+        helper.start()
+    except RuntimeError:  # no more threads, or the interpreter ends
+        look()
+        return right
+    try:
+        look()
+    finally:
+        for _ in turns:  # an interrupt came: the other one is to stop too
             pass
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
-    def _help(self) -> None:
-        with contextlib.suppress(Exception):
-            self._look()
-
-    def _look(self) -> None:
-        frames, holds = self._frames, self._holds
-        for index in self._turns:
-            holds[index] = crc_holds(frames[index])
+        helper.join()
+    return right

@@ -11,13 +11,14 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 import lmdb
 
 from varve import limits
-from varve.engine.mapped import FoundFrames, MappedFrames, Stretch
+from varve.engine.checking import SHARED_BYTES_MIN, find_right, processors
+from varve.engine.mapped import MappedFrames, Stretch
 from varve.engine.pins import LivePin, address_of, warn_of_age
 from varve.errors import CorruptedBlock, CorruptedStore, SnapshotClosed
 from varve.layout import keys
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 _META_CHUNK = 256
-_STRETCH_BYTES_MAX = 1 << 26
+_STRETCH_BYTES_MAX = 1 << 28
 """Frames that are read together in the map lie this near to one another: the pages that LMDB uses again are anywhere."""
 _FRAME_BYTES_MIN = 4
 _STRETCH_FRAMES_MIN = 8
@@ -79,14 +80,12 @@ class CheckedBlocks:
             self._places, self._firsts = {}, []
         self._seen[first] = mark
 
-    def note(self, frames: Iterable[tuple[int, int, int]], what: Any) -> None:
-        """Keep, for checked frames (first sequence, checksum, length), what a reader found out about them:
+    def note(self, firsts: list[int], crcs: list[int], sizes: list[int], notes: list[Any]) -> None:
+        """Keep, for checked frames (first sequences, checksums, lengths), what a reader found out about each:
         ``Snapshot.map_frames`` gives it back for these frames."""
-        notes = self.notes
-        if len(notes) >= limits.CHECKED_BLOCKS_MAX:
-            notes.clear()
-        for first, crc, size in frames:
-            notes[first] = crc, size, what
+        if len(self.notes) >= limits.CHECKED_BLOCKS_MAX:
+            self.notes.clear()
+        self.notes.update(zip(firsts, zip(crcs, sizes, notes, strict=True), strict=True))
 
     def stretch(self, first: int) -> Stretch | None:
         """The stretch that was kept last of those that begin at a sequence, for ``Snapshot.map_again``."""
@@ -94,10 +93,10 @@ class CheckedBlocks:
 
     def keep_stretch(self, stretch: Stretch) -> None:
         """Keep where checked frames lie at one instant, and what is known of them."""
-        if self._stretched + stretch.frames > limits.CHECKED_BLOCKS_MAX:
-            self._stretches, self._stretched = {}, 0
-        if self._stretches.get(stretch.first) is None:
-            self._stretched += stretch.frames
+        older = self._stretches.pop(stretch.first, None)
+        self._stretched += stretch.frames - (0 if older is None else older.frames)
+        if self._stretched > limits.CHECKED_BLOCKS_MAX:
+            self._stretches, self._stretched = {}, stretch.frames
         self._stretches[stretch.first] = stretch
 
     def holding(self, sequence: int) -> EventPlaces | None:
@@ -421,21 +420,15 @@ class Snapshot:
         the way.
 
         What lies between the frames in the stretch is anything: free pages, or others' data."""
-        found = self.find_frames(first, stop, bytes_max, events_max)
-        return None if found is None else found.checked()
-
-    def find_frames(self, first: int, stop: int, bytes_max: int, events_max: int) -> FoundFrames | None:
-        """As ``map_frames``, but not checked yet: whoever asks early can have that done meanwhile (``FoundFrames.begin``)."""
         firsts: list[int] = []
         addresses: list[int] = []
         sizes: list[int] = []
         noted: list[Any] = []
-        unchecked: list[tuple[int, int]] = []
         low = high = taken = 0
         stop = min(stop, first + events_max)
         with self._lock:
             cursor = self._log_cursor()
-            find_note, has, sequence_of = self.checked.notes.get, self.checked.has, keys.log_sequence
+            find_note, check, sequence_of = self.checked.notes.get, self.checked.check, keys.log_sequence
             try:
                 for key, data in cursor.iternext() if cursor.set_key(keys.log_key(first)) else ():
                     sequence = sequence_of(key)
@@ -458,20 +451,58 @@ class Snapshot:
                     if note is not None and note[0] == crc and note[1] == size:
                         noted.append(note[2])  # notes are of checked frames only
                     else:
+                        check(self.path, sequence, data)
                         noted.append(None)
-                        if not has(sequence, (crc, size)):
-                            unchecked.append((len(firsts), crc))
                     firsts.append(sequence)
                     addresses.append(address)
                     sizes.append(size)
             except lmdb.Error as exc:
                 raise self._environment.read_error(exc) from exc
+            except CorruptedBlock:
+                if not firsts:  # what stands before it can be read; whoever goes on is told
+                    raise
             memory = self._pinned()
             instant = self.transaction.id()
         if memory is None:
             return None
-        mapped = MappedFrames(memory[low:high], instant, low, firsts, [at - low for at in addresses], sizes, noted)
-        return FoundFrames(self, mapped, unchecked)
+        return MappedFrames(memory[low:high], instant, low, firsts, [at - low for at in addresses], sizes, noted)
+
+    def check_ahead(self, first: int, stop: int, bytes_max: int) -> int:
+        """Check many frames that are still to be checked, on two threads if there are processors for them: from the one that
+        begins at ``first`` on, of those that begin before ``stop``. Gives the sequence from which on it may be asked again. Of a
+        frame that is wrong nothing is raised: whoever reads it is told."""
+        if processors() < 2:
+            return stop
+        has, add = self.checked.has, self.checked.add
+        frames: list[memoryview] = []
+        marks: list[tuple[int, tuple[int, int]]] = []
+        taken = 0
+        with self._lock:
+            cursor = self._log_cursor()
+            memory = self._pinned()
+            if memory is None:
+                return stop
+            try:
+                for key, data in cursor.iternext() if cursor.set_key(keys.log_key(first)) else ():
+                    sequence = keys.log_sequence(key)
+                    if sequence >= stop or taken >= bytes_max:
+                        stop = min(stop, sequence)
+                        break
+                    mark = (frame_crc(data) if len(data) >= _FRAME_BYTES_MIN else 0, len(data))
+                    if not has(sequence, mark):
+                        address = address_of(data)
+                        frames.append(memory[address : address + len(data)])
+                        marks.append((sequence, mark))
+                        taken += len(data)
+                    elif not frames:  # it is likely that all have been checked
+                        return first + 1
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
+        if taken >= SHARED_BYTES_MIN:
+            for (sequence, mark), right in zip(marks, find_right(frames), strict=True):
+                if right:
+                    add(sequence, mark)
+        return stop
 
     def map_again(self, stretch: Stretch) -> memoryview | None:
         """The memory of a stretch, kept as by ``keep``, where this is the instant at which it was found; None where it is not, or
@@ -709,10 +740,6 @@ class Snapshot:
                     return (keys.entry_position(found), decode_runs(value)) if found[:3] == key[:3] else None
             except lmdb.Error as exc:
                 raise self._environment.read_error(exc) from exc
-
-    def wrong_checksum(self, first: int) -> CorruptedBlock:
-        """The error for a block whose checksum does not hold."""
-        return corrupted(self.path, first, "its checksum is wrong")
 
     def index_wrong(self, sequence: int) -> CorruptedStore:
         """The error for an index that names another stream's event: LMDB's pages have no checksums, blocks have."""

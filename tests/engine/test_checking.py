@@ -1,4 +1,4 @@
-"""Checksums ahead of a long scan, on two threads: what is right is known afterwards, what is wrong is told by whoever reads it."""
+"""Checksums ahead of a long scan, on two threads: what is right is known then, what is wrong is told by whoever reads it."""
 
 from __future__ import annotations
 

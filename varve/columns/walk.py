@@ -17,6 +17,7 @@ from varve.columns.chunks import Bound, Chunk, Commits, Known, Runs, Walk
 from varve.columns.frames import Frames
 from varve.columns.tables import Bytes, Places, listed, strided
 from varve.engine.core import StoreClosing
+from varve.engine.snapshot import corrupted
 from varve.errors import StoreClosed
 from varve.replay import Source
 
@@ -151,6 +152,14 @@ class _Parsed:
         self.bounds = list(accumulate(counts, initial=0))
         self._commits: tuple[list[int], list[int], list[int]] | None = None
 
+    @property
+    def is_sound(self) -> bool:
+        """Its events are in order, and lie in it."""
+        import numpy as np
+
+        ends = np.frombuffer(self.ends, np.uint32)
+        return 0 < int(ends[-1]) <= len(self.payload) and bool((ends[1:] > ends[:-1]).all())
+
     def release(self) -> None:
         """Let go of the map, whatever frames of a kept error still refer to this."""
         del self.block, self.payload, self.ends
@@ -193,6 +202,8 @@ class _Reading:
                     self.known.trim()
                     return found.end
             parsed = self.parsed = _Parsed(snapshot.block(sequence))
+            if not parsed.is_sound:
+                raise corrupted(snapshot.path, parsed.first, "an event lies outside")
         until = min(until, parsed.end)
         yield from self.slices(snapshot, parsed, sequence - parsed.first, until - parsed.first, drift)
         return until

@@ -108,6 +108,41 @@ def test_blocks_of_one_shape_are_one_pattern(db: varve.Varve, counted: list[int]
     assert sum(counted) > 40
 
 
+def test_a_stretch_is_read_again_only_as_it_was(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At one instant without a look at each block; not where a checksum in it is another one, nor after a commit."""
+    stream = db.stream("sales", Sale | Refund)
+    written(stream)
+    reader = stream.reader()
+    names = ["number", "reason", *NAMES]
+    wanted = by_iterator(reader.iter_all(), names)
+    looks: list[int] = []
+    map_frames = snapshot_module.Snapshot.map_frames
+
+    def counted(self: Any, first: int, *args: Any) -> Any:
+        looks.append(first)
+        return map_frames(self, first, *args)
+
+    monkeypatch.setattr(snapshot_module.Snapshot, "map_frames", counted)
+    often = []
+    for _ in range(4):
+        looks.clear()
+        assert by_columns(reader.columns(names)) == wanted
+        often.append(len(looks))
+    assert often[3] < often[0]
+    stretches = db._engine.checked._stretches
+    assert stretches
+    for stretch in stretches.values():
+        stretch.what.crcs[-1] ^= 1
+    looks.clear()
+    assert by_columns(reader.columns(names)) == wanted
+    assert {*stretches} <= {*looks}
+    db.stream("others", Sale).append(1, sale(1))
+    looks.clear()
+    assert by_columns(reader.columns(names)) == wanted
+    assert {*stretches} <= {*looks}
+    assert db.stats().snapshots == ()
+
+
 def test_a_block_that_grew_is_looked_at_again(db: varve.Varve, counted: list[int]) -> None:
     """Single appends extend the last block in place."""
     stream = db.stream("sales", Sale | Refund)

@@ -60,6 +60,7 @@ def test_rot_in_the_middle_of_a_first_scan(
     """Exactly the first wrong block is told, nothing of it is returned, the ones before it can be read; no thread is left."""
     monkeypatch.setattr(snapshot_module, "processors", lambda: processors)
     monkeypatch.setattr(snapshot_module, "SHARED_BYTES_MIN", 1)
+    monkeypatch.setattr(snapshot_module, "UNLOCKED_BYTES_MIN", 1)
     helped: list[int] = []
     find_right = checking.find_right
     monkeypatch.setattr(snapshot_module, "find_right", lambda found: helped.append(len(found)) or find_right(found))
@@ -78,6 +79,9 @@ def test_rot_in_the_middle_of_a_first_scan(
                 numbers(reader)
             assert caught.value.first_sequence == first
             assert db.stats().snapshots == ()
+        with pytest.raises(varve.CorruptedBlock) as caught:
+            reader.to_arrow(["number"]).read_all()
+        assert caught.value.first_sequence == first
         assert numbers(reader, stop=first) == list(range(first))
         behind = Block(memoryview(frames[5])).first
         until = Block(memoryview(frames[rotten[1]])).first

@@ -34,6 +34,7 @@ def _short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BLOCK_BYTES_MAX", 480)
     monkeypatch.setattr(limits, "TAIL_BLOCK_BYTES_MAX", 480)
     monkeypatch.setattr(snapshot_module, "SHARED_BYTES_MIN", 1)
+    monkeypatch.setattr(snapshot_module, "UNLOCKED_BYTES_MIN", 1)
     monkeypatch.setattr(snapshot_module, "processors", lambda: 2)
 
 
@@ -76,8 +77,10 @@ def test_all_are_known_afterwards(snapshot: Any, looked_at: list[tuple[str, int]
     assert not [thread for thread in threading.enumerate() if thread.name == "varve-checksums"]
 
 
-def test_as_many_as_were_asked_for(snapshot: Any, looked_at: list[tuple[str, int]]) -> None:
-    """By bytes, by sequence, and by what is known already; nothing where no block begins."""
+def test_as_many_as_were_asked_for(
+    snapshot: Any, looked_at: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By bytes, by frames, by sequence, and by what is known already; nothing where no block begins."""
     blocks = blocks_of(snapshot)
     (_, size), (second, _), (third, _), (fourth, _) = blocks[:4]
     assert snapshot.check_ahead(0, 100, size + 1) == third
@@ -87,6 +90,10 @@ def test_as_many_as_were_asked_for(snapshot: Any, looked_at: list[tuple[str, int
     assert snapshot.check_ahead(second, 100, 1 << 20) == second + 1
     assert snapshot.check_ahead(fourth + 1, 100, 1 << 20) == 100
     assert len(looked_at) == 3
+    snapshot.checked._seen.clear()
+    monkeypatch.setattr(snapshot_module, "_AHEAD_FRAMES_MAX", 2)
+    assert snapshot.check_ahead(0, 100, 1 << 20) == third
+    monkeypatch.setattr(snapshot_module, "_AHEAD_FRAMES_MAX", 1 << 20)
     snapshot.checked._seen.clear()
     snapshot.block(third)
     del looked_at[:]
@@ -98,9 +105,10 @@ def test_few_bytes_or_one_processor_are_left_alone(
     snapshot: Any, looked_at: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are checked by whoever reads them."""
-    monkeypatch.setattr(snapshot_module, "SHARED_BYTES_MIN", 1 << 20)
-    assert snapshot.check_ahead(0, 100, 1 << 20) == 100
-    monkeypatch.setattr(snapshot_module, "SHARED_BYTES_MIN", 1)
+    for least in ("SHARED_BYTES_MIN", "UNLOCKED_BYTES_MIN"):
+        monkeypatch.setattr(snapshot_module, least, 1 << 20)
+        assert snapshot.check_ahead(0, 100, 1 << 20) == 100
+        monkeypatch.setattr(snapshot_module, least, 1)
     monkeypatch.setattr(snapshot_module, "processors", lambda: 1)
     assert snapshot.check_ahead(0, 100, 1 << 20) == 100
     monkeypatch.setattr(snapshot_module, "processors", lambda: 2)

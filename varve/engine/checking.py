@@ -18,6 +18,8 @@ from varve.layout.block import crc_holds
 
 SHARED_BYTES_MIN: Final = 1 << 22
 """Less is done about as soon as a thread has begun."""
+UNLOCKED_BYTES_MIN: Final = 5 << 10
+"""The checksum of less is worked out under the interpreter's lock: two threads would only wait for each other."""
 
 
 def processors() -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import lmdb
 
 from varve import limits
-from varve.engine.checking import SHARED_BYTES_MIN, find_right, processors
+from varve.engine.checking import SHARED_BYTES_MIN, UNLOCKED_BYTES_MIN, find_right, processors
 from varve.engine.mapped import MappedFrames, Stretch
 from varve.engine.pins import LivePin, address_of, warn_of_age
 from varve.errors import CorruptedBlock, CorruptedStore, SnapshotClosed
@@ -39,6 +39,8 @@ _STRETCH_BYTES_MAX = 1 << 28
 _FRAME_BYTES_MIN = 4
 _STRETCH_FRAMES_MIN = 8
 """Fewer frames in a stretch of the map are not worth a step of their own."""
+_AHEAD_FRAMES_MAX = 1 << 12
+"""As many frames as are checked in one go."""
 
 
 StreamRun = tuple[int, int, int]
@@ -485,7 +487,7 @@ class Snapshot:
             try:
                 for key, data in cursor.iternext() if cursor.set_key(keys.log_key(first)) else ():
                     sequence = keys.log_sequence(key)
-                    if sequence >= stop or taken >= bytes_max:
+                    if sequence >= stop or taken >= bytes_max or len(frames) >= _AHEAD_FRAMES_MAX:
                         stop = min(stop, sequence)
                         break
                     mark = (frame_crc(data) if len(data) >= _FRAME_BYTES_MIN else 0, len(data))
@@ -498,7 +500,7 @@ class Snapshot:
                         return first + 1
             except lmdb.Error as exc:
                 raise self._environment.read_error(exc) from exc
-        if taken >= SHARED_BYTES_MIN:
+        if taken >= max(SHARED_BYTES_MIN, UNLOCKED_BYTES_MIN * len(frames)):
             for (sequence, mark), right in zip(marks, find_right(frames), strict=True):
                 if right:
                     add(sequence, mark)

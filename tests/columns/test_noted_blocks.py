@@ -86,7 +86,7 @@ def test_the_second_time_gives_the_same(db: varve.Varve, counted: list[int]) -> 
     names = ["number", "amount", "paid", "reason", "raw", "day", *NAMES]
     end = db.next_global_sequence
     for _ in range(2):
-        for start, stop in ((0, None), (3, end - 5), (150, 900)):
+        for start, stop in ((0, None), (3, end - 5), (150, 900), (0, end - 5), (0, 700)):
             found = by_columns(reader.columns(names, start=start, stop=stop))
             assert found == by_iterator(reader.iter_all(start, stop), names)
         for stream_id in (1, 2, 3, "other"):
@@ -141,6 +141,15 @@ def test_a_stretch_is_read_again_only_as_it_was(db: varve.Varve, monkeypatch: py
     assert by_columns(reader.columns(names)) == wanted
     assert {*stretches} <= {*looks}
     assert db.stats().snapshots == ()
+
+
+def test_a_stretch_is_cut_where_a_read_ends(db: varve.Varve) -> None:
+    """What was read to the end before is read only so far."""
+    stream = db.stream("sales", Sale)
+    stream.append_batch(1, [sale(number) for number in range(2_000)])
+    for stop in (2_000, 2_000, 2_000, 1_500, 1_100, 2_000):
+        found = stream.reader().columns(["number", "$global_sequence"], stop=stop)
+        assert found["number"].tolist() == found["$global_sequence"].tolist() == list(range(stop))
 
 
 def test_a_block_that_grew_is_looked_at_again(db: varve.Varve, counted: list[int]) -> None:

@@ -111,3 +111,19 @@ def test_events_that_are_not_in_order(tmp_path: Path, cls: type, index: int, end
                 reader.to_arrow(["number"], start=start).read_all()
         assert numbers(reader, stop=block.first) == list(range(block.first))
         assert db.stats().snapshots == ()
+
+
+def test_all_blocks_alike_and_wrong(tmp_path: Path) -> None:
+    """A pattern that many blocks share is no proof: their events would reach out of them."""
+    path, step = tmp_path / "store", 32
+    for frame in written(path, Number)[1:]:  # the first one is read by itself
+        block, wrong = Block(memoryview(frame)), bytearray(frame)
+        count = len(block.ends())
+        struct.pack_into(f"<{count}I", wrong, block.ends_at, *range(step, step * count + 1, step))
+        struct.pack_into("<I", wrong, 0, zlib.crc32(wrong[4:]))
+        replaced(path, frame, wrong)
+    assert len(block.payload()) == 24 * count
+    with varve.open(path, readonly=True) as db:
+        reader = db.stream("numbers", Number).reader()
+        with pytest.raises(varve.CorruptedBlock, match="an event lies outside"):
+            numbers(reader)

@@ -116,7 +116,7 @@ def test_events_that_are_not_in_order(tmp_path: Path, cls: type, index: int, end
 def test_all_blocks_alike_and_wrong(tmp_path: Path) -> None:
     """A pattern that many blocks share is no proof: their events would reach out of them."""
     path, step = tmp_path / "store", 32
-    for frame in written(path, Number)[1:]:  # the first one is read by itself
+    for frame in written(path, Number)[2:]:  # the first two are read one by one
         block, wrong = Block(memoryview(frame)), bytearray(frame)
         count = len(block.ends())
         struct.pack_into(f"<{count}I", wrong, block.ends_at, *range(step, step * count + 1, step))

@@ -271,6 +271,19 @@ def test_nothing_is_held_afterwards(db: varve.Varve) -> None:
     assert caught.value.stream == "sales"
 
 
+def test_arrays_are_as_long_as_they_say(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filled in place, and cut where there was too much room: no memory behind them is kept."""
+    monkeypatch.setattr(read, "FIRST_ROWS", 1_000)
+    stream, other = db.stream("sales", Sale), db.stream("others", Refund)
+    for at in range(0, 6_000, 2_000):
+        stream.append_batch(1, sales(2_000, at))
+        other.append_batch(1, [Refund(number, "") for number in range(2_000)])
+    for made in (stream.reader().columns(["number", "$time"]), stream.reader().columns(["number", "$time"], 1)):
+        assert made["number"].tolist() == list(range(6_000))
+        assert made["$time"].tolist() == sorted(made["$time"].tolist())
+        assert [array.base for array in made.values()] == [None, None]
+
+
 def test_a_rotten_block_gives_nothing(tmp_path: Path) -> None:
     """The checksum is looked at before anything of a block is returned."""
     varve_path = tmp_path / "rotten"
@@ -370,7 +383,7 @@ def test_an_index_that_is_wrong_further_on_is_told(
         if parsed(self, *args) is None:  # the type is not met yet
             return None
         self.known.identities.clear()
-        self.known.begin(owner)
+        self.known.begin(owner, self.known.rows_max)
         taken.append(parsed(self, *args))
         return taken[-1]
 

@@ -317,12 +317,22 @@ def test_a_commit_misses_what_metadata_has_lost(path: Path) -> None:
             session.meta(keys.name_key(99))
 
 
-@pytest.mark.parametrize("what", ["look", "block_after", "has_side", "side", "side_value", "copy_frames"])
-def test_what_a_tail_and_a_consumer_read_fails_at_any_step_as_ours(path: Path, what: str) -> None:
+@pytest.mark.parametrize(
+    "what",
+    ["look", "block_after", "has_side", "side", "side_value", "copy_frames", "map_frames", "map_again", "check_ahead"],
+)
+def test_what_a_tail_and_a_consumer_read_fails_at_any_step_as_ours(
+    path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
     """Their own ways into the store, past the readers."""
+    monkeypatch.setattr(snapshot, "processors", lambda: 2)
     with varve.open(path, durability="relaxed") as db:
         environment = db._engine.environment
-        snapshot = db._engine.side_snapshot("consumers")
+        db._engine.side_snapshot("consumers")
+        with db._engine.snapshot() as now:
+            found = now.map_frames(0, 10**6, 10**6, 10**6)
+            stretch = found.stretch(1, None)
+            del found
         reads: dict[str, Callable[[], object]] = {
             "look": lambda: db._engine.look(-1),
             "block_after": lambda: db._engine.block_after(0),
@@ -330,8 +340,10 @@ def test_what_a_tail_and_a_consumer_read_fails_at_any_step_as_ours(path: Path, w
             "side": lambda: environment.side("consumers"),
             "side_value": lambda: db._engine.side_snapshot("consumers").side_value("consumers", b"key"),
             "copy_frames": lambda: db._engine.snapshot().copy_frames(0, 10**6, memoryview(bytearray(10**6)), 10**6),
+            "map_frames": lambda: db._engine.snapshot().map_frames(0, 10**6, 10**6, 10**6),
+            "map_again": lambda: db._engine.snapshot().map_again(stretch),
+            "check_ahead": lambda: db._engine.snapshot().check_ahead(0, 10**6, 10**6),
         }
-        del snapshot
         proxy = faulty(db)
         told = 0
         while True:

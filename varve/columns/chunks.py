@@ -1,7 +1,7 @@
 """Chunks: many events of a walk in one piece of memory, and what is recorded beside them as arrays.
 
-A chunk owns its memory (a copy, at the speed of memory): nothing of the map is held by it, and numpy's cost per call is paid
-once per chunk, not per block, however short the blocks and runs of a log are.
+A chunk is a copy, or lies in the map until the next one is asked for: then it is released, whoever still holds it. numpy's cost
+per call is paid once per chunk, not per block, however short the blocks and runs of a log are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from varve import limits
 from varve.codec import EventType, event_type
-from varve.columns.tables import Bytes, Places, Table, event_tables
+from varve.columns.tables import Bytes, Head, ListedTable, Places, Table, find_head
 from varve.deferred import Deferred
 from varve.replay import Owner, Ranges, ViewClass
 from varve.unknown import UnknownEvent
@@ -98,7 +98,15 @@ class Group:
     @cached_property
     def tables(self) -> Table:
         """The root tables of the events."""
-        return event_tables(self.chunk.data, self.starts)
+        chunk, starts = self.chunk, self.starts
+        head = chunk.head if self.rows is None else None
+        if head is None:
+            head = find_head(chunk.data, starts)
+            if head is None:
+                return ListedTable(chunk.data, chunk.data.targets(starts))
+            if self.rows is None and chunk.learn is not None:
+                chunk.learn(head)
+        return head.tables(starts)
 
     @cached_property
     def events(self) -> list[Any]:
@@ -128,16 +136,29 @@ class Chunk:
     """Where they end, for the few who ask."""
     sequences: list[tuple[int, int]]
     """First global sequence, and the one behind the last, of the stretches of the log that it is made of."""
-    runs: Runs
+    find_runs: Callable[[], Runs]
     commits: Commits | None
     """None where nobody asked for them."""
     known: Known
+    type: int | None = None
+    """The type number of all events, where that is known without the runs."""
+    head: Head | None = None
+    """What all events begin with, where that is known."""
+    learn: Callable[[Head], None] | None = None
+    """To be told what all events begin with."""
+
+    @cached_property
+    def runs(self) -> Runs:
+        """The runs that the events are of."""
+        return self.find_runs()
 
     @cached_property
     def groups(self) -> list[Group]:
         """The events by what they come as."""
         import numpy as np
 
+        if self.type is not None:
+            return [Group(self, *self.known.views[self.type], None, self.starts)]
         types = self.runs.types
         numbers = [int(types[0])] if (types == types[0]).all() else np.unique(types).tolist()
         by_view: dict[tuple[Any, str], list[int]] = {}
@@ -218,7 +239,9 @@ class Commits(NamedTuple):
 
 
 class Known:
-    """What types and streams a walk has met, each held against what the reader wants and the index said."""
+    """What types and streams a walk has met, each held against what the reader wants and the index said.
+
+    ``rows_max``: no more events than this are in the whole walk."""
 
     def __init__(self, views: ViewClass) -> None:
         self._views = views
@@ -226,9 +249,11 @@ class Known:
         self.identities: dict[int, StreamIdentity] = {}
         self.number: int | None = None
         self.names: frozenset[str] | None = None
+        self.rows_max = 0
 
-    def begin(self, owner: Owner) -> None:
-        """Once it is known whose events the walk gives."""
+    def begin(self, owner: Owner, rows_max: int) -> None:
+        """Once it is known whose events the walk gives, and how many at most."""
+        self.rows_max = rows_max
         self.number = owner if isinstance(owner, int) else None
         self.names = owner if isinstance(owner, frozenset) else None
 

@@ -102,39 +102,47 @@ def item_number(kind: Kind) -> str | None:
     return kind.item.tag if kind.tag == "vector" and kind.item is not None and kind.item.tag in DTYPES else None
 
 
-def array(group: Group, field: Field) -> tuple[Array, Bools | None]:
-    """A field of the events of a group, and where it has no value (None: nowhere)."""
+def put(group: Group, field: Field, out: Array) -> Bools | None:
+    """A field of the events of a group, into an array of as many; gives where it has no value (None: nowhere)."""
     import numpy as np
 
-    kind, count = field.kind, group.count
-    dtype = dtype_of(kind, field.schema)
     if not group.is_plain:
         made = ((row, value_of(event, field)) for row, event in enumerate(group.events))
-        return filled(kind, dtype, [(np.array([row]), value) for row, value in made], count)
+        return fill(field.kind, [(np.array([row]), value) for row, value in made], out)
     found = find(group, field)
     if found.rows is None:
-        return read(group, field, found), None
-    values, nulls = filled(kind, dtype, found.fills, count)
-    values[found.rows] = read(group, field, found)
-    return values, nulls
+        read(group, field, found, out)
+        return None
+    nulls = fill(field.kind, found.fills, out)
+    values = np.empty(len(found.rows), out.dtype)
+    read(group, field, found, values)
+    out[found.rows] = values
+    return nulls
 
 
-def filled(kind: Kind, dtype: Any, fills: list[tuple[Ints, Any]], count: int) -> tuple[Array, Bools | None]:
-    """An array with some values in their rows, and where these are none."""
+def nothing(dtype: Any) -> Any:
+    """What stands in an array where there is no value."""
     import numpy as np
 
-    values = np.zeros(count, dtype) if dtype is not object else np.full(count, None, object)
+    return None if dtype.hasobject else np.zeros((), dtype)
+
+
+def fill(kind: Kind, fills: list[tuple[Ints, Any]], out: Array) -> Bools | None:
+    """Some values into their rows, nothing into the others; gives where there is no value."""
+    import numpy as np
+
     nulls: Bools | None = None
+    out[:] = nothing(out.dtype)
     for rows, value in fills:
         if value is None:
-            nulls = np.zeros(count, np.bool_) if nulls is None else nulls
+            nulls = np.zeros(len(out), np.bool_) if nulls is None else nulls
             nulls[rows] = True
-        elif dtype is object:
+        elif out.dtype.hasobject:
             for row in rows.tolist():  # one by one: an array or a tuple is one value here
-                values[row] = as_stored(kind, value)
+                out[row] = as_stored(kind, value)
         else:
-            values[rows] = as_stored(kind, value)
-    return values, nulls
+            out[rows] = as_stored(kind, value)
+    return nulls
 
 
 def value_of(event: Any, field: Field) -> Any:
@@ -144,32 +152,29 @@ def value_of(event: Any, field: Field) -> Any:
     return field.rest_of(event if by_value is None else by_value(event), -1)
 
 
-def read(group: Group, field: Field, found: Found) -> Array:
-    """The values that are in the bytes."""
-    import numpy as np
-
+def read(group: Group, field: Field, found: Found, out: Array) -> None:
+    """The values that are in the bytes, into an array of as many."""
     data, kind, places = group.chunk.data, field.kind, found.places
     number = number_of(kind, field.schema)
     if number is not None:
-        values = data.numbers(number, places)
-        return values.view("<M8[ns]") if kind.tag == "datetime" else values
+        data.put(number, places, out.view("<i8") if kind.tag == "datetime" else out)
+        return
     if kind.tag == "uuid":
-        return data.fixed(16, places)
-    out = np.empty(places.count, object)
+        out[:] = data.fixed(16, places)
+        return
     if kind.tag in TEXTS:
         starts, lengths = data.vectors(places)
-        make, raw = TEXTS[kind.tag], data.raw.tobytes()
-        out[:] = [make(raw[a:b]) for a, b in zip(starts.tolist(), (starts + lengths).tolist(), strict=True)]
-        return out
+        make, raw = TEXTS[kind.tag], data.copied
+        out[:] = [make(bytes(raw[a:b])) for a, b in zip(starts.tolist(), (starts + lengths).tolist(), strict=True)]
+        return
     tag = item_number(kind)
     if tag is not None:
         starts, lengths = data.vectors(places)
         each = zip(starts.tolist(), lengths.tolist(), strict=True)
         for index, (start, length) in enumerate(each):  # a slice of objects would be tried as a table of numbers
             out[index] = data.slice(tag, start, length)
-        return out
-    view, whole = plain_type(group.known_type).view, memoryview(data.raw.tobytes())
+        return
+    view, whole = plain_type(group.known_type).view, data.copied
     starts = group.starts.array()
     for index, start in enumerate((starts if found.rows is None else starts[found.rows]).tolist()):
         out[index] = owned_value(field.rest_of(view(whole, start), -1))
-    return out

@@ -17,6 +17,7 @@ from varve.columns.chunks import Bound, Chunk, Commits, Known, Runs, Walk
 from varve.columns.frames import Frames
 from varve.columns.tables import Bytes, Places, listed, strided
 from varve.engine.core import StoreClosing
+from varve.engine.snapshot import corrupted
 from varve.errors import StoreClosed
 from varve.replay import Source
 
@@ -80,7 +81,7 @@ class Draft:
         of = (self.commit_firsts, self.commit_times, self.commit_counts)
         made = Commits(*(np.array(column, np.int64) for column in of)) if commits else None
         data = Bytes(np.frombuffer(self.memory, np.uint8))
-        return Chunk(count, data, places_before(ends), lambda: ends, self.sequences, runs, made, known)
+        return Chunk(count, data, places_before(ends), lambda: ends, self.sequences, lambda: runs, made, known)
 
     @property
     def is_full(self) -> bool:
@@ -151,6 +152,14 @@ class _Parsed:
         self.bounds = list(accumulate(counts, initial=0))
         self._commits: tuple[list[int], list[int], list[int]] | None = None
 
+    @property
+    def is_sound(self) -> bool:
+        """Its events are in order, and lie in it."""
+        import numpy as np
+
+        ends = np.frombuffer(self.ends, np.uint32)
+        return 0 < int(ends[-1]) <= len(self.payload) and bool((ends[1:] > ends[:-1]).all())
+
     def release(self) -> None:
         """Let go of the map, whatever frames of a kept error still refer to this."""
         del self.block, self.payload, self.ends
@@ -167,7 +176,7 @@ class _Parsed:
 class _Reading:
     """Slices of blocks into chunks."""
 
-    def __init__(self, source: Source, walk: Walk, bound: Bound, *, commits: bool) -> None:
+    def __init__(self, source: Source, walk: Walk, bound: Bound, *, commits: bool, in_map: bool) -> None:
         self.source = source
         self.walk = walk
         self.bound = bound
@@ -175,7 +184,7 @@ class _Reading:
         self.known = Known(walk.views)
         self.commits = commits
         self.parsed: _Parsed | None = None
-        self.frames = Frames(bound, self.known)
+        self.frames = Frames(bound, self.known, commits=commits, in_map=in_map)
 
     def stretch(self, snapshot: Snapshot, sequence: int, until: int, drift: int) -> Generator[Chunk, None, int]:
         """Chunks of the events from ``sequence`` on, up to ``until`` or to the end of a block; gives the sequence behind them.
@@ -185,11 +194,16 @@ class _Reading:
             if until - sequence >= FRAMES_EVENTS_MIN:
                 found = self.frames.take(snapshot, sequence, until, drift)
                 if found is not None:
-                    yield from self.flush()
-                    yield from found.chunks(self.known, commits=self.commits)
+                    try:
+                        yield from self.flush()
+                        yield from found.chunks(self.known, commits=self.commits)
+                    finally:
+                        found.data.release()
                     self.known.trim()
                     return found.end
             parsed = self.parsed = _Parsed(snapshot.block(sequence))
+            if not parsed.is_sound:
+                raise corrupted(snapshot.path, parsed.first, "an event lies outside")
         until = min(until, parsed.end)
         yield from self.slices(snapshot, parsed, sequence - parsed.first, until - parsed.first, drift)
         return until
@@ -266,19 +280,22 @@ class _Reading:
             draft.commit_times += times[a:b]
 
 
-def walk_chunks(source: Source, walk: Walk, bound: Bound, *, commits: bool) -> Generator[Any, None, None]:
-    """The chunks of a walk, at most ``bound`` each; ``commits``: with their ``Commits``. The first item is None: started.
+def walk_chunks(
+    source: Source, walk: Walk, bound: Bound, *, commits: bool, in_map: bool = False
+) -> Generator[Any, None, None]:
+    """The chunks of a walk, at most ``bound`` each; ``commits``: with their ``Commits``; ``in_map``: they may lie in the map, for
+    whoever asks for the next one soon. The first item is None: started.
 
     As ``varve.replay.walk_blocks`` walks, but that many blocks can be one step.
     """
-    reading = _Reading(source, walk, bound, commits=commits)
+    reading = _Reading(source, walk, bound, commits=commits, in_map=in_map)
     snapshot = source.begin()
     try:
         last = walk.end(snapshot)
         start, upper = walk.start, last if walk.stop is None else min(walk.stop, last)
         limit = snapshot.next_sequence
         yield None
-        reading.known.begin(walk.owner())
+        reading.known.begin(walk.owner(), max(upper - start, 0))
         finished = False
         while not finished:
             finished, begun_s, stepped = True, time.monotonic(), False

@@ -12,11 +12,13 @@ import threading
 import time
 from bisect import bisect_right, insort
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import lmdb
 
 from varve import limits
+from varve.engine.checking import SHARED_BYTES_MIN, UNLOCKED_BYTES_MIN, find_right, processors
+from varve.engine.mapped import MappedFrames, Stretch
 from varve.engine.pins import LivePin, address_of, warn_of_age
 from varve.errors import CorruptedBlock, CorruptedStore, SnapshotClosed
 from varve.layout import keys
@@ -32,6 +34,13 @@ if TYPE_CHECKING:
 
 
 _META_CHUNK = 256
+_STRETCH_BYTES_MAX = 1 << 28
+"""Frames that are read together in the map lie this near to one another: the pages that LMDB uses again are anywhere."""
+_FRAME_BYTES_MIN = 4
+_STRETCH_FRAMES_MIN = 8
+"""Fewer frames in a stretch of the map are not worth a step of their own."""
+_AHEAD_FRAMES_MAX = 1 << 12
+"""As many frames as are checked in one go."""
 
 
 StreamRun = tuple[int, int, int]
@@ -49,6 +58,9 @@ class CheckedBlocks:
         self._seen: dict[int, tuple[int, int]] = {}
         self._places: dict[int, EventPlaces] = {}
         self._firsts: list[int] = []  # the keys of _places, in order
+        self.notes: dict[int, tuple[int, int, Any]] = {}  # by first sequence: checksum, length, what was noted
+        self._stretches: dict[int, Stretch] = {}
+        self._stretched = 0  # frames in them
 
     def check(self, path: str, first: int, data: memoryview) -> None:
         """Check a frame's checksum unless it is known. Raises ``CorruptedBlock``."""
@@ -57,10 +69,37 @@ class CheckedBlocks:
             return
         if not crc_holds(data):
             raise corrupted(path, first, "its checksum is wrong")
+        self.add(first, mark)
+
+    def has(self, first: int, mark: tuple[int, int]) -> bool:
+        """Whether the frame with this checksum and length was seen right."""
+        return self._seen.get(first) == mark
+
+    def add(self, first: int, mark: tuple[int, int]) -> None:
+        """The frame with this checksum and length was seen right."""
         if len(self._seen) >= limits.CHECKED_BLOCKS_MAX:
             self._seen.clear()
             self._places, self._firsts = {}, []
         self._seen[first] = mark
+
+    def note(self, firsts: list[int], crcs: list[int], sizes: list[int], notes: list[Any]) -> None:
+        """Keep, for checked frames (first sequences, checksums, lengths), what a reader found out about each:
+        ``Snapshot.map_frames`` gives it back for these frames."""
+        if len(self.notes) >= limits.CHECKED_BLOCKS_MAX:
+            self.notes.clear()
+        self.notes.update(zip(firsts, zip(crcs, sizes, notes, strict=True), strict=True))
+
+    def stretch(self, first: int) -> Stretch | None:
+        """The stretch that was kept last of those that begin at a sequence, for ``Snapshot.map_again``."""
+        return self._stretches.get(first)
+
+    def keep_stretch(self, stretch: Stretch) -> None:
+        """Keep where checked frames lie at one instant, and what is known of them."""
+        older = self._stretches.pop(stretch.first, None)
+        self._stretched += stretch.frames - (0 if older is None else older.frames)
+        if self._stretched > limits.CHECKED_BLOCKS_MAX:
+            self._stretches, self._stretched = {}, stretch.frames
+        self._stretches[stretch.first] = stretch
 
     def holding(self, sequence: int) -> EventPlaces | None:
         """Where the events of the block are that held ``sequence`` when it was seen last; None where none is known."""
@@ -377,6 +416,114 @@ class Snapshot:
                     raise
         return found
 
+    def map_frames(self, first: int, stop: int, bytes_max: int, events_max: int) -> MappedFrames | None:
+        """Whole frames, checked, where they are: those that ``copy_frames`` would copy with room for ``bytes_max``, in memory
+        that is kept as by ``keep``. None where they lie too far apart, or too many snapshots are pinned: then ``copy_frames`` is
+        the way.
+
+        What lies between the frames in the stretch is anything: free pages, or others' data."""
+        firsts: list[int] = []
+        addresses: list[int] = []
+        sizes: list[int] = []
+        noted: list[Any] = []
+        low = high = taken = 0
+        stop = min(stop, first + events_max)
+        with self._lock:
+            cursor = self._log_cursor()
+            find_note, check, sequence_of = self.checked.notes.get, self.checked.check, keys.log_sequence
+            try:
+                for key, data in cursor.iternext() if cursor.set_key(keys.log_key(first)) else ():
+                    sequence = sequence_of(key)
+                    size = len(data)
+                    address = address_of(data)
+                    taken += size
+                    if sequence >= stop or (size | address) % 8 or taken > bytes_max:
+                        break
+                    if not low <= address < high:
+                        begin, end = address, address + size
+                        if firsts:
+                            begin, end = min(low, begin), max(high, end)
+                            if end - begin > _STRETCH_BYTES_MAX:
+                                if len(firsts) < _STRETCH_FRAMES_MIN:
+                                    return None
+                                break
+                        low, high = begin, end
+                    crc = frame_crc(data) if size >= _FRAME_BYTES_MIN else 0
+                    note = find_note(sequence)
+                    if note is not None and note[0] == crc and note[1] == size:
+                        noted.append(note[2])  # notes are of checked frames only
+                    else:
+                        check(self.path, sequence, data)
+                        noted.append(None)
+                    firsts.append(sequence)
+                    addresses.append(address)
+                    sizes.append(size)
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
+            except CorruptedBlock:
+                if not firsts:  # what stands before it can be read; whoever goes on is told
+                    raise
+            memory = self._pinned()
+            instant = self.transaction.id()
+        if memory is None:
+            return None
+        return MappedFrames(memory[low:high], instant, low, firsts, [at - low for at in addresses], sizes, noted)
+
+    def check_ahead(self, first: int, stop: int, bytes_max: int) -> int:
+        """Check many frames that are still to be checked, on two threads if there are processors for them: from the one that
+        begins at ``first`` on, of those that begin before ``stop``. Gives the sequence from which on it may be asked again. Of a
+        frame that is wrong nothing is raised: whoever reads it is told."""
+        if processors() < 2:
+            return stop
+        has, add = self.checked.has, self.checked.add
+        frames: list[memoryview] = []
+        marks: list[tuple[int, tuple[int, int]]] = []
+        taken = 0
+        with self._lock:
+            cursor = self._log_cursor()
+            memory = self._pinned()
+            if memory is None:
+                return stop
+            try:
+                for key, data in cursor.iternext() if cursor.set_key(keys.log_key(first)) else ():
+                    sequence = keys.log_sequence(key)
+                    if sequence >= stop or taken >= bytes_max or len(frames) >= _AHEAD_FRAMES_MAX:
+                        stop = min(stop, sequence)
+                        break
+                    mark = (frame_crc(data) if len(data) >= _FRAME_BYTES_MIN else 0, len(data))
+                    if not has(sequence, mark):
+                        address = address_of(data)
+                        frames.append(memory[address : address + len(data)])
+                        marks.append((sequence, mark))
+                        taken += len(data)
+                    elif not frames:  # it is likely that all have been checked
+                        return first + 1
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
+        if taken >= max(SHARED_BYTES_MIN, UNLOCKED_BYTES_MIN * len(frames)):
+            for (sequence, mark), right in zip(marks, find_right(frames), strict=True):
+                if right:
+                    add(sequence, mark)
+        return stop
+
+    def map_again(self, stretch: Stretch) -> memoryview | None:
+        """The memory of a stretch, kept as by ``keep``, where this is the instant at which it was found; None where it is not, or
+        where it cannot be pinned. Nothing that is seen at one instant ever changes."""
+        with self._lock:
+            cursor = self._log_cursor()
+            if self.transaction.id() != stretch.instant:
+                return None
+            try:
+                if not cursor.set_key(keys.log_key(stretch.first)):
+                    return None
+                address = address_of(cursor.value())
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
+            if address != stretch.address:  # the map lies elsewhere
+                return None
+            memory = self._pinned()
+        return None if memory is None else memory[stretch.low : stretch.high]
+
     def placed(self, sequence: int) -> tuple[EventPlaces, Block]:
         """The block of a sequence that exists, as ``block`` gives it, and where its events are: for few of its events, of which
         more may be asked for later."""
@@ -432,13 +579,21 @@ class Snapshot:
         """Memory of the map, kept for as long as any slice of it lives; a copy past ``PINNED_SNAPSHOTS_MAX``."""
         memory = self._memory
         if memory is None:
-            transaction = self.transaction
-            memory = self._environment.pins.pin(transaction, transaction.id(), self._environment.last_page)
+            memory = self._pinned()
             if memory is None:
                 return memoryview(bytes(data))
-            self._memory = memory
         address = address_of(data)
         return memory[address : address + len(data)]
+
+    def _pinned(self) -> memoryview | None:
+        """The address space, kept for as long as any slice of it lives; None past ``PINNED_SNAPSHOTS_MAX``."""
+        memory = self._memory
+        if memory is None:
+            transaction = self.transaction
+            memory = self._memory = self._environment.pins.pin(
+                transaction, transaction.id(), self._environment.last_page
+            )
+        return memory
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """The blocks that hold ``start .. stop`` (which exist), in order, in memory that outlives the snapshot."""

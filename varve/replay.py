@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from varve import limits
 from varve.engine.core import StoreClosing
-from varve.errors import InvalidInput, StoreClosed
+from varve.errors import InvalidInput, StoreClosed, VarveError
 from varve.record import Recorded, recorded_class
 
 if TYPE_CHECKING:
     from varve.engine.core import Engine
-    from varve.engine.snapshot import Snapshot
-    from varve.layout.block import Block, EventPlaces
+    from varve.engine.located import KnownStream
+    from varve.engine.snapshot import Scattered, Snapshot
+    from varve.layout.block import Block
 
 
 Owner = int | frozenset[str] | None
@@ -49,6 +50,8 @@ class Source(Protocol):
 
     engine: Engine
     fixed: Snapshot | None
+    known_event: Callable[[KnownStream, int], tuple[int, bytes] | None]
+    """``Snapshot.known_event`` in the instant that ``begin`` would give."""
 
     def begin(self) -> Snapshot:
         """A snapshot for one call."""
@@ -66,6 +69,7 @@ class Live:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.known_event = engine.known_event
 
     def begin(self) -> Snapshot:
         """A new snapshot."""
@@ -82,6 +86,7 @@ class Fixed:
     def __init__(self, engine: Engine, snapshot: Snapshot) -> None:
         self.engine = engine
         self.fixed: Snapshot | None = snapshot
+        self.known_event = snapshot.known_event
         self._snapshot = snapshot
 
     def begin(self) -> Snapshot:
@@ -135,11 +140,42 @@ def tracked(engine: Engine, walk: Generator[Any, None, None]) -> Generator[Any, 
     return walk
 
 
+Slice = tuple["Snapshot", "Block | None", int, int, int, "list[Scattered] | None"]
+"""Part of a walk: snapshot, block, first and last + 1 global sequence, what to add to these for the iterator's own coordinate; or
+events that lie here and there (then the three numbers mean nothing)."""
+
+
+def _in_turn(ranges: Iterable[Range]) -> Iterator[tuple[Range, list[Range] | None]]:
+    """The ranges one by one; short ones that follow each other (the first of them, and all) together.
+
+    Where they end in an error, those before it come first.
+    """
+    short: list[Range] = []
+    most = FEW_EVENTS  # whoever wants the first event only does not wait for more
+    try:
+        for found in ranges:
+            if found[2] <= FEW_EVENTS:
+                short.append(found)
+                if len(short) < most:
+                    continue
+            if short:
+                yield short[0], short
+                short = []
+                most = limits.SCATTERED_RANGES_MAX
+            if found[2] > FEW_EVENTS:
+                yield found, None
+    except VarveError:
+        if short:
+            yield short[0], short
+        raise
+    if short:
+        yield short[0], short
+
+
 def walk_blocks(
     source: Source, ranges: Ranges, start: int, end: Callable[[Snapshot], int], stop: int | None, *, reverse: bool
-) -> Generator[tuple[Snapshot, Block, int, int, int, EventPlaces | None] | None, None, None]:
-    """The block slices of a walk: snapshot, block, first and last + 1 global sequence, what to add to these for the
-    iterator's own coordinate, and where the block's events are if few are wanted of it. The first item is None: started."""
+) -> Generator[Slice | None, None, None]:
+    """The block slices of a walk. The first item is None: started."""
     snapshot = source.begin()
     try:
         last = end(snapshot)
@@ -148,43 +184,68 @@ def walk_blocks(
         yield None
         begun_s = time.monotonic()
         block: Block | None = None
-        places: EventPlaces | None = None
+        has_read = False
         finished = False
         while not finished:
             finished = True
-            for at, first, count in ranges(snapshot, start, upper, reverse):
+            for (at, first, count), short in _in_turn(ranges(snapshot, start, upper, reverse)):
+                # Only after a block of this snapshot: a renewal that comes late must not renew again at once, for ever.
+                if short is not None:
+                    if has_read and source.fixed is None and _is_old(begun_s):
+                        start, upper = (start, at + count) if reverse else (at, upper)
+                        finished = False
+                        break
+                    has_read = True
+                    for some in _scattered(snapshot, short, reverse=reverse):
+                        yield snapshot, None, 0, 0, 0, some
+                    continue
                 low, high = first, first + count
                 while low < high:
                     sequence = high - 1 if reverse else low
                     if block is None or not block.first <= sequence < block.first + block.count:
-                        # Only after a block of this snapshot: a renewal that comes late must not renew again at once, for ever.
-                        old = block is not None and time.monotonic() - begun_s > limits.ITERATOR_SNAPSHOT_AGE_S_MAX
-                        if old and source.fixed is None:
+                        if has_read and source.fixed is None and _is_old(begun_s):
                             start, upper = (start, at + high - first) if reverse else (at + low - first, upper)
                             finished = False
                             break
-                        if high - low <= FEW_EVENTS:
-                            places, block = snapshot.placed(sequence)
-                        else:
-                            block = snapshot.block(sequence)
+                        has_read = True
+                        block = snapshot.block(sequence)
                     if reverse:
                         begin = max(low, block.first)
-                        yield snapshot, block, begin, high, at - first, places
+                        yield snapshot, block, begin, high, at - first, None
                         high = begin
                     else:
                         until = min(high, block.first + block.count)
-                        yield snapshot, block, low, until, at - first, places
+                        yield snapshot, block, low, until, at - first, None
                         low = until
-                    places = None  # whoever comes back to a block reads it whole
                 if not finished:
                     break
             if not finished:
                 block = None
+                has_read = False
                 source.end(snapshot)
                 snapshot = source.engine.snapshot(limit)
                 begun_s = time.monotonic()
     finally:
         source.end(snapshot)
+
+
+def _scattered(snapshot: Snapshot, ranges: list[Range], *, reverse: bool) -> Iterator[list[Scattered]]:
+    """The events of short ranges; what stands before a block that is wrong comes first."""
+    while ranges:
+        some = snapshot.scattered(ranges, reverse=reverse)
+        yield some
+        if len(some) == sum(count for _, _, count in ranges):
+            return
+        singly = [
+            (at + inside, first + inside, 1)
+            for at, first, count in ranges
+            for inside in (range(count)[::-1] if reverse else range(count))
+        ]
+        ranges = singly[len(some) :]
+
+
+def _is_old(begun_s: float) -> bool:
+    return time.monotonic() - begun_s > limits.ITERATOR_SNAPSHOT_AGE_S_MAX
 
 
 def walk_events(
@@ -210,7 +271,7 @@ def walk_events(
     types: list[int] = []
     firsts: list[int] = []
     views: dict[int, tuple[Any, Any]] = {}
-    snapshot = block = item = event = recorded = None
+    snapshot = block = item = scattered = placed = event = recorded = None
     try:
         yield next(slices)
         of = owner()
@@ -218,12 +279,12 @@ def walk_events(
         number = of if isinstance(of, int) else None
         for item in slices:
             assert item is not None
-            snapshot, block, low, high, drift, places = item
-            first = block.first
-            if places is not None:
-                for sequence in range(high - 1, low - 1, -1) if reverse else range(low, high):
-                    stream, at, type_number, offset, _ = snapshot.locate(places, block.data, sequence)
-                    if number is not None and (stream != number or at - sequence != drift):
+            snapshot, block, low, high, drift, scattered = item
+            if scattered is not None:
+                identities = snapshot.catalog.streams
+                for placed, sequence, drift, (stream, at, type_number, offset, _) in scattered:
+                    shift = at - sequence
+                    if number is not None and (stream != number or shift != drift):
                         raise snapshot.index_wrong(sequence)  # noqa: TRY301 - the handler lets go of the map
                     found = views.get(type_number)
                     if found is None:
@@ -232,20 +293,21 @@ def walk_events(
                     view, holder = found
                     if view is None:
                         continue
-                    identity = snapshot.catalog.streams.get(stream) or snapshot.catalog.stream(snapshot, stream)
+                    identity = identities.get(stream) or snapshot.catalog.stream(snapshot, stream)
                     if names is not None and identity.name not in names:
                         raise snapshot.index_wrong(sequence)  # noqa: TRY301
                     event = new(view)
-                    event._b = block.data
+                    event._b = placed[1]
                     event._o = offset
-                    recorded = new(holder)
+                    recorded = holder()
                     recorded._event = event
                     recorded._sequence = sequence
-                    recorded._shift = at - sequence
+                    recorded._shift = shift
                     recorded._stream = identity
-                    recorded._block = block
+                    recorded._block = placed
                     yield recorded
                 continue
+            first = block.first
             if block is not known:
                 known = block
                 payload = block.payload()
@@ -278,7 +340,7 @@ def walk_events(
                     event = new(view)
                     event._b = payload
                     event._o = starts[begin - first]
-                    recorded = new(holder)
+                    recorded = holder()
                     recorded._event = event
                     recorded._sequence = begin
                     recorded._shift = shift
@@ -295,7 +357,7 @@ def walk_events(
                     event = new(view)
                     event._b = payload
                     event._o = offset
-                    recorded = new(holder)
+                    recorded = holder()
                     recorded._event = event
                     recorded._sequence = sequence
                     recorded._shift = shift
@@ -306,25 +368,28 @@ def walk_events(
         slices.close()
         path = source.engine.path
         # This frame lives on until the user asks again: let go of what holds the map.
-        del slices, snapshot, block, known, payload, item, event, recorded
+        del slices, snapshot, block, known, payload, item, scattered, placed, event, recorded
         yield None
         raise StoreClosed(f"{path} was told to close, which ended this iterator") from None
     except BaseException:
         slices.close()
         # Whoever keeps the error keeps this frame: it must not keep the map.
-        del slices, snapshot, block, known, payload, item, event, recorded
+        del slices, snapshot, block, known, payload, item, scattered, placed, event, recorded
         raise
 
 
 def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, None, None]:
     """Event buffers of the whole log. The first item is None: started."""
     slices = walk_blocks(source, whole_log, start, lambda snapshot: snapshot.next_sequence, stop, reverse=False)
-    block = payload = item = None
+    block = payload = item = scattered = None
     try:
         yield next(slices)
         for item in slices:
             assert item is not None
-            block, low, high = item[1:4]
+            _, block, low, high, _, scattered = item
+            if scattered is not None:
+                yield from [data[start:end] for (_, data), _, _, (*_, start, end) in scattered]
+                continue
             payload = block.payload()
             ends = [0, *block.ends()]
             cut = ends[low - block.first : high - block.first + 1]
@@ -332,7 +397,7 @@ def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, N
     except StoreClosing:
         slices.close()
         path = source.engine.path
-        del slices, block, payload, item
+        del slices, block, payload, item, scattered
         yield None
         raise StoreClosed(f"{path} was told to close, which ended this iterator") from None
 

@@ -27,6 +27,7 @@ from varve.layout.runs import decode_runs, find_in_runs
 if TYPE_CHECKING:
     from varve.engine.catalog import Catalog
     from varve.engine.environment import Environment
+    from varve.engine.located import KnownStream
 
     Cursor = lmdb.Cursor[memoryview]
 
@@ -36,6 +37,11 @@ _META_CHUNK = 256
 
 StreamRun = tuple[int, int, int]
 """Consecutive events of a stream that are consecutive in the log too: first stream sequence, first global sequence, count."""
+
+
+Scattered = tuple[tuple[EventPlaces, memoryview], int, int, tuple[int, int, int, int, int]]
+"""An event: its block (``EventPlaces.block`` makes it of these two), its global sequence, what has to be added to that for its stream sequence if the index is right, and what
+``EventPlaces.locate`` says of it."""
 
 
 class CheckedBlocks:
@@ -97,6 +103,10 @@ def parse(path: str, first: int, data: memoryview) -> Block:
     if block.first != first:
         raise corrupted(path, first, f"it says that it begins at {block.first}")
     return block
+
+
+def _sequences(first: int, count: int, *, reverse: bool) -> range:
+    return range(first + count - 1, first - 1, -1) if reverse else range(first, first + count)
 
 
 class Snapshot:
@@ -377,12 +387,45 @@ class Snapshot:
                     raise
         return found
 
-    def placed(self, sequence: int) -> tuple[EventPlaces, Block]:
-        """The block of a sequence that exists, as ``block`` gives it, and where its events are: for few of its events, of which
-        more may be asked for later."""
+    def scattered(self, runs: list[StreamRun], *, reverse: bool) -> list[Scattered]:
+        """Events that exist and lie here and there, in the order given (``reverse``: runs in that order, each from its end).
+
+        What stands before a block that is wrong is given; only where that is nothing, it is said what is wrong.
+        """
+        found: list[Scattered] = []
+        add = found.append
+        holding, key_of = self.checked.holding, keys.log_key
+        first = end = 0
         with self._lock:
-            places, data = self._find_places(sequence)
-            return places, places.block(self.keep(data))
+            cursor = self._log_cursor()
+            set_key, value = cursor.set_key, cursor.value
+            pinned = self._pinned()
+            try:
+                for position, sequence, count in runs:
+                    shift = position - sequence
+                    for at in (sequence,) if count == 1 else _sequences(sequence, count, reverse=reverse):
+                        if not first <= at < end:
+                            places = holding(at)
+                            if places is None or not (set_key(key_of(places.first)) and places.is_of(data := value())):
+                                places, data = self._find_places(at)
+                            if pinned is None:
+                                memory = memoryview(bytes(data))
+                            else:
+                                address = address_of(data)
+                                memory = pinned[address : address + places.frame_bytes]
+                            block = places, memory
+                            first, locate = places.first, places.locate
+                            end = first + places.count
+                        add((block, at, shift, locate(memory, at - first)))
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
+            except MalformedBlock as exc:
+                if not found:
+                    raise corrupted(self.path, first, str(exc)) from None
+            except (CorruptedBlock, CorruptedStore):
+                if not found:
+                    raise
+        return found
 
     def copied_block(self, sequence: int) -> Block:
         """The block of a sequence that exists, whatever its size, copied to the heap: nothing of it holds the snapshot."""
@@ -402,6 +445,25 @@ class Snapshot:
                 raise self.index_wrong(sequence)
             raw = data[start:end]
             return type_number, bytes(raw) if end - start <= limits.COPIED_EVENT_BYTES_MAX else self.keep(raw)
+
+    def known_event(self, known: KnownStream, stream_sequence: int) -> tuple[int, bytes] | None:
+        """Type number and bytes of an event of a stream, by what is remembered of both, if the block agrees; None where the index
+        must be asked (``event``), which says what is wrong if anything is."""
+        with self._lock:
+            sequence = known.sequence(stream_sequence)
+            places = self.checked.holding(sequence)
+            limit = self.limit
+            if places is None or (limit is not None and sequence >= limit):
+                return None
+            first = places.first
+            cursor = self._log_cursor()
+            try:
+                if not cursor.set_key(keys.log_key(first)):
+                    return None
+                data = cursor.value()
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
+            return places.event(data, sequence - first, known.number, stream_sequence, limits.COPIED_EVENT_BYTES_MAX)
 
     def locate(self, places: EventPlaces, data: memoryview, sequence: int) -> tuple[int, int, int, int, int]:
         """Of an event that exists, in the data of its block: stream number, stream sequence, type number, start and end.
@@ -430,15 +492,21 @@ class Snapshot:
 
     def keep(self, data: memoryview) -> memoryview:
         """Memory of the map, kept for as long as any slice of it lives; a copy past ``PINNED_SNAPSHOTS_MAX``."""
+        memory = self._memory or self._pinned()
+        if memory is None:
+            return memoryview(bytes(data))
+        address = address_of(data)
+        return memory[address : address + len(data)]
+
+    def _pinned(self) -> memoryview | None:
+        """The address space, kept by this snapshot's transaction; None past ``PINNED_SNAPSHOTS_MAX``."""
         memory = self._memory
         if memory is None:
             transaction = self.transaction
-            memory = self._environment.pins.pin(transaction, transaction.id(), self._environment.last_page)
-            if memory is None:
-                return memoryview(bytes(data))
-            self._memory = memory
-        address = address_of(data)
-        return memory[address : address + len(data)]
+            memory = self._memory = self._environment.pins.pin(
+                transaction, transaction.id(), self._environment.last_page
+            )
+        return memory
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """The blocks that hold ``start .. stop`` (which exist), in order, in memory that outlives the snapshot."""
@@ -485,13 +553,21 @@ class Snapshot:
 
     def global_of(self, number: int, stream_sequence: int) -> int | None:
         """Global sequence of a stream's event, or None past the end of what can be seen."""
+        found = self.find_event(number, stream_sequence)
+        return None if found is None else found[0]
+
+    def find_event(self, number: int, stream_sequence: int) -> tuple[int, int, bytes] | None:
+        """Global sequence of a stream's event, and the index entry that says so: its first stream sequence and its value
+        (``decode_runs``). None past the end of what can be seen."""
         entry = self._floor(keys.stream_entry_key(number, stream_sequence))
         position = None if entry is None else keys.stream_entry_position(entry[0], number)
         if entry is None or position is None:
             self._check_unborn(number)
             return None
         found = find_in_runs(entry[1], stream_sequence - position)
-        return found if found is None or self.limit is None or found < self.limit else None
+        if found is None or (self.limit is not None and found >= self.limit):
+            return None
+        return found, position, entry[1]
 
     def stream_length(self, number: int) -> int:
         """Number of a stream's events that can be seen."""

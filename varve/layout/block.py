@@ -13,12 +13,13 @@ vtable of u16).
 
 from __future__ import annotations
 
+import functools
 import struct
 import sys
 import zlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
@@ -98,6 +99,10 @@ _U32_PAIR = struct.Struct("<II")
 _U64 = struct.Struct("<Q")
 _I64 = struct.Struct("<q")
 _ONE = _U32.pack(1)
+_u16 = _U16.unpack_from
+_u32 = _U32.unpack_from
+_u32_pair = _U32_PAIR.unpack_from
+_u64 = _U64.unpack_from
 
 
 class HotFrame(NamedTuple):
@@ -503,6 +508,12 @@ def _pieces(ends: memoryview, data: memoryview) -> list[bytes]:
     return pieces
 
 
+@functools.lru_cache(maxsize=4_096)
+def _stream_and_ends(gap: int) -> Callable[[memoryview, int], tuple[int, ...]]:
+    """Reads a stream number, and two ends that stand so far behind it, in one call."""
+    return struct.Struct(f"<I{gap}xII").unpack_from
+
+
 class EventPlaces:
     """Where the events of one frame are: what finding one of them needs, kept without the frame.
 
@@ -513,8 +524,12 @@ class EventPlaces:
     __slots__ = (
         "_columns",
         "_commit_sequence",
+        "_ends_at",
+        "_firsts_at",
         "_payload_at",
         "_run_ends",
+        "_stream_and_ends",
+        "_streams_at",
         "_types",
         "_vtable",
         "count",
@@ -533,23 +548,40 @@ class EventPlaces:
         self._columns = block._columns  # noqa: SLF001 - the other half of one thing
         self._vtable = block._vtable  # noqa: SLF001
         self._payload_at = block.payload_at
-        types = block.column("run_types").tobytes()
-        runs = len(types) // 2
-        counts = block.column("run_counts")
-        if {len(counts), len(block.column("run_streams")), len(block.column("run_firsts"))} != {runs}:
-            raise MalformedBlock("its columns of runs differ in length")
-        if sum(counts) != block.count:
-            raise MalformedBlock("its runs are not of all its events")
+        data = block.data
+        _, _, streams_at, types_at, firsts_at, counts_at, ends_at, _ = self._columns
+        self._streams_at = streams_at + 4
+        self._firsts_at = firsts_at + 4
+        self._ends_at = ends_at  # an event's start is the end before: of the first one, the column's length
+        try:
+            runs = _u32(data, types_at)[0]
+            if not _u32(data, streams_at)[0] == _u32(data, firsts_at)[0] == _u32(data, counts_at)[0] == runs:
+                raise MalformedBlock("its columns of runs differ in length")
+        except struct.error:
+            raise MalformedBlock("its columns of runs lie outside") from None
+        types = data[types_at + 4 : types_at + 4 + 2 * runs].tobytes()
+        counts = data[counts_at + 4 : counts_at + 4 + 4 * runs].tobytes()
+        if len(types) != 2 * runs or len(counts) != 4 * runs:
+            raise MalformedBlock("its columns of runs reach beyond its end")
         self.type: int | None = None
-        self._types: array[int] | None = None
+        self._types = b""
         if types == types[:2] * runs:
             self.type = _U16.unpack_from(types)[0] if types else 0
         else:
-            self._types = array("H", types)
+            self._types = types
         # Where every run is one event, as in a block of interleaved streams, an event's run has its own index.
-        self._run_ends: array[int] | range = range(1, runs + 1)
-        if counts.tobytes() != _ONE * runs:
-            self._run_ends = array("I", accumulate(counts))
+        self._run_ends: array[int] | None
+        self._run_ends = None
+        gap = ends_at - streams_at - 8
+        if counts == _ONE * runs and gap >= 0:
+            self._stream_and_ends = _stream_and_ends(gap)
+            if runs != block.count:
+                raise MalformedBlock("its runs are not of all its events")
+        else:
+            ends = list(accumulate(array("I", counts)))
+            if (ends[-1] if ends else 0) != block.count:
+                raise MalformedBlock("its runs are not of all its events")
+            self._run_ends = array("I", ends)
 
     def is_of(self, data: memoryview) -> bool:
         """Whether a frame, checked before, is still the one that this was made of."""
@@ -568,31 +600,45 @@ class EventPlaces:
         block.payload_at = self._payload_at
         return block
 
+    def event(
+        self, data: memoryview, index: int, stream: int, stream_sequence: int, bytes_max: int
+    ) -> tuple[int, bytes] | None:
+        """Type number and a copy of event ``index``; None where ``data`` is not the frame that this was made of, or the event not
+        this one of a stream, larger than ``bytes_max``, or malformed: whoever looks again says what is wrong."""
+        if len(data) != self.frame_bytes or _u32(data)[0] != self.crc:
+            return None
+        try:
+            of_stream, at, number, start, end = self.locate(data, index)
+        except MalformedBlock:
+            return None
+        if of_stream != stream or at != stream_sequence or end - start > bytes_max:
+            return None
+        return number, data[start:end].tobytes()
+
     def locate(self, data: memoryview, index: int) -> tuple[int, int, int, int, int]:
         """Of event ``index``: stream number, stream sequence, type number, start and end (in ``data``). Raises ``MalformedBlock``
         for what lies outside the frame."""
-        columns, ends = self._columns, self._run_ends
-        if type(ends) is range:
-            run = begin = index
-        else:
-            run = bisect_right(ends, index)
-            begin = ends[run - 1] if run else 0
+        ends = self._run_ends
         try:
-            stream: int = _U32.unpack_from(data, columns[2] + 4 + 4 * run)[0]
-            first: int = _U64.unpack_from(data, columns[4] + 4 + 8 * run)[0]
-            if index:
-                start, end = _U32_PAIR.unpack_from(data, columns[6] + 4 * index)
+            if ends is None:
+                run = begin = index
+                stream, start, end = self._stream_and_ends(data, self._streams_at + 4 * index)
             else:
-                start, end = 0, _U32.unpack_from(data, columns[6] + 4)[0]
+                run = bisect_right(ends, index)
+                begin = ends[run - 1] if run else 0
+                stream = _u32(data, self._streams_at + 4 * run)[0]
+                start, end = _u32_pair(data, self._ends_at + 4 * index)
+            first: int = _u64(data, self._firsts_at + 8 * run)[0]
         except struct.error:
             raise MalformedBlock("its columns reach beyond its end") from None
+        if not index:
+            start = 0  # the column's length stands there
         payload_at = self._payload_at
         if not start <= end <= self.frame_bytes - payload_at:
             raise MalformedBlock("an event lies outside")
         number = self.type
         if number is None:
-            assert self._types is not None
-            number = self._types[run]
+            number = _u16(self._types, 2 * run)[0]
         return stream, first + index - begin, number, payload_at + start, payload_at + end
 
 

@@ -6,7 +6,7 @@ A reader is cheap and holds nothing between calls: no transaction, no slot, no m
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, cast, get_args
 
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 _HASHED_IDS = frozenset((int, str, uuid.UUID))
 """Ids of exactly these classes can be looked up in a dict: ``True`` and ``1.0`` equal an id, too."""
 
-_new = object.__new__
-
 
 class StreamReader(Generic[E]):
     """Typed reads of the streams of one name. Made by ``Stream.reader()`` and ``Snapshot.reader()``.
@@ -89,7 +87,7 @@ class StreamReader(Generic[E]):
                 if found is not None:
                     view = self._plain.get(found[0])
                     if view is not None:
-                        event = _new(view)
+                        event = object.__new__(view)
                         event._b = found[1]
                         event._o = 0
                         return cast("E", event)
@@ -104,7 +102,7 @@ class StreamReader(Generic[E]):
                 return None
             type_number, buffer = snapshot.event(sequence, number, stream_sequence)
             view = self._views.get(type_number) or self._view(snapshot, type_number, sequence)
-            event: Any = _new(view)
+            event = object.__new__(view)
             event._b = buffer
             event._o = 0
             if isinstance(event, Deferred):
@@ -481,17 +479,16 @@ def _found_once(find: Callable[[Snapshot], Found]) -> tuple[Ranges, Callable[[Sn
         found.append(find(snapshot))
         return found[0][1](snapshot)
 
-    def ranges(snapshot: Snapshot, low: int, high: int, backwards: bool) -> Iterable[Range]:
-        return found[0][0](snapshot, low, high, backwards)
+    def pieces(snapshot: Snapshot, low: int, high: int, backwards: bool) -> Iterable[Sequence[Range]]:
+        return found[0][0].pieces(snapshot, low, high, backwards)
 
     def owner() -> Owner:
         return found[0][2]
 
-    return ranges, end, owner
+    return Ranges(pieces), end, owner
 
 
-def _nothing(_: Snapshot, _start: int, _stop: int, _reverse: bool) -> Iterable[Range]:
-    return ()
+_nothing = Ranges(lambda _snapshot, _start, _stop, _reverse: ())
 
 
 def _log_end(snapshot: Snapshot) -> int:

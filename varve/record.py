@@ -244,7 +244,13 @@ class Recorded(Generic[E_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled and copied with the bytes of its block and a plain event: the copy holds nothing of the map."""
-        return _recorded, (bytes(self._own_block().data), owned(self.event), self._sequence, self._shift, tuple(self._stream))
+        return _recorded, (
+            bytes(self._own_block().data),
+            owned(self.event),
+            self._sequence,
+            self._shift,
+            tuple(self._stream),
+        )
 
     def __repr__(self) -> str:
         return (

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from heapq import merge
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import accumulate, chain, repeat
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from varve import limits
 from varve.engine.core import StoreClosing
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from varve.engine.core import Engine
     from varve.engine.located import KnownStream
     from varve.engine.snapshot import Scattered, Snapshot
-    from varve.layout.block import Block
+    from varve.layout.block import Block, EventPlaces
 
 
 Owner = int | frozenset[str] | None
@@ -34,11 +35,25 @@ Range = tuple[int, int, int]
 """Where it is in the iterator's own coordinate (a stream sequence where it walks one stream, the global sequence elsewhere), from
 where a renewed iterator goes on; first global sequence; number of events."""
 
+_count = itemgetter(2)
+
 FEW_EVENTS = 4
 """So many events of a block are looked up one by one, for less than reading where all of its events are."""
 
-Ranges = Callable[["Snapshot", int, int, bool], Iterable[Range]]
-"""``ranges(snapshot, start, stop, reverse)``: what to walk, in the order of the walk."""
+Pieces = Callable[["Snapshot", int, int, bool], Iterable[Sequence[Range]]]
+"""``pieces(snapshot, start, stop, reverse)``: what to walk, in the order of the walk, a piece at a time."""
+
+
+class Ranges:
+    """What to walk: ``pieces``, or called the same one by one."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self.pieces = pieces
+
+    def __call__(self, snapshot: Snapshot, start: int, stop: int, reverse: bool) -> Iterable[Range]:
+        """The ranges one by one."""
+        return chain.from_iterable(self.pieces(snapshot, start, stop, reverse))
+
 
 ViewClass = Callable[["Snapshot", int, int], Any]
 """``view_class(snapshot, type number, global sequence)`` -> the class of views (or a ``Deferred``), or None to pass the run
@@ -50,8 +65,6 @@ class Source(Protocol):
 
     engine: Engine
     fixed: Snapshot | None
-    known_event: Callable[[KnownStream, int], tuple[int, bytes] | None]
-    """``Snapshot.known_event`` in the instant that ``begin`` would give."""
 
     def begin(self) -> Snapshot:
         """A snapshot for one call."""
@@ -59,6 +72,11 @@ class Source(Protocol):
 
     def end(self, snapshot: Snapshot) -> None:
         """Done with it."""
+        ...
+
+    @property
+    def known_event(self) -> Callable[[KnownStream, int], tuple[int, bytes] | None]:
+        """``Snapshot.known_event`` in the instant that ``begin`` would give."""
         ...
 
 
@@ -112,25 +130,52 @@ def bounds(start: int, stop: int | None) -> tuple[int, int | None]:
     return start, stop
 
 
-def whole_log(_: Snapshot, start: int, stop: int, _reverse: bool) -> Iterable[Range]:
-    """Everything."""
-    return ((start, start, stop - start),) if start < stop else ()
+def _all(_: Snapshot, start: int, stop: int, _reverse: bool) -> Iterable[Sequence[Range]]:
+    return (((start, start, stop - start),),) if start < stop else ()
+
+
+whole_log = Ranges(_all)
+"""Everything."""
 
 
 def of_stream(number: int) -> Ranges:
     """One stream."""
-    return lambda snapshot, start, stop, reverse: snapshot.stream_runs(number, start, stop, reverse=reverse)
+    return Ranges(lambda snapshot, start, stop, reverse: snapshot.stream_pieces(number, start, stop, reverse=reverse))
 
 
 def of_names(numbers: list[int]) -> Ranges:
     """Every stream of some names, in global order."""
 
-    def ranges(snapshot: Snapshot, start: int, stop: int, reverse: bool) -> Iterator[Range]:
+    def pieces(snapshot: Snapshot, start: int, stop: int, reverse: bool) -> Iterable[Sequence[Range]]:
         runs = [snapshot.name_runs(number, start, stop, reverse=reverse) for number in numbers]
         merged = runs[0] if len(runs) == 1 else merge(*runs, reverse=reverse)
-        return ((first, first, count) for first, count in merged)
+        return _few_together((first, first, count) for first, count in merged)
 
-    return ranges
+    return Ranges(pieces)
+
+
+def _few_together(ranges: Iterable[Range]) -> Iterator[Sequence[Range]]:
+    """Short ranges that follow each other together. Where they end in an error, those before it come first."""
+    short: list[Range] = []
+    most = FEW_EVENTS  # whoever wants the first event only does not wait for more
+    try:
+        for found in ranges:
+            if found[2] <= FEW_EVENTS:
+                short.append(found)
+                if len(short) < most:
+                    continue
+            if short:
+                yield short
+                short = []
+                most = limits.SCATTERED_RANGES_MAX
+            if found[2] > FEW_EVENTS:
+                yield (found,)
+    except VarveError:
+        if short:
+            yield short
+        raise
+    if short:
+        yield short
 
 
 def tracked(engine: Engine, walk: Generator[Any, None, None]) -> Generator[Any, None, None]:
@@ -145,35 +190,29 @@ Slice = tuple["Snapshot", "Block | None", int, int, int, "list[Scattered] | None
 events that lie here and there (then the three numbers mean nothing)."""
 
 
-def _in_turn(ranges: Iterable[Range]) -> Iterator[tuple[Range, list[Range] | None]]:
-    """The ranges one by one; short ones that follow each other (the first of them, and all) together.
-
-    Where they end in an error, those before it come first.
-    """
-    short: list[Range] = []
-    most = FEW_EVENTS  # whoever wants the first event only does not wait for more
-    try:
-        for found in ranges:
-            if found[2] <= FEW_EVENTS:
-                short.append(found)
-                if len(short) < most:
-                    continue
-            if short:
-                yield short[0], short
-                short = []
-                most = limits.SCATTERED_RANGES_MAX
-            if found[2] > FEW_EVENTS:
-                yield found, None
-    except VarveError:
-        if short:
-            yield short[0], short
-        raise
-    if short:
-        yield short[0], short
+def _in_turn(pieces: Iterable[Sequence[Range]]) -> Iterator[tuple[Range, Sequence[Range] | None]]:
+    """The ranges one by one; pieces of nothing but short ones together (the first of them, and all)."""
+    is_first = True
+    for piece in pieces:
+        if max(map(_count, piece)) > FEW_EVENTS:
+            yield from zip(piece, repeat(None))
+        elif is_first and len(piece) > FEW_EVENTS:  # whoever wants the first event only does not wait for more
+            yield piece[0], piece[:FEW_EVENTS]
+            yield piece[FEW_EVENTS], piece[FEW_EVENTS:]
+        else:
+            yield piece[0], piece
+        is_first = False
 
 
 def walk_blocks(
-    source: Source, ranges: Ranges, start: int, end: Callable[[Snapshot], int], stop: int | None, *, reverse: bool
+    source: Source,
+    ranges: Ranges,
+    start: int,
+    end: Callable[[Snapshot], int],
+    stop: int | None,
+    owner: Callable[[], Owner],
+    *,
+    reverse: bool,
 ) -> Generator[Slice | None, None, None]:
     """The block slices of a walk. The first item is None: started."""
     snapshot = source.begin()
@@ -184,11 +223,12 @@ def walk_blocks(
         yield None
         begun_s = time.monotonic()
         block: Block | None = None
+        some: list[Scattered] | None = None
         has_read = False
         finished = False
         while not finished:
             finished = True
-            for (at, first, count), short in _in_turn(ranges(snapshot, start, upper, reverse)):
+            for (at, first, count), short in _in_turn(ranges.pieces(snapshot, start, upper, reverse)):
                 # Only after a block of this snapshot: a renewal that comes late must not renew again at once, for ever.
                 if short is not None:
                     if has_read and source.fixed is None and _is_old(begun_s):
@@ -196,8 +236,9 @@ def walk_blocks(
                         finished = False
                         break
                     has_read = True
-                    for some in _scattered(snapshot, short, reverse=reverse):
+                    for some in _scattered(snapshot, short, owner(), reverse=reverse):
                         yield snapshot, None, 0, 0, 0, some
+                    some = None
                     continue
                 low, high = first, first + count
                 while low < high:
@@ -226,22 +267,28 @@ def walk_blocks(
                 snapshot = source.engine.snapshot(limit)
                 begun_s = time.monotonic()
     finally:
+        block = some = None  # an error that is kept keeps this frame, and must not keep the map
         source.end(snapshot)
 
 
-def _scattered(snapshot: Snapshot, ranges: list[Range], *, reverse: bool) -> Iterator[list[Scattered]]:
+def _scattered(
+    snapshot: Snapshot, ranges: Sequence[Range], owner: Owner, *, reverse: bool
+) -> Iterator[list[Scattered]]:
     """The events of short ranges; what stands before a block that is wrong comes first."""
+    number = owner if isinstance(owner, int) else None
     while ranges:
-        some = snapshot.scattered(ranges, reverse=reverse)
+        some = snapshot.scattered(ranges, number, reverse=reverse)
+        given = len(some)
         yield some
-        if len(some) == sum(count for _, _, count in ranges):
+        del some  # an error that is kept keeps this frame, and must not keep the map
+        if given == sum(map(_count, ranges)):
             return
         singly = [
             (at + inside, first + inside, 1)
             for at, first, count in ranges
             for inside in (range(count)[::-1] if reverse else range(count))
         ]
-        ranges = singly[len(some) :]
+        ranges = singly[given:]
 
 
 def _is_old(begun_s: float) -> bool:
@@ -261,7 +308,7 @@ def walk_events(
 ) -> Generator[Any, None, None]:
     """Recorded events of a walk. The first item is None: started. ``owner`` says, once it has, whose events the ranges are said
     to be: the blocks, which have checksums, must agree."""
-    slices = walk_blocks(source, ranges, start, end, stop, reverse=reverse)
+    slices = walk_blocks(source, ranges, start, end, stop, owner, reverse=reverse)
     new = object.__new__
     known: Block | None = None
     payload = memoryview(b"")
@@ -282,20 +329,23 @@ def walk_events(
             snapshot, block, low, high, drift, scattered = item
             if scattered is not None:
                 identities = snapshot.catalog.streams
-                for placed, sequence, drift, (stream, at, type_number, offset, _) in scattered:
-                    shift = at - sequence
-                    if number is not None and (stream != number or shift != drift):
-                        raise snapshot.index_wrong(sequence)  # noqa: TRY301 - the handler lets go of the map
-                    found = views.get(type_number)
-                    if found is None:
-                        view = view_class(snapshot, type_number, sequence)
-                        found = views[type_number] = view, recorded_class(view)
-                    view, holder = found
+                last_type = last_stream = -1
+                view = holder = identity = cast("Any", None)
+                for placed, sequence, shift, stream, type_number, offset in scattered:
+                    if type_number != last_type:
+                        found = views.get(type_number)
+                        if found is None:
+                            view = view_class(snapshot, type_number, sequence)
+                            found = views[type_number] = view, recorded_class(view)
+                        view, holder = found
+                        last_type = type_number
                     if view is None:
                         continue
-                    identity = identities.get(stream) or snapshot.catalog.stream(snapshot, stream)
-                    if names is not None and identity.name not in names:
-                        raise snapshot.index_wrong(sequence)  # noqa: TRY301
+                    if stream != last_stream:
+                        identity = identities.get(stream) or snapshot.catalog.stream(snapshot, stream)
+                        if names is not None and identity.name not in names:
+                            raise snapshot.index_wrong(sequence)  # noqa: TRY301 - the handler lets go of the map
+                        last_stream = stream
                     event = new(view)
                     event._b = placed[1]
                     event._o = offset
@@ -307,6 +357,7 @@ def walk_events(
                     recorded._block = placed
                     yield recorded
                 continue
+            assert block is not None
             first = block.first
             if block is not known:
                 known = block
@@ -380,7 +431,9 @@ def walk_events(
 
 def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, None, None]:
     """Event buffers of the whole log. The first item is None: started."""
-    slices = walk_blocks(source, whole_log, start, lambda snapshot: snapshot.next_sequence, stop, reverse=False)
+    slices = walk_blocks(
+        source, whole_log, start, lambda snapshot: snapshot.next_sequence, stop, lambda: None, reverse=False
+    )
     block = payload = item = scattered = None
     try:
         yield next(slices)
@@ -388,11 +441,12 @@ def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, N
             assert item is not None
             _, block, low, high, _, scattered = item
             if scattered is not None:
-                yield from [data[start:end] for (_, data), _, _, (*_, start, end) in scattered]
+                yield from [_bytes(*event) for event in scattered]
                 continue
+            assert block is not None
             payload = block.payload()
-            ends = [0, *block.ends()]
-            cut = ends[low - block.first : high - block.first + 1]
+            cuts = [0, *block.ends()]
+            cut = cuts[low - block.first : high - block.first + 1]
             yield from map(payload.__getitem__, map(slice, cut, cut[1:]))
     except StoreClosing:
         slices.close()
@@ -400,6 +454,12 @@ def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, N
         del slices, block, payload, item, scattered
         yield None
         raise StoreClosed(f"{path} was told to close, which ended this iterator") from None
+
+
+def _bytes(placed: tuple[EventPlaces, memoryview], sequence: int, *_rest: int) -> memoryview:
+    places, data = placed
+    *_, start, end = places.locate(data, sequence - places.first)
+    return data[start:end]
 
 
 def recorded_at(

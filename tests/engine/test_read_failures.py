@@ -65,6 +65,7 @@ READS: dict[str, Callable[[varve.Varve], Any]] = {
     "bytes": lambda db: db.stream("notes", Note).reader().get_bytes(1, 3),
     "length": lambda db: db.stream("notes", Note).reader().length(1),
     "a stream": lambda db: list(db.stream("notes", Note).reader().iter_stream(1)),
+    "a short stream": lambda db: list(db.stream("notes", Note).reader().iter_stream(2)),
     "backwards": lambda db: list(db.stream("notes", Note).reader().iter_stream(1, reverse=True)),
     "a name": lambda db: list(db.stream("notes", Note).reader().iter_all()),
     "ids": lambda db: list(db.stream("notes", Note).reader().stream_ids()),

@@ -66,7 +66,9 @@ class StreamReader(Generic[E]):
         self._types = types
         self._unknown = check_unknown(unknown, UnknownTyped)
         self._views: dict[int, Any] = {}
-        self._plain: dict[int, Any] = {}  # those of them that are classes of views
+        self._plain: dict[
+            int, Any
+        ] = {}  # those of them that are classes of views: empty in a reader that has read nothing yet
         self._known = source.engine.known_streams.of(name)
         self._known_event = source.known_event
 
@@ -82,7 +84,7 @@ class StreamReader(Generic[E]):
         """
         if type(stream_sequence) is int and type(stream_id) in _HASHED_IDS:
             known = self._known.get(stream_id)
-            if known is not None:
+            if known is not None and self._plain:
                 found = self._known_event(known, stream_sequence)
                 if found is not None:
                     view = self._plain.get(found[0])
@@ -90,7 +92,8 @@ class StreamReader(Generic[E]):
                         event = object.__new__(view)
                         event._b = found[1]
                         event._o = 0
-                        return cast("E", event)
+                        given: E = event
+                        return given
         return self._get(stream_id, stream_sequence)
 
     def _get(self, stream_id: StreamId, stream_sequence: int) -> E | None:

@@ -204,8 +204,20 @@ def test_a_block_that_is_gone_is_told(db: varve.Varve) -> None:
         transaction.delete(keys.log_key(0), db=environment.log)
     with db.snapshot() as snapshot:
         for each in (reader, snapshot.reader(notes)):
+            assert each.get(1, ROUNDS - 1) == note(ROUNDS - 1, 1)
             with pytest.raises(varve.CorruptedStore, match="no block holds global sequence"):
                 each.get(1, 0)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_blocks_that_are_forgotten_are_looked_at_again(db: varve.Varve, inside: bool) -> None:
+    notes = db.stream("notes", Note)
+    with db.snapshot() as snapshot:
+        reader = snapshot.reader(notes) if inside else notes.reader()
+        for _ in range(3):
+            assert reader.get(1, 3) == note(3, 1)
+            checked = db._engine.checked
+            checked._places, checked._firsts = {}, []
 
 
 def test_large_events_are_pinned_as_ever(db: varve.Varve) -> None:

@@ -127,12 +127,18 @@ CHECKED_BLOCKS_MAX: Final = 1 << 16
 CACHED_STREAMS_MAX: Final = 1 << 18
 """Stream numbers and lengths that a handle keeps in memory."""
 
+KNOWN_INDEX_ENTRIES_MAX: Final = 1 << 15
+"""Index entries of streams that a handle's readers keep in memory, about 0.7 kB each at most."""
+
 CACHED_INDEX_ENTRIES_MAX: Final = 1 << 14
 """Last index entries of streams that a writer keeps in memory, at most 384 bytes each."""
 
 PACK_LAYOUTS_MAX: Final = 4_096
 """Precompiled struct layouts that are kept for whole events of one class, and as many for nested ones; likewise the beginnings
 of its events that views know."""
+
+SCATTERED_RANGES_MAX: Final = 32
+"""Short runs of events, here and there in the log, that an iterator reads at a time: as many as an index entry holds."""
 
 SNAPSHOT_AGE_S_WARN: Final = 60.0
 """A snapshot older than this is worth a warning: LMDB cannot reuse pages that it may still read."""

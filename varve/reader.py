@@ -5,7 +5,8 @@ A reader is cheap and holds nothing between calls: no transaction, no slot, no m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, cast, get_args
 
@@ -17,6 +18,7 @@ from varve.errors import InvalidInput, UnexpectedEventType
 from varve.layout import keys
 from varve.layout.keys import StreamId, encode_stream_id
 from varve.layout.records import decode_stream_number
+from varve.layout.runs import decode_runs
 from varve.record import Recorded
 from varve.replay import (
     Owner,
@@ -44,6 +46,10 @@ if TYPE_CHECKING:
     from varve.replay import Source, ViewClass
 
 
+_HASHED_IDS = frozenset((int, str, uuid.UUID))
+"""Ids of exactly these classes can be looked up in a dict: ``True`` and ``1.0`` equal an id, too."""
+
+
 class StreamReader(Generic[E]):
     """Typed reads of the streams of one name. Made by ``Stream.reader()`` and ``Snapshot.reader()``.
 
@@ -52,7 +58,7 @@ class StreamReader(Generic[E]):
     ``unknown="event"``.
     """
 
-    __slots__ = ("_source", "_types", "_unknown", "_views", "name")
+    __slots__ = ("_known", "_known_event", "_plain", "_source", "_types", "_unknown", "_views", "name")
 
     def __init__(self, source: Source, name: str, types: dict[str, EventType], unknown: UnknownTyped = "error") -> None:
         self._source = source
@@ -60,6 +66,11 @@ class StreamReader(Generic[E]):
         self._types = types
         self._unknown = check_unknown(unknown, UnknownTyped)
         self._views: dict[int, Any] = {}
+        self._plain: dict[
+            int, Any
+        ] = {}  # those of them that are classes of views: empty in a reader that has read nothing yet
+        self._known = source.engine.known_streams.of(name)
+        self._known_event = source.known_event
 
     def __repr__(self) -> str:
         return f"<StreamReader {self.name!r} of {' | '.join(self._types)}>"
@@ -71,12 +82,27 @@ class StreamReader(Generic[E]):
         than 4 KiB); one that was upcast is what the function gave. Raises ``InvalidStreamId``, ``InvalidInput``,
         ``UnexpectedEventType``, ``SchemaConflict``, ``CorruptedBlock``, ``UpcastError`` and what an upcast raises.
         """
+        if type(stream_sequence) is int and type(stream_id) in _HASHED_IDS:
+            known = self._known.get(stream_id)
+            if known is not None and self._plain:
+                found = self._known_event(known, stream_sequence)
+                if found is not None:
+                    view = self._plain.get(found[0])
+                    if view is not None:
+                        event = object.__new__(view)
+                        event._b = found[1]
+                        event._o = 0
+                        given: E = event
+                        return given
+        return self._get(stream_id, stream_sequence)
+
+    def _get(self, stream_id: StreamId, stream_sequence: int) -> E | None:
+        """``get`` by the index; what it finds is remembered."""
         snapshot = self._source.begin()
         try:
-            found = self._locate(snapshot, stream_id, stream_sequence)
-            if found is None:
+            number, sequence = self._locate(snapshot, stream_id, stream_sequence, remember=True) or (0, -1)
+            if sequence < 0:
                 return None
-            number, sequence = found
             type_number, buffer = snapshot.event(sequence, number, stream_sequence)
             view = self._views.get(type_number) or self._view(snapshot, type_number, sequence)
             event = object.__new__(view)
@@ -249,21 +275,30 @@ class StreamReader(Generic[E]):
         id_key = encode_stream_id(stream_id)
         return _column_walk(lambda snapshot: _stream_ranges(snapshot, self.name, id_key), start, stop, self._view)
 
-    def _locate(self, snapshot: Snapshot, stream_id: StreamId, stream_sequence: int) -> tuple[int, int] | None:
+    def _locate(
+        self, snapshot: Snapshot, stream_id: StreamId, stream_sequence: int, *, remember: bool = False
+    ) -> tuple[int, int] | None:
         """Stream number and global sequence of an event, by the index."""
         if type(stream_sequence) is not int or stream_sequence < 0:
             raise InvalidInput(f"a stream sequence is an int from 0 on, not {stream_sequence!r}")
         number = snapshot.stream_number(self.name, encode_stream_id(stream_id))
         if number is None or stream_sequence > limits.EVENTS_MAX:
             return None
-        sequence = snapshot.global_of(number, stream_sequence)
-        return None if sequence is None else (number, sequence)
+        found = snapshot.find_event(number, stream_sequence)
+        if found is None:
+            return None
+        sequence, position, value = found
+        if remember and type(stream_id) in _HASHED_IDS:
+            self._source.engine.known_streams.add(self.name, stream_id, number, position, decode_runs(value))
+        return number, sequence
 
     def _view(self, snapshot: Snapshot, type_number: int, sequence: int) -> Any:
         """What stands for the views of a type number. Raises ``UnexpectedEventType``, ``SchemaConflict``."""
         view = self._views.get(type_number)
         if view is None:
             view = self._views[type_number] = self._resolve(snapshot, type_number, sequence)
+            if not issubclass(view, Deferred):
+                self._plain[type_number] = view
         return view
 
     def _resolve(self, snapshot: Snapshot, type_number: int, sequence: int) -> Any:
@@ -447,17 +482,16 @@ def _found_once(find: Callable[[Snapshot], Found]) -> tuple[Ranges, Callable[[Sn
         found.append(find(snapshot))
         return found[0][1](snapshot)
 
-    def ranges(snapshot: Snapshot, low: int, high: int, backwards: bool) -> Iterable[Range]:
-        return found[0][0](snapshot, low, high, backwards)
+    def pieces(snapshot: Snapshot, low: int, high: int, backwards: bool) -> Iterable[Sequence[Range]]:
+        return found[0][0].pieces(snapshot, low, high, backwards)
 
     def owner() -> Owner:
         return found[0][2]
 
-    return ranges, end, owner
+    return Ranges(pieces), end, owner
 
 
-def _nothing(_: Snapshot, _start: int, _stop: int, _reverse: bool) -> Iterable[Range]:
-    return ()
+_nothing = Ranges(lambda _snapshot, _start, _stop, _reverse: ())
 
 
 def _log_end(snapshot: Snapshot) -> int:

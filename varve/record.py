@@ -15,7 +15,7 @@ from typing_extensions import TypeVar, override
 from varve.codec import owned
 from varve.deferred import Deferred
 from varve.engine.catalog import StreamIdentity
-from varve.layout.block import Block
+from varve.layout.block import Block, EventPlaces
 from varve.unknown import UnknownEvent
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ class Recorded(Generic[E_co]):
     __slots__ = ("_block", "_event", "_sequence", "_shift", "_stream")
 
     # Set by the readers, one statement each: this is the hottest constructor of the library.
-    _block: Block
+    _block: Block | tuple[EventPlaces, memoryview]
+    """Where it was read alone, what its block is made of when something else of it is asked for than the event."""
     _event: E_co
     _sequence: int
     _shift: int
@@ -186,15 +187,26 @@ class Recorded(Generic[E_co]):
         """Position in its stream, from 0."""
         return self._sequence + self._shift
 
+    def _own_block(self) -> Block:
+        block = self._block
+        if type(block) is tuple:
+            places, data = block
+            block = self._block = places.block(data)
+        return cast("Block", block)
+
+    def _commit(self) -> tuple[int, int]:
+        block = self._own_block()
+        return block.commit_of(self._sequence - block.first)
+
     @property
     def commit_sequence(self) -> int:
         """Global sequence of the first event of the same commit."""
-        return self._block.commit_of(self._sequence - self._block.first)[0]
+        return self._commit()[0]
 
     @property
     def time_ns(self) -> int:
         """When it was recorded: nanoseconds since 1970 UTC, never going backwards along the log."""
-        return self._block.commit_of(self._sequence - self._block.first)[1]
+        return self._commit()[1]
 
     @property
     def recorded_at(self) -> dt.datetime:
@@ -204,15 +216,17 @@ class Recorded(Generic[E_co]):
     @property
     def metadata(self) -> Mapping[str, Any] | None:
         """The metadata of its append, decoded anew at each access; None where there is none."""
-        raw = self._block.metadata_of(self._sequence - self._block.first)
+        block = self._own_block()
+        raw = block.metadata_of(self._sequence - block.first)
         return None if raw is None else json.loads(raw)
 
     @property
     def raw(self) -> memoryview:
         """The event's FlatBuffer: read-only, without a copy, 8-aligned; zero padding up to a multiple of 8 may follow
         it."""
-        start, end = self._block.span(self._sequence - self._block.first)
-        return self._block.data[start:end]
+        block = self._own_block()
+        start, end = block.span(self._sequence - block.first)
+        return block.data[start:end]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Recorded):
@@ -230,7 +244,13 @@ class Recorded(Generic[E_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled and copied with the bytes of its block and a plain event: the copy holds nothing of the map."""
-        return _recorded, (bytes(self._block.data), owned(self.event), self._sequence, self._shift, tuple(self._stream))
+        return _recorded, (
+            bytes(self._own_block().data),
+            owned(self.event),
+            self._sequence,
+            self._shift,
+            tuple(self._stream),
+        )
 
     def __repr__(self) -> str:
         return (

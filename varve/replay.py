@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from heapq import merge
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import accumulate, chain, repeat
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from varve import limits
 from varve.engine.core import StoreClosing
-from varve.errors import InvalidInput, StoreClosed
+from varve.errors import InvalidInput, StoreClosed, VarveError
 from varve.record import Recorded, recorded_class
 
 if TYPE_CHECKING:
     from varve.engine.core import Engine
-    from varve.engine.snapshot import Snapshot
+    from varve.engine.located import KnownStream
+    from varve.engine.snapshot import Scattered, Snapshot
     from varve.layout.block import Block, EventPlaces
 
 
@@ -33,11 +35,25 @@ Range = tuple[int, int, int]
 """Where it is in the iterator's own coordinate (a stream sequence where it walks one stream, the global sequence elsewhere), from
 where a renewed iterator goes on; first global sequence; number of events."""
 
+_count = itemgetter(2)
+
 FEW_EVENTS = 4
 """So many events of a block are looked up one by one, for less than reading where all of its events are."""
 
-Ranges = Callable[["Snapshot", int, int, bool], Iterable[Range]]
-"""``ranges(snapshot, start, stop, reverse)``: what to walk, in the order of the walk."""
+Pieces = Callable[["Snapshot", int, int, bool], Iterable[Sequence[Range]]]
+"""``pieces(snapshot, start, stop, reverse)``: what to walk, in the order of the walk, a piece at a time."""
+
+
+class Ranges:
+    """What to walk: ``pieces``, or called the same one by one."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self.pieces = pieces
+
+    def __call__(self, snapshot: Snapshot, start: int, stop: int, reverse: bool) -> Iterable[Range]:
+        """The ranges one by one."""
+        return chain.from_iterable(self.pieces(snapshot, start, stop, reverse))
+
 
 ViewClass = Callable[["Snapshot", int, int], Any]
 """``view_class(snapshot, type number, global sequence)`` -> the class of views (or a ``Deferred``), or None to pass the run
@@ -58,6 +74,11 @@ class Source(Protocol):
         """Done with it."""
         ...
 
+    @property
+    def known_event(self) -> Callable[[KnownStream, int], tuple[int, bytes] | None]:
+        """``Snapshot.known_event`` in the instant that ``begin`` would give."""
+        ...
+
 
 class Live:
     """Each call sees the newest instant and holds nothing afterwards."""
@@ -66,6 +87,7 @@ class Live:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.known_event = engine.known_event
 
     def begin(self) -> Snapshot:
         """A new snapshot."""
@@ -82,6 +104,7 @@ class Fixed:
     def __init__(self, engine: Engine, snapshot: Snapshot) -> None:
         self.engine = engine
         self.fixed: Snapshot | None = snapshot
+        self.known_event = snapshot.known_event
         self._snapshot = snapshot
 
     def begin(self) -> Snapshot:
@@ -107,25 +130,52 @@ def bounds(start: int, stop: int | None) -> tuple[int, int | None]:
     return start, stop
 
 
-def whole_log(_: Snapshot, start: int, stop: int, _reverse: bool) -> Iterable[Range]:
-    """Everything."""
-    return ((start, start, stop - start),) if start < stop else ()
+def _all(_: Snapshot, start: int, stop: int, _reverse: bool) -> Iterable[Sequence[Range]]:
+    return (((start, start, stop - start),),) if start < stop else ()
+
+
+whole_log = Ranges(_all)
+"""Everything."""
 
 
 def of_stream(number: int) -> Ranges:
     """One stream."""
-    return lambda snapshot, start, stop, reverse: snapshot.stream_runs(number, start, stop, reverse=reverse)
+    return Ranges(lambda snapshot, start, stop, reverse: snapshot.stream_pieces(number, start, stop, reverse=reverse))
 
 
 def of_names(numbers: list[int]) -> Ranges:
     """Every stream of some names, in global order."""
 
-    def ranges(snapshot: Snapshot, start: int, stop: int, reverse: bool) -> Iterator[Range]:
+    def pieces(snapshot: Snapshot, start: int, stop: int, reverse: bool) -> Iterable[Sequence[Range]]:
         runs = [snapshot.name_runs(number, start, stop, reverse=reverse) for number in numbers]
         merged = runs[0] if len(runs) == 1 else merge(*runs, reverse=reverse)
-        return ((first, first, count) for first, count in merged)
+        return _few_together((first, first, count) for first, count in merged)
 
-    return ranges
+    return Ranges(pieces)
+
+
+def _few_together(ranges: Iterable[Range]) -> Iterator[Sequence[Range]]:
+    """Short ranges that follow each other together. Where they end in an error, those before it come first."""
+    short: list[Range] = []
+    most = FEW_EVENTS  # whoever wants the first event only does not wait for more
+    try:
+        for found in ranges:
+            if found[2] <= FEW_EVENTS:
+                short.append(found)
+                if len(short) < most:
+                    continue
+            if short:
+                yield short
+                short = []
+                most = limits.SCATTERED_RANGES_MAX
+            if found[2] > FEW_EVENTS:
+                yield (found,)
+    except VarveError:
+        if short:
+            yield short
+        raise
+    if short:
+        yield short
 
 
 def tracked(engine: Engine, walk: Generator[Any, None, None]) -> Generator[Any, None, None]:
@@ -135,11 +185,36 @@ def tracked(engine: Engine, walk: Generator[Any, None, None]) -> Generator[Any, 
     return walk
 
 
+Slice = tuple["Snapshot", "Block | None", int, int, int, "list[Scattered] | None"]
+"""Part of a walk: snapshot, block, first and last + 1 global sequence, what to add to these for the iterator's own coordinate; or
+events that lie here and there (then the three numbers mean nothing)."""
+
+
+def _in_turn(pieces: Iterable[Sequence[Range]]) -> Iterator[tuple[Range, Sequence[Range] | None]]:
+    """The ranges one by one; pieces of nothing but short ones together (the first of them, and all)."""
+    is_first = True
+    for piece in pieces:
+        if max(map(_count, piece)) > FEW_EVENTS:
+            yield from zip(piece, repeat(None))
+        elif is_first and len(piece) > FEW_EVENTS:  # whoever wants the first event only does not wait for more
+            yield piece[0], piece[:FEW_EVENTS]
+            yield piece[FEW_EVENTS], piece[FEW_EVENTS:]
+        else:
+            yield piece[0], piece
+        is_first = False
+
+
 def walk_blocks(
-    source: Source, ranges: Ranges, start: int, end: Callable[[Snapshot], int], stop: int | None, *, reverse: bool
-) -> Generator[tuple[Snapshot, Block, int, int, int, EventPlaces | None] | None, None, None]:
-    """The block slices of a walk: snapshot, block, first and last + 1 global sequence, what to add to these for the
-    iterator's own coordinate, and where the block's events are if few are wanted of it. The first item is None: started."""
+    source: Source,
+    ranges: Ranges,
+    start: int,
+    end: Callable[[Snapshot], int],
+    stop: int | None,
+    owner: Callable[[], Owner],
+    *,
+    reverse: bool,
+) -> Generator[Slice | None, None, None]:
+    """The block slices of a walk. The first item is None: started."""
     snapshot = source.begin()
     try:
         last = end(snapshot)
@@ -148,43 +223,76 @@ def walk_blocks(
         yield None
         begun_s = time.monotonic()
         block: Block | None = None
-        places: EventPlaces | None = None
+        some: list[Scattered] | None = None
+        has_read = False
         finished = False
         while not finished:
             finished = True
-            for at, first, count in ranges(snapshot, start, upper, reverse):
+            for (at, first, count), short in _in_turn(ranges.pieces(snapshot, start, upper, reverse)):
+                # Only after a block of this snapshot: a renewal that comes late must not renew again at once, for ever.
+                if short is not None:
+                    if has_read and source.fixed is None and _is_old(begun_s):
+                        start, upper = (start, at + count) if reverse else (at, upper)
+                        finished = False
+                        break
+                    has_read = True
+                    for some in _scattered(snapshot, short, owner(), reverse=reverse):
+                        yield snapshot, None, 0, 0, 0, some
+                    some = None
+                    continue
                 low, high = first, first + count
                 while low < high:
                     sequence = high - 1 if reverse else low
                     if block is None or not block.first <= sequence < block.first + block.count:
-                        # Only after a block of this snapshot: a renewal that comes late must not renew again at once, for ever.
-                        old = block is not None and time.monotonic() - begun_s > limits.ITERATOR_SNAPSHOT_AGE_S_MAX
-                        if old and source.fixed is None:
+                        if has_read and source.fixed is None and _is_old(begun_s):
                             start, upper = (start, at + high - first) if reverse else (at + low - first, upper)
                             finished = False
                             break
-                        if high - low <= FEW_EVENTS:
-                            places, block = snapshot.placed(sequence)
-                        else:
-                            block = snapshot.block(sequence)
+                        has_read = True
+                        block = snapshot.block(sequence)
                     if reverse:
                         begin = max(low, block.first)
-                        yield snapshot, block, begin, high, at - first, places
+                        yield snapshot, block, begin, high, at - first, None
                         high = begin
                     else:
                         until = min(high, block.first + block.count)
-                        yield snapshot, block, low, until, at - first, places
+                        yield snapshot, block, low, until, at - first, None
                         low = until
-                    places = None  # whoever comes back to a block reads it whole
                 if not finished:
                     break
             if not finished:
                 block = None
+                has_read = False
                 source.end(snapshot)
                 snapshot = source.engine.snapshot(limit)
                 begun_s = time.monotonic()
     finally:
+        block = some = None  # an error that is kept keeps this frame, and must not keep the map
         source.end(snapshot)
+
+
+def _scattered(
+    snapshot: Snapshot, ranges: Sequence[Range], owner: Owner, *, reverse: bool
+) -> Iterator[list[Scattered]]:
+    """The events of short ranges; what stands before a block that is wrong comes first."""
+    number = owner if isinstance(owner, int) else None
+    while ranges:
+        some = snapshot.scattered(ranges, number, reverse=reverse)
+        given = len(some)
+        yield some
+        del some  # an error that is kept keeps this frame, and must not keep the map
+        if given == sum(map(_count, ranges)):
+            return
+        singly = [
+            (at + inside, first + inside, 1)
+            for at, first, count in ranges
+            for inside in (range(count)[::-1] if reverse else range(count))
+        ]
+        ranges = singly[given:]
+
+
+def _is_old(begun_s: float) -> bool:
+    return time.monotonic() - begun_s > limits.ITERATOR_SNAPSHOT_AGE_S_MAX
 
 
 def walk_events(
@@ -200,7 +308,7 @@ def walk_events(
 ) -> Generator[Any, None, None]:
     """Recorded events of a walk. The first item is None: started. ``owner`` says, once it has, whose events the ranges are said
     to be: the blocks, which have checksums, must agree."""
-    slices = walk_blocks(source, ranges, start, end, stop, reverse=reverse)
+    slices = walk_blocks(source, ranges, start, end, stop, owner, reverse=reverse)
     new = object.__new__
     known: Block | None = None
     payload = memoryview(b"")
@@ -210,7 +318,7 @@ def walk_events(
     types: list[int] = []
     firsts: list[int] = []
     views: dict[int, tuple[Any, Any]] = {}
-    snapshot = block = item = event = recorded = None
+    snapshot = block = item = scattered = placed = event = recorded = None
     try:
         yield next(slices)
         of = owner()
@@ -218,34 +326,39 @@ def walk_events(
         number = of if isinstance(of, int) else None
         for item in slices:
             assert item is not None
-            snapshot, block, low, high, drift, places = item
-            first = block.first
-            if places is not None:
-                for sequence in range(high - 1, low - 1, -1) if reverse else range(low, high):
-                    stream, at, type_number, offset, _ = snapshot.locate(places, block.data, sequence)
-                    if number is not None and (stream != number or at - sequence != drift):
-                        raise snapshot.index_wrong(sequence)  # noqa: TRY301 - the handler lets go of the map
-                    found = views.get(type_number)
-                    if found is None:
-                        view = view_class(snapshot, type_number, sequence)
-                        found = views[type_number] = view, recorded_class(view)
-                    view, holder = found
+            snapshot, block, low, high, drift, scattered = item
+            if scattered is not None:
+                identities = snapshot.catalog.streams
+                last_type = last_stream = -1
+                view = holder = identity = cast("Any", None)
+                for placed, sequence, shift, stream, type_number, offset in scattered:
+                    if type_number != last_type:
+                        found = views.get(type_number)
+                        if found is None:
+                            view = view_class(snapshot, type_number, sequence)
+                            found = views[type_number] = view, recorded_class(view)
+                        view, holder = found
+                        last_type = type_number
                     if view is None:
                         continue
-                    identity = snapshot.catalog.streams.get(stream) or snapshot.catalog.stream(snapshot, stream)
-                    if names is not None and identity.name not in names:
-                        raise snapshot.index_wrong(sequence)  # noqa: TRY301
+                    if stream != last_stream:
+                        identity = identities.get(stream) or snapshot.catalog.stream(snapshot, stream)
+                        if names is not None and identity.name not in names:
+                            raise snapshot.index_wrong(sequence)  # noqa: TRY301 - the handler lets go of the map
+                        last_stream = stream
                     event = new(view)
-                    event._b = block.data
+                    event._b = placed[1]
                     event._o = offset
-                    recorded = new(holder)
+                    recorded = holder()
                     recorded._event = event
                     recorded._sequence = sequence
-                    recorded._shift = at - sequence
+                    recorded._shift = shift
                     recorded._stream = identity
-                    recorded._block = block
+                    recorded._block = placed
                     yield recorded
                 continue
+            assert block is not None
+            first = block.first
             if block is not known:
                 known = block
                 payload = block.payload()
@@ -278,7 +391,7 @@ def walk_events(
                     event = new(view)
                     event._b = payload
                     event._o = starts[begin - first]
-                    recorded = new(holder)
+                    recorded = holder()
                     recorded._event = event
                     recorded._sequence = begin
                     recorded._shift = shift
@@ -295,7 +408,7 @@ def walk_events(
                     event = new(view)
                     event._b = payload
                     event._o = offset
-                    recorded = new(holder)
+                    recorded = holder()
                     recorded._event = event
                     recorded._sequence = sequence
                     recorded._shift = shift
@@ -306,35 +419,47 @@ def walk_events(
         slices.close()
         path = source.engine.path
         # This frame lives on until the user asks again: let go of what holds the map.
-        del slices, snapshot, block, known, payload, item, event, recorded
+        del slices, snapshot, block, known, payload, item, scattered, placed, event, recorded
         yield None
         raise StoreClosed(f"{path} was told to close, which ended this iterator") from None
     except BaseException:
         slices.close()
         # Whoever keeps the error keeps this frame: it must not keep the map.
-        del slices, snapshot, block, known, payload, item, event, recorded
+        del slices, snapshot, block, known, payload, item, scattered, placed, event, recorded
         raise
 
 
 def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, None, None]:
     """Event buffers of the whole log. The first item is None: started."""
-    slices = walk_blocks(source, whole_log, start, lambda snapshot: snapshot.next_sequence, stop, reverse=False)
-    block = payload = item = None
+    slices = walk_blocks(
+        source, whole_log, start, lambda snapshot: snapshot.next_sequence, stop, lambda: None, reverse=False
+    )
+    block = payload = item = scattered = None
     try:
         yield next(slices)
         for item in slices:
             assert item is not None
-            block, low, high = item[1:4]
+            _, block, low, high, _, scattered = item
+            if scattered is not None:
+                yield from [_bytes(*event) for event in scattered]
+                continue
+            assert block is not None
             payload = block.payload()
-            ends = [0, *block.ends()]
-            cut = ends[low - block.first : high - block.first + 1]
+            cuts = [0, *block.ends()]
+            cut = cuts[low - block.first : high - block.first + 1]
             yield from map(payload.__getitem__, map(slice, cut, cut[1:]))
     except StoreClosing:
         slices.close()
         path = source.engine.path
-        del slices, block, payload, item
+        del slices, block, payload, item, scattered
         yield None
         raise StoreClosed(f"{path} was told to close, which ended this iterator") from None
+
+
+def _bytes(placed: tuple[EventPlaces, memoryview], sequence: int, *_rest: int) -> memoryview:
+    places, data = placed
+    *_, start, end = places.locate(data, sequence - places.first)
+    return data[start:end]
 
 
 def recorded_at(

@@ -444,6 +444,88 @@ def test_places_of_runs_that_do_not_add_up_are_malformed() -> None:
             block.places()
 
 
+def test_runs_of_one_event_that_are_not_all_events_are_malformed() -> None:
+    draft = BlockDraft(0, 0)
+    draft.begin_commit(1)
+    for stream in range(4):
+        draft.add(stream, 1, 0, [bytes(8)])
+    frame = bytearray(draft.encode())
+    struct.pack_into("<I", frame, Block(memoryview(frame)).ends_at - 4, 5)
+    with pytest.raises(MalformedBlock, match="not of all its events"):
+        Block(memoryview(frame)).places()
+
+
+def test_runs_outside_a_frame_are_malformed() -> None:
+    """Wherever the frame ends inside of them."""
+    for runs in (1, 3):
+        draft = BlockDraft(0, 0)
+        draft.begin_commit(1)
+        for stream in range(runs):
+            draft.add(stream, 1, 0, [bytes(8)])
+        frame = memoryview(draft.encode())
+        block = Block(frame)
+        places = [block._columns[[column for column, _ in COLUMNS].index(name)] for name in (
+            "run_streams", "run_types", "run_firsts", "run_counts")]  # fmt: skip
+        for place in places:
+            for read in (block.places, block.run_lists):
+                block.data = frame[: place + 2]
+                with pytest.raises(MalformedBlock, match="outside"):
+                    read()
+        block.data = frame[: max(places) + 5]
+        with pytest.raises(MalformedBlock, match="reach beyond its end"):
+            block.run_lists()
+        endless = bytearray(frame)
+        for place in places:
+            struct.pack_into("<I", endless, place, 1 << 20)
+        block.data = memoryview(endless)
+        for read in (block.places, block.run_lists):
+            with pytest.raises(MalformedBlock, match="reach beyond its end"):
+                read()
+
+
+def test_events_are_found_wherever_the_columns_stand() -> None:
+    """Another writer may put the streams of the runs behind the ends of the events."""
+    draft = BlockDraft(0, 0)
+    draft.begin_commit(1)
+    for stream in range(4):
+        draft.add(stream + 5, 1, stream, [bytes(8)])
+    frame = bytearray(draft.encode())
+    place = Block(memoryview(frame))._columns[[column for column, _ in COLUMNS].index("run_streams")]
+    column = bytes(frame[place : place + 20])
+    field = next(at for at in range(8, place, 4) if struct.unpack_from("<I", frame, at)[0] + at == place)
+    struct.pack_into("<I", frame, field, len(frame) - field)
+    for found in (memoryview(bytes(frame) + column), memoryview(draft.encode())):
+        block = Block(found)
+        places = block.places()
+        for index in range(4):
+            assert places.locate(found, index) == (index + 5, index, 1, *block.span(index))
+
+
+def test_an_event_is_given_from_its_own_frame_only() -> None:
+    """And if it is the one that was asked for, and as small as that."""
+    for seed in range(10):
+        frame = plan_of(random.Random(seed), full=bool(seed % 2)).draft().encode()
+        data = memoryview(frame)
+        block = Block(data)
+        places = block.places()
+        changed = bytearray(frame)
+        changed[0] ^= 1
+        for index in range(block.count):
+            stream, at, number, start, end = places.locate(data, index)
+            size = end - start
+            assert places.event(data, index, stream, at, size) == (number, frame[start:end])
+            for other in (
+                places.event(data, index, stream, at, size - 1),
+                places.event(data, index, stream + 1, at, size),
+                places.event(data, index, stream, at + 1, size),
+                places.event(memoryview(changed), index, stream, at, size),
+                places.event(data[:-8], index, stream, at, size),
+                places.event(memoryview(b""), index, stream, at, size),
+            ):
+                assert other is None
+        assert places.event(data, len(frame), 0, 0, 1 << 20) is None
+
+
 def test_a_block_is_made_from_its_places() -> None:
     """As if it had been read again, whatever its shape and whether its runs are of one event or of many."""
     for seed in range(20):

@@ -19,6 +19,7 @@ from varve.engine.environment import Durability, Environment
 from varve.engine.failures import failed
 from varve.engine.group import Group, Ticket
 from varve.engine.hints import HintSender
+from varve.engine.located import KnownStream, KnownStreams
 from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.snapshot import CheckedBlocks, Snapshot, parse
@@ -29,6 +30,8 @@ from varve.layout.block import Block
 from varve.layout.records import StoreRecord, unpack_store_record
 
 T = TypeVar("T")
+
+_NOTHING = memoryview(b"")
 
 
 class StoreClosing(BaseException):
@@ -80,6 +83,7 @@ class Engine:
         self.clock = clock
         self.catalog = Catalog()
         self.checked = CheckedBlocks()
+        self.known_streams = KnownStreams()
         self.listener: Listener | None = None
         self._hints = HintSender(self.environment.path)
         self._iterators: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
@@ -164,6 +168,27 @@ class Engine:
     def snapshot(self, limit: int | None = None) -> Snapshot:
         """The newest instant."""
         return Snapshot(self.environment, self.catalog, self.checked, limit=limit)
+
+    def known_event(self, known: KnownStream, stream_sequence: int) -> tuple[int, bytes] | None:
+        """``Snapshot.known_event`` in the newest instant, without making a snapshot."""
+        sequence = known.sequence(stream_sequence)
+        places = self.checked.holding(sequence)
+        if places is None:
+            return None
+        first = places.first
+        environment = self.environment
+        mark = object()
+        environment.active.add(id(mark))
+        transaction = data = None
+        try:
+            transaction = environment.begin()
+            data = transaction.get(keys.log_key(first), _NOTHING, environment.log)
+            return places.event(data, sequence - first, known.number, stream_sequence, limits.COPIED_EVENT_BYTES_MAX)
+        except lmdb.Error as exc:
+            raise environment.read_error(exc) from exc
+        finally:
+            data = transaction = None  # an error that is kept keeps this frame, and must not keep the map
+            environment.active.discard(id(mark))
 
     def side_snapshot(self, table: str) -> Snapshot:
         """The newest instant, in which a side table can be read (``Snapshot.side_value``).

@@ -8,10 +8,12 @@ still read, so everything short closes it at once; what stays alive afterwards a
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from bisect import bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Self
 
 import lmdb
@@ -29,6 +31,7 @@ from varve.layout.runs import decode_runs, find_in_runs
 if TYPE_CHECKING:
     from varve.engine.catalog import Catalog
     from varve.engine.environment import Environment
+    from varve.engine.located import KnownStream
 
     Cursor = lmdb.Cursor[memoryview]
 
@@ -45,6 +48,14 @@ _AHEAD_FRAMES_MAX = 1 << 12
 
 StreamRun = tuple[int, int, int]
 """Consecutive events of a stream that are consecutive in the log too: first stream sequence, first global sequence, count."""
+
+
+Scattered = tuple[tuple[EventPlaces, memoryview], int, int, int, int, int]
+"""An event: its block (``EventPlaces.block`` makes it of these two), its global sequence, what has to be added to that for its
+stream sequence, stream number, type number, where it begins in the block's data."""
+
+read_u32 = struct.Struct("<I").unpack_from
+read_u64 = struct.Struct("<Q").unpack_from
 
 
 class CheckedBlocks:
@@ -136,6 +147,10 @@ def parse(path: str, first: int, data: memoryview) -> Block:
     if block.first != first:
         raise corrupted(path, first, f"it says that it begins at {block.first}")
     return block
+
+
+def _sequences(first: int, count: int, *, reverse: bool) -> range:
+    return range(first + count - 1, first - 1, -1) if reverse else range(first, first + count)
 
 
 class Snapshot:
@@ -524,12 +539,82 @@ class Snapshot:
             memory = self._pinned()
         return None if memory is None else memory[stretch.low : stretch.high]
 
-    def placed(self, sequence: int) -> tuple[EventPlaces, Block]:
-        """The block of a sequence that exists, as ``block`` gives it, and where its events are: for few of its events, of which
-        more may be asked for later."""
+    def scattered(self, runs: Sequence[StreamRun], stream: int | None, *, reverse: bool) -> list[Scattered]:
+        """Events that exist and lie here and there, in the order given (``reverse``: runs in that order, each from its end).
+        Where the index says that they are of a ``stream``, the blocks must agree.
+
+        What stands before a block that is wrong is given; only where that is nothing, it is said what is wrong.
+        """
+        found: list[Scattered] = []
+        add = found.append
+        holding, key_of = self.checked.holding, keys.log_key
+        first = end = size = payload_at = 0
+        type_number: int | None = None
+        malformed = ""
+        data = memory = memoryview(b"")
+        places: Any = None
+        placed: Any = None
         with self._lock:
-            places, data = self._find_places(sequence)
-            return places, places.block(self.keep(data))
+            cursor = self._log_cursor()
+            set_key, value = cursor.set_key, cursor.value
+            pinned = self._pinned()
+            try:
+                for position, sequence, count in runs:
+                    shift = position - sequence
+                    for at in (sequence,) if count == 1 else _sequences(sequence, count, reverse=reverse):
+                        if not first <= at < end:
+                            known = holding(at)
+                            if (
+                                known is not None
+                                and set_key(key_of(known.first))
+                                and len(data := value()) == known.frame_bytes
+                                and read_u32(data)[0] == known.crc
+                            ):
+                                places = known
+                            else:
+                                places, data = self._find_places(at)
+                            first, size, type_number, payload_at = (
+                                places.first,
+                                places.frame_bytes,
+                                places.type,
+                                places.payload_at,
+                            )
+                            end = first + places.count
+                            if pinned is None:
+                                memory = memoryview(bytes(data))
+                            else:
+                                address = address_of(data)
+                                memory = pinned[address : address + size]
+                            placed = places, memory
+                        index = at - first
+                        # As EventPlaces.locate, without the call where every run is one event.
+                        if places.run_ends is None and type_number is not None:
+                            of, start, stop = places.stream_and_ends(memory, places.streams_at + 4 * index)
+                            begun = read_u64(memory, places.firsts_at + 8 * index)[0]
+                            start = payload_at + start if index else payload_at
+                            if not start <= payload_at + stop <= size:
+                                raise MalformedBlock("an event lies outside")  # noqa: TRY301 - as locate does
+                            number = type_number
+                        else:
+                            of, begun, number, start, _ = places.locate(memory, index)
+                        if stream is not None and (of != stream or begun - at != shift):
+                            raise self.index_wrong(at)
+                        add((placed, at, begun - at, of, number, start))
+            except lmdb.Error as exc:
+                found.clear()
+                raise self._environment.read_error(exc) from exc
+            except struct.error:
+                malformed = "its columns reach beyond its end"
+            except MalformedBlock as exc:
+                malformed = str(exc)
+            except (CorruptedBlock, CorruptedStore):
+                if not found:
+                    raise
+            finally:
+                del pinned, memory, placed, data  # whoever keeps an error keeps this frame: it must not keep the map
+        if malformed and not found:
+            raise corrupted(self.path, first, malformed)
+        return found
 
     def copied_block(self, sequence: int) -> Block:
         """The block of a sequence that exists, whatever its size, copied to the heap: nothing of it holds the snapshot."""
@@ -549,6 +634,25 @@ class Snapshot:
                 raise self.index_wrong(sequence)
             raw = data[start:end]
             return type_number, bytes(raw) if end - start <= limits.COPIED_EVENT_BYTES_MAX else self.keep(raw)
+
+    def known_event(self, known: KnownStream, stream_sequence: int) -> tuple[int, bytes] | None:
+        """Type number and bytes of an event of a stream, by what is remembered of both, if the block agrees; None where the index
+        must be asked (``event``), which says what is wrong if anything is."""
+        with self._lock:
+            cursor = self._log_cursor()
+            sequence = known.sequence(stream_sequence)
+            places = self.checked.holding(sequence)
+            limit = self.limit
+            if places is None or (limit is not None and sequence >= limit):
+                return None
+            first = places.first
+            try:
+                if not cursor.set_key(keys.log_key(first)):
+                    return None
+                data = cursor.value()
+            except lmdb.Error as exc:
+                raise self._environment.read_error(exc) from exc
+            return places.event(data, sequence - first, known.number, stream_sequence, limits.COPIED_EVENT_BYTES_MAX)
 
     def locate(self, places: EventPlaces, data: memoryview, sequence: int) -> tuple[int, int, int, int, int]:
         """Of an event that exists, in the data of its block: stream number, stream sequence, type number, start and end.
@@ -577,16 +681,14 @@ class Snapshot:
 
     def keep(self, data: memoryview) -> memoryview:
         """Memory of the map, kept for as long as any slice of it lives; a copy past ``PINNED_SNAPSHOTS_MAX``."""
-        memory = self._memory
+        memory = self._memory or self._pinned()
         if memory is None:
-            memory = self._pinned()
-            if memory is None:
-                return memoryview(bytes(data))
+            return memoryview(bytes(data))
         address = address_of(data)
         return memory[address : address + len(data)]
 
     def _pinned(self) -> memoryview | None:
-        """The address space, kept for as long as any slice of it lives; None past ``PINNED_SNAPSHOTS_MAX``."""
+        """The address space, kept by this snapshot's transaction; None past ``PINNED_SNAPSHOTS_MAX``."""
         memory = self._memory
         if memory is None:
             transaction = self.transaction
@@ -640,13 +742,21 @@ class Snapshot:
 
     def global_of(self, number: int, stream_sequence: int) -> int | None:
         """Global sequence of a stream's event, or None past the end of what can be seen."""
+        found = self.find_event(number, stream_sequence)
+        return None if found is None else found[0]
+
+    def find_event(self, number: int, stream_sequence: int) -> tuple[int, int, bytes] | None:
+        """Global sequence of a stream's event, and the index entry that says so: its first stream sequence and its value
+        (``decode_runs``). None past the end of what can be seen."""
         entry = self._floor(keys.stream_entry_key(number, stream_sequence))
         position = None if entry is None else keys.stream_entry_position(entry[0], number)
         if entry is None or position is None:
             self._check_unborn(number)
             return None
         found = find_in_runs(entry[1], stream_sequence - position)
-        return found if found is None or self.limit is None or found < self.limit else None
+        if found is None or (self.limit is not None and found >= self.limit):
+            return None
+        return found, position, entry[1]
 
     def stream_length(self, number: int) -> int:
         """Number of a stream's events that can be seen."""
@@ -676,28 +786,36 @@ class Snapshot:
 
     def stream_runs(self, number: int, start: int, stop: int, *, reverse: bool = False) -> Iterator[StreamRun]:
         """Runs that cover stream sequences ``start .. stop`` (which exist), cut to them."""
+        return chain.from_iterable(self.stream_pieces(number, start, stop, reverse=reverse))
+
+    def stream_pieces(
+        self, number: int, start: int, stop: int, *, reverse: bool = False
+    ) -> Iterator[Sequence[StreamRun]]:
+        """The same, those of an index entry together."""
         at = stop - 1 if reverse else start
         while start <= at < stop:
             entry = self.stream_entry(number, at)
             if entry is None:
                 raise self._index_gap(f"stream number {number}, stream sequence {at}")
             position, runs = entry
-            cut = []
-            for first, count in runs:
-                end = position + count
-                if start <= position and end <= stop:
-                    cut.append((position, first, count))
-                elif (low := max(position, start)) < (high := min(end, stop)):
-                    cut.append((low, first + low - position, high - low))
-                position = end
-            if position <= at:
+            firsts, counts = zip(*runs, strict=True)
+            positions = list(accumulate(counts, initial=position))
+            end = positions[-1]
+            if end <= at:
                 raise self._index_gap(f"stream number {number}, stream sequence {at}")
+            cut = list(zip(positions, firsts, counts, strict=False))
+            if position < start or stop < end:
+                cut = [
+                    (low, first + low - begin, high - low)
+                    for begin, first, count in cut
+                    if (low := max(begin, start)) < (high := min(begin + count, stop))
+                ]
             if reverse:
-                yield from reversed(cut)
                 at = cut[0][0] - 1
+                cut.reverse()
             else:
-                yield from cut
-                at = position
+                at = end
+            yield cut
 
     def name_runs(self, number: int, start: int, stop: int, *, reverse: bool = False) -> Iterator[tuple[int, int]]:
         """Runs ``(first global sequence, count)`` of a stream name within ``start .. stop``, cut to it."""

@@ -13,12 +13,13 @@ vtable of u16).
 
 from __future__ import annotations
 
+import functools
 import struct
 import sys
 import zlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from operator import eq
 from typing import Any, Final, NamedTuple
@@ -87,6 +88,8 @@ _FULL_TABLE_BYTES = 64 + 4 * len(COLD_COLUMNS)
 _HOT_VTABLE = struct.pack(f"<{2 + _HOT_SLOTS}H", 4 + 2 * _HOT_SLOTS, _HOT_TABLE_BYTES, *_HOT_FIELDS)
 _HOT_TABLE = FRAME_HEADER_BYTES + 8 + len(_HOT_VTABLE)
 _HOT_FIRST = _HOT_TABLE + 8
+_HOT_ROOT = _HOT_TABLE - FRAME_HEADER_BYTES
+_HOT_SOFFSET = len(_HOT_VTABLE)
 _FULL_VTABLE_BYTES = 4 + 2 * _SLOTS
 _FULL_TABLE = FRAME_HEADER_BYTES + 8 + _FULL_VTABLE_BYTES + 4
 
@@ -100,6 +103,10 @@ _U64 = struct.Struct("<Q")
 _I64 = struct.Struct("<q")
 _ONE = _U32.pack(1)
 _ONES = array("I", (1,))
+_u16 = _U16.unpack_from
+_u32 = _U32.unpack_from
+_u32_pair = _U32_PAIR.unpack_from
+_u64 = _U64.unpack_from
 
 
 class HotFrame(NamedTuple):
@@ -180,13 +187,29 @@ class Block:
         self.data = data
         self._runs: list[Run] | None = None
         try:
-            _, flags, root, identifier, vtable, soffset, times, first, commit_sequence, *offsets = _HOT.unpack_from(
-                data
-            )
-            if vtable == _HOT_VTABLE and root == _HOT_TABLE - FRAME_HEADER_BYTES and soffset == len(_HOT_VTABLE):
+            (
+                _,
+                flags,
+                root,
+                identifier,
+                vtable,
+                soffset,
+                times,
+                first,
+                commit_sequence,
+                counts,
+                streams,
+                types,
+                firsts,
+                run_counts,
+                ends,
+                payload,
+            ) = _HOT.unpack_from(data)
+            if vtable == _HOT_VTABLE and root == _HOT_ROOT and soffset == _HOT_SOFFSET:
                 table = _HOT_TABLE
                 self._vtable = None
-                self.first, self.commit_sequence = first, commit_sequence
+                self.first = first
+                self.commit_sequence = commit_sequence
             else:
                 _, _, _, _, vtable, soffset, times, self.first, self.commit_sequence, *offsets = _FULL.unpack_from(data)
                 if (
@@ -198,10 +221,10 @@ class Block:
                     self._vtable = (table, FRAME_HEADER_BYTES + 8, _FULL_VTABLE_BYTES)
                 else:
                     table, times, offsets = self._general(root)
+                counts, streams, types, firsts, run_counts, ends, payload = offsets
             if flags != FORMAT or identifier != IDENTIFIER:
                 raise MalformedBlock(f"not a block of format {FORMAT}: flags {flags:#x}, identifier {identifier!r}")
             # Said one by one: a loop over the seven would be half of what a look at a block costs.
-            counts, streams, types, firsts, run_counts, ends, payload = offsets
             ends += table + 44
             payload += table + 48
             self._columns = (
@@ -303,7 +326,20 @@ class Block:
 
     def run_lists(self) -> tuple[list[int], list[int], list[int], list[int]]:
         """The runs as lists by column: streams, types, first stream sequences, counts."""
-        streams, types, firsts, counts = (self._vector(name, self._columns[at]).tolist() for name, at in _RUN_COLUMNS)
+        data, columns = self.data, self._columns
+        streams_at, types_at, firsts_at, counts_at = columns[2:6]
+        try:
+            runs = _u32(data, counts_at)[0]
+            if runs == 1 and _u32(data, streams_at)[0] == _u32(data, types_at)[0] == _u32(data, firsts_at)[0] == 1:
+                return (
+                    [_u32(data, streams_at + 4)[0]],
+                    [_u16(data, types_at + 4)[0]],
+                    [_u64(data, firsts_at + 4)[0]],
+                    [_u32(data, counts_at + 4)[0]],
+                )
+        except struct.error:
+            pass  # one of them has the words for it
+        streams, types, firsts, counts = (self._vector(name, columns[at]).tolist() for name, at in _RUN_COLUMNS)
         return streams, types, firsts, counts
 
     def ends(self) -> memoryview:
@@ -510,24 +546,36 @@ def _pieces(ends: memoryview, data: memoryview) -> list[bytes]:
     return pieces
 
 
+@functools.lru_cache(maxsize=4_096)
+def _stream_and_ends(gap: int) -> Callable[[memoryview, int], tuple[int, ...]]:
+    """Reads a stream number, and two ends that stand so far behind it, in one call."""
+    return struct.Struct(f"<I{gap}xII").unpack_from
+
+
 class EventPlaces:
     """Where the events of one frame are: what finding one of them needs, kept without the frame.
 
     Attributes: ``first`` (first global sequence), ``count`` (events), ``crc`` and ``frame_bytes`` (which frame this is of),
-    ``type`` (type number of all events; None where they differ).
+    ``type`` (type number of all events; None where they differ). For ``locate``, and for who does the same in a loop of his own:
+    ``run_ends`` (where each run ends; None where every run is one event), ``stream_and_ends`` (only there: reads the stream
+    number and two ends in one call), ``streams_at``, ``firsts_at`` and ``ends_at`` (where these columns stand), ``payload_at``.
     """
 
     __slots__ = (
         "_columns",
         "_commit_sequence",
-        "_payload_at",
-        "_run_ends",
         "_types",
         "_vtable",
         "count",
         "crc",
+        "ends_at",
         "first",
+        "firsts_at",
         "frame_bytes",
+        "payload_at",
+        "run_ends",
+        "stream_and_ends",
+        "streams_at",
         "type",
     )
 
@@ -539,24 +587,41 @@ class EventPlaces:
         self._commit_sequence = block.commit_sequence
         self._columns = block._columns  # noqa: SLF001 - the other half of one thing
         self._vtable = block._vtable  # noqa: SLF001
-        self._payload_at = block.payload_at
-        types = block.column("run_types").tobytes()
-        runs = len(types) // 2
-        counts = block.column("run_counts")
-        if {len(counts), len(block.column("run_streams")), len(block.column("run_firsts"))} != {runs}:
-            raise MalformedBlock("its columns of runs differ in length")
-        if sum(counts) != block.count:
-            raise MalformedBlock("its runs are not of all its events")
+        self.payload_at = block.payload_at
+        data = block.data
+        _, _, streams_at, types_at, firsts_at, counts_at, ends_at, _ = self._columns
+        self.streams_at = streams_at + 4
+        self.firsts_at = firsts_at + 4
+        self.ends_at = ends_at  # an event's start is the end before: of the first one, the column's length
+        try:
+            runs = _u32(data, types_at)[0]
+            if not _u32(data, streams_at)[0] == _u32(data, firsts_at)[0] == _u32(data, counts_at)[0] == runs:
+                raise MalformedBlock("its columns of runs differ in length")
+        except struct.error:
+            raise MalformedBlock("its columns of runs lie outside") from None
+        types = data[types_at + 4 : types_at + 4 + 2 * runs].tobytes()
+        counts = data[counts_at + 4 : counts_at + 4 + 4 * runs].tobytes()
+        if len(types) != 2 * runs or len(counts) != 4 * runs:
+            raise MalformedBlock("its columns of runs reach beyond its end")
         self.type: int | None = None
-        self._types: array[int] | None = None
+        self._types = b""
         if types == types[:2] * runs:
             self.type = _U16.unpack_from(types)[0] if types else 0
         else:
-            self._types = array("H", types)
+            self._types = types
         # Where every run is one event, as in a block of interleaved streams, an event's run has its own index.
-        self._run_ends: array[int] | range = range(1, runs + 1)
-        if counts.tobytes() != _ONE * runs:
-            self._run_ends = array("I", accumulate(counts))
+        self.run_ends: array[int] | None
+        self.run_ends = None
+        gap = ends_at - streams_at - 8
+        if counts == _ONE * runs and gap >= 0:
+            self.stream_and_ends = _stream_and_ends(gap)
+            if runs != block.count:
+                raise MalformedBlock("its runs are not of all its events")
+        else:
+            ends = list(accumulate(array("I", counts)))
+            if (ends[-1] if ends else 0) != block.count:
+                raise MalformedBlock("its runs are not of all its events")
+            self.run_ends = array("I", ends)
 
     def is_of(self, data: memoryview) -> bool:
         """Whether a frame, checked before, is still the one that this was made of."""
@@ -572,34 +637,48 @@ class EventPlaces:
         block.first = self.first
         block.commit_sequence = self._commit_sequence
         block.count = self.count
-        block.payload_at = self._payload_at
+        block.payload_at = self.payload_at
         return block
+
+    def event(
+        self, data: memoryview, index: int, stream: int, stream_sequence: int, bytes_max: int
+    ) -> tuple[int, bytes] | None:
+        """Type number and a copy of event ``index``; None where ``data`` is not the frame that this was made of, or the event not
+        this one of a stream, larger than ``bytes_max``, or malformed: whoever looks again says what is wrong."""
+        if len(data) != self.frame_bytes or _u32(data)[0] != self.crc:
+            return None
+        try:
+            of_stream, at, number, start, end = self.locate(data, index)
+        except MalformedBlock:
+            return None
+        if of_stream != stream or at != stream_sequence or end - start > bytes_max:
+            return None
+        return number, data[start:end].tobytes()
 
     def locate(self, data: memoryview, index: int) -> tuple[int, int, int, int, int]:
         """Of event ``index``: stream number, stream sequence, type number, start and end (in ``data``). Raises ``MalformedBlock``
         for what lies outside the frame."""
-        columns, ends = self._columns, self._run_ends
-        if type(ends) is range:
-            run = begin = index
-        else:
-            run = bisect_right(ends, index)
-            begin = ends[run - 1] if run else 0
+        ends = self.run_ends
         try:
-            stream: int = _U32.unpack_from(data, columns[2] + 4 + 4 * run)[0]
-            first: int = _U64.unpack_from(data, columns[4] + 4 + 8 * run)[0]
-            if index:
-                start, end = _U32_PAIR.unpack_from(data, columns[6] + 4 * index)
+            if ends is None:
+                run = begin = index
+                stream, start, end = self.stream_and_ends(data, self.streams_at + 4 * index)
             else:
-                start, end = 0, _U32.unpack_from(data, columns[6] + 4)[0]
+                run = bisect_right(ends, index)
+                begin = ends[run - 1] if run else 0
+                stream = _u32(data, self.streams_at + 4 * run)[0]
+                start, end = _u32_pair(data, self.ends_at + 4 * index)
+            first: int = _u64(data, self.firsts_at + 8 * run)[0]
         except struct.error:
             raise MalformedBlock("its columns reach beyond its end") from None
-        payload_at = self._payload_at
+        if not index:
+            start = 0  # the column's length stands there
+        payload_at = self.payload_at
         if not start <= end <= self.frame_bytes - payload_at:
             raise MalformedBlock("an event lies outside")
         number = self.type
         if number is None:
-            assert self._types is not None
-            number = self._types[run]
+            number = _u16(self._types, 2 * run)[0]
         return stream, first + index - begin, number, payload_at + start, payload_at + end
 
 

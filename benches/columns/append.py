@@ -22,7 +22,7 @@ from varve.codec import event_type
 from varve.columns.append import append_columns
 from varve.engine.plan import Pending, Plan
 from varve.engine.request import AppendRequest
-from varve.layout.block import frame_crc
+from varve.layout.frame import frame_crc
 from varve.layout.records import StoreRecord
 
 _ROUNDS = 3

@@ -11,7 +11,8 @@ import pytest
 import varve
 from varve import limits
 from varve.engine import snapshot as snapshot_module
-from varve.layout.block import HOT_FRAME, Block
+from varve.layout.block import Block
+from varve.layout.frame import HOT_FRAME
 
 
 @varve.event(name="frames.Number")

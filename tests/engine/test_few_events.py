@@ -11,7 +11,7 @@ import pytest
 
 import varve
 from varve import limits
-from varve.engine.snapshot import CheckedBlocks
+from varve.engine.checked import CheckedBlocks
 from varve.layout import keys
 from varve.layout.block import Block
 from varve.layout.runs import decode_runs, encode_runs

@@ -17,8 +17,9 @@ from engine_helpers import raw_lmdb
 
 import varve
 from varve import limits
+from varve.engine.checked import CheckedBlocks
 from varve.engine.located import KnownStream, KnownStreams
-from varve.engine.snapshot import CheckedBlocks, Snapshot
+from varve.engine.snapshot import Snapshot
 from varve.layout import keys
 from varve.layout.block import Block
 from varve.layout.runs import decode_runs, encode_runs

@@ -11,7 +11,7 @@ import pytest
 import varve
 from varve import limits
 from varve.engine import snapshot as snapshot_module
-from varve.layout.block import frame_crc
+from varve.layout.frame import frame_crc
 
 
 @varve.event(name="mapped.Number")

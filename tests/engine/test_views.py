@@ -14,7 +14,7 @@ from engine_helpers import Blob, Note, blob, fast_folder, finish, run_script, st
 
 import varve
 from varve import limits
-from varve.engine.snapshot import CheckedBlocks
+from varve.engine.checked import CheckedBlocks
 from varve.layout.block import EventPlaces
 from varve.testing import ManualClock, assert_sound
 

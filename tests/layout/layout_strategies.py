@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from varve.layout.block import BlockDraft
+from varve.layout.draft import BlockDraft
 
 events = st.lists(
     st.integers(1, 5).flatmap(lambda words: st.binary(min_size=8 * words, max_size=8 * words)), min_size=1, max_size=4

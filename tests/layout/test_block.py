@@ -12,19 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layout_strategies import Plan, full_plans, hot_plans, plans
 
-from varve.layout.block import (
-    COLD_COLUMNS,
-    COLUMNS,
-    FORMAT,
-    Block,
-    BlockDraft,
-    MalformedBlock,
-    Single,
-    block_bytes_max,
-    cold_bytes_max,
-    crc_holds,
-    frame_crc,
-)
+from varve.layout.block import Block
+from varve.layout.draft import BlockDraft, Single, block_bytes_max, cold_bytes_max
+from varve.layout.frame import COLD_COLUMNS, COLUMNS, FORMAT, MalformedBlock, crc_holds, frame_crc
 
 few = settings(max_examples=60, deadline=None)
 

@@ -10,8 +10,10 @@ import pytest
 
 from varve.errors import CorruptedStore
 from varve.layout import keys, records, runs
-from varve.layout.block import Block, BlockDraft, MalformedBlock
+from varve.layout.block import Block
 from varve.layout.derive import Derivation
+from varve.layout.draft import BlockDraft
+from varve.layout.frame import MalformedBlock
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from varve import limits
-from varve.layout.block import Block, BlockDraft, FullBlocks
+from varve.layout.block import Block
+from varve.layout.draft import BlockDraft, FullBlocks
 from varve.layout.packed import Joined, Joiner, Packed
 
 

@@ -15,8 +15,9 @@ from layout_strategies import Add, Commit, Plan
 import varve
 from varve import limits
 from varve.layout import keys, records
-from varve.layout.block import Block, MalformedBlock
+from varve.layout.block import Block
 from varve.layout.derive import Derivation
+from varve.layout.frame import MalformedBlock
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
 from varve.layout.runs import (
     RUN_EVENTS_MAX,

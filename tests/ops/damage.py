@@ -11,7 +11,8 @@ from typing import Any
 import lmdb
 
 import varve
-from varve.layout.block import Block, BlockDraft
+from varve.layout.block import Block
+from varve.layout.draft import BlockDraft
 
 PAGE = 4096
 

@@ -17,7 +17,7 @@ import varve
 from varve import limits, ops
 from varve.engine import instant
 from varve.layout import consumers, keys
-from varve.layout.block import BlockDraft
+from varve.layout.draft import BlockDraft
 from varve.layout.records import decode_store_record
 
 

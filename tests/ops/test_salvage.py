@@ -19,7 +19,7 @@ import varve
 from varve import ops
 from varve.engine.instant import contents
 from varve.layout import consumers, keys
-from varve.layout.block import BlockDraft
+from varve.layout.draft import BlockDraft
 from varve.layout.records import IdempotencyRecord
 from varve.ops.salvage import LOST_STREAM, UNKNOWN_STREAM, Remains
 

@@ -14,8 +14,10 @@ from torture.hostile.change import framed, mutated
 from torture.hostile.target import Attempt, insist
 from varve.errors import CorruptedStore
 from varve.layout import consumers, keys, records, runs
-from varve.layout.block import COLD_COLUMNS, COLUMNS, Block, BlockDraft, MalformedBlock, crc_holds
+from varve.layout.block import Block
 from varve.layout.derive import Derivation
+from varve.layout.draft import BlockDraft
+from varve.layout.frame import COLD_COLUMNS, COLUMNS, MalformedBlock, crc_holds
 
 _HEADER_BYTES = 320
 """Where the header, vtable and table of a block are."""

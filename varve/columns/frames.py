@@ -1,6 +1,6 @@
 """Many whole blocks in one step: their columns found with numpy, for all of them at once.
 
-Only what our writer writes for events alone is taken (*hot* frames, see ``varve.layout.block``), and only if everything is as it
+Only what our writer writes for events alone is taken (*hot* frames, see ``varve.layout.frame``), and only if everything is as it
 should be; for anything else there is the slower walk, which also has the words for what is wrong.
 """
 
@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from varve.columns.chunks import Bound, Chunk, Commits, Known, Runs
 from varve.columns.noted import Kind, Note, Noted, find_noted
 from varve.columns.tables import Bytes, Head, Places, back_to_back, strided
-from varve.layout.block import COLUMNS, HOT_FRAME
+from varve.layout.frame import COLUMNS, HOT_FRAME
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from varve.engine.checked import CheckedBlocks
     from varve.engine.mapped import MappedFrames
-    from varve.engine.snapshot import CheckedBlocks, Snapshot
+    from varve.engine.snapshot import Snapshot
 
     Array = npt.NDArray[Any]
     Ints = npt.NDArray[np.int64]

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from varve.engine.checked import CheckedBlocks
     from varve.engine.mapped import MappedFrames
-    from varve.engine.snapshot import CheckedBlocks, Snapshot
+    from varve.engine.snapshot import Snapshot
 
     Ints = npt.NDArray[np.int64]
 

@@ -16,8 +16,8 @@ from varve import limits
 from varve.columns.chunks import Bound, Chunk, Commits, Known, Runs, Walk
 from varve.columns.frames import Frames
 from varve.columns.tables import Bytes, Places, listed, strided
+from varve.engine.checked import corrupted
 from varve.engine.core import StoreClosing
-from varve.engine.snapshot import corrupted
 from varve.errors import StoreClosed
 from varve.replay import Source
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
-from varve.layout.block import crc_holds
+from varve.layout.frame import crc_holds
 
 SHARED_BYTES_MIN: Final = 1 << 22
 """Less is done about as soon as a thread has begun."""

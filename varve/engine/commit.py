@@ -16,6 +16,7 @@ import lmdb
 
 from varve import limits
 from varve.codec.evolve import misfits
+from varve.engine.checked import corrupted
 from varve.engine.failures import failed, outcome_unknown
 from varve.engine.plan import Pending, Plan, PlannedPart
 from varve.engine.put import put_blocks, put_index, put_meta
@@ -29,7 +30,7 @@ from varve.engine.request import (
 )
 from varve.engine.side import Overlay, merge_effects, put_effects, run_effects
 from varve.engine.single import apply_single, plan_single
-from varve.engine.snapshot import Snapshot, corrupted
+from varve.engine.snapshot import Snapshot
 from varve.errors import (
     CorruptedStore,
     ForkedStore,
@@ -45,7 +46,9 @@ from varve.errors import (
 )
 from varve.expected import ANY, holds
 from varve.layout import keys, records
-from varve.layout.block import Block, BlockDraft, FullBlock, MalformedBlock, crc_holds
+from varve.layout.block import Block
+from varve.layout.draft import BlockDraft, FullBlock
+from varve.layout.frame import MalformedBlock, crc_holds
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
 from varve.layout.runs import RUN_EVENTS_MAX, append_one, append_runs, decode_runs
 

@@ -14,6 +14,7 @@ import lmdb
 from varve import limits
 from varve.engine import files
 from varve.engine.catalog import Catalog
+from varve.engine.checked import CheckedBlocks, parse
 from varve.engine.commit import Session
 from varve.engine.environment import Durability, Environment
 from varve.engine.failures import failed
@@ -22,7 +23,7 @@ from varve.engine.hints import HintSender
 from varve.engine.located import KnownStream, KnownStreams
 from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
-from varve.engine.snapshot import CheckedBlocks, Snapshot, parse
+from varve.engine.snapshot import Snapshot
 from varve.engine.writer import Writer, holds_lock
 from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, ViewsStillAlive
 from varve.layout import keys, records

@@ -13,18 +13,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from varve import limits
-from varve.layout.block import (
-    COMMIT_BYTES,
-    EVENT_OVERHEAD_BYTES,
-    RUN_BYTES,
-    SINGLE_BYTES,
-    BlockDraft,
-    FullBlock,
-    FullBlocks,
-    Single,
-    block_bytes_max,
-    cold_bytes_max,
-)
+from varve.layout.draft import SINGLE_BYTES, BlockDraft, FullBlock, FullBlocks, Single, block_bytes_max, cold_bytes_max
+from varve.layout.frame import COMMIT_BYTES, EVENT_OVERHEAD_BYTES, RUN_BYTES
 from varve.layout.packed import Events, Packed
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
 from varve.layout.runs import RUN_EVENTS_MAX, Run, append_runs

@@ -14,7 +14,7 @@ from varve import limits
 from varve.engine.request import Committed
 from varve.expected import ANY
 from varve.layout import keys
-from varve.layout.block import SINGLE_BYTES
+from varve.layout.draft import SINGLE_BYTES
 from varve.layout.runs import append_one
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from varve.errors import HandleUnusable, ReadonlyStore
 
 if TYPE_CHECKING:
     from varve.engine.catalog import Catalog
+    from varve.engine.checked import CheckedBlocks
     from varve.engine.environment import Environment
     from varve.engine.request import CommitRequest, Committed
-    from varve.engine.snapshot import CheckedBlocks
 
 
 F = TypeVar("F", bound=Callable[..., Any])

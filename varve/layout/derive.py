@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from varve import limits
 from varve.layout import keys, records
-from varve.layout.block import Block, MalformedBlock
+from varve.layout.block import Block
+from varve.layout.frame import MalformedBlock
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
 from varve.layout.runs import Run, append_runs, encode_runs, split_entries
 

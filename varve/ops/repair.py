@@ -14,8 +14,10 @@ from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.errors import CorruptedBlock, CorruptedStore, InvalidInput, StoreUnavailable
 from varve.layout import consumers, keys
-from varve.layout.block import Block, BlockDraft, MalformedBlock, crc_holds
+from varve.layout.block import Block
 from varve.layout.derive import Derivation
+from varve.layout.draft import BlockDraft
+from varve.layout.frame import MalformedBlock, crc_holds
 from varve.layout.records import StoreRecord, TypeRecord, decode_store_record
 from varve.ops.salvage import LOST, Identity, Lost, Piece, Remains, is_token, readable_positions
 from varve.ops.verify import CONSUMERS, LOG, META, UNREADABLE, Progress, Told, VerifyReport, check_format, verify

@@ -23,7 +23,8 @@ from varve.engine import files
 from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.layout import consumers, keys
-from varve.layout.block import Block, MalformedBlock, crc_holds
+from varve.layout.block import Block
+from varve.layout.frame import MalformedBlock, crc_holds
 from varve.layout.records import (
     IdempotencyRecord,
     StoreRecord,

@@ -16,8 +16,9 @@ from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.errors import CorruptedStore, MalformedEvent, NotAVarveStore, SchemaError, VarveError
 from varve.layout import consumers, keys
-from varve.layout.block import Block, MalformedBlock, crc_holds
+from varve.layout.block import Block
 from varve.layout.derive import Derivation, Pair
+from varve.layout.frame import MalformedBlock, crc_holds
 from varve.layout.records import StoreRecord, TypeRecord, decode_store_record, decode_type, unsupported
 from varve.ops.findings import Finding, FindingKind, Where
 

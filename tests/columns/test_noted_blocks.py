@@ -13,6 +13,7 @@ from column_models import by_columns, by_iterator
 
 import varve
 from varve.columns import frames, noted, read, walk
+from varve.engine import checked
 from varve.engine import snapshot as snapshot_module
 
 
@@ -246,7 +247,8 @@ def test_rot_is_told_before_and_after(tmp_path: Path, monkeypatch: pytest.Monkey
             assert reader.columns(["number"])["number"].tolist() == list(range(20_000))
         frame_crc = snapshot_module.frame_crc
         monkeypatch.setattr(snapshot_module, "frame_crc", lambda data: frame_crc(data) ^ 1)
-        monkeypatch.setattr(snapshot_module, "crc_holds", lambda _: False)
+        monkeypatch.setattr(checked, "frame_crc", lambda data: frame_crc(data) ^ 1)
+        monkeypatch.setattr(checked, "crc_holds", lambda _: False)
         with pytest.raises(varve.CorruptedBlock):
             reader.columns(["number"])
 

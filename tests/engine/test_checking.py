@@ -13,7 +13,7 @@ from engine_helpers import raw_lmdb
 
 import varve
 from varve import limits
-from varve.engine import checking
+from varve.engine import checked, checking
 from varve.engine import snapshot as snapshot_module
 
 
@@ -55,7 +55,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         return holds(data)
 
     monkeypatch.setattr(checking, "crc_holds", noted)
-    monkeypatch.setattr(snapshot_module, "crc_holds", noted)
+    monkeypatch.setattr(checked, "crc_holds", noted)
     return seen
 
 

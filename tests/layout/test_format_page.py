@@ -6,7 +6,7 @@ import re
 import struct
 from pathlib import Path
 
-from varve.layout import block, consumers
+from varve.layout import consumers, draft, frame
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -18,20 +18,20 @@ def test_the_schema_file_has_the_columns_that_the_code_writes() -> None:
     fields = re.findall(r"^  (\w+): (\[?)(\w+)\]?", text, re.MULTILINE)
     vectors = [(name, widths[kind]) for name, is_vector, kind in fields if is_vector]
     assert [name for name, *_ in fields][:2] == ["first_sequence", "commit_sequence"]
-    assert vectors == [*block.COLUMNS, *block.COLD_COLUMNS]
-    assert fields[2 + len(block.COLUMNS)][0] == "created_at_ns"
+    assert vectors == [*frame.COLUMNS, *frame.COLD_COLUMNS]
+    assert fields[2 + len(frame.COLUMNS)][0] == "created_at_ns"
 
 
 def test_the_format_page_gives_the_places_of_the_hot_table() -> None:
     """docs/format.md's figures for a hot block are where an encoded one has them."""
-    draft = block.BlockDraft(7, 5)
-    draft.begin_commit(9)
-    draft.add(0, 0, 0, [bytes(8)])
-    frame = draft.encode()
+    block = draft.BlockDraft(7, 5)
+    block.begin_commit(9)
+    block.add(0, 0, 0, [bytes(8)])
+    encoded = block.encode()
     vtable_at, vtable_bytes, table_at, table_bytes = 16, 24, 40, 52
-    assert struct.unpack_from("<HH", frame, vtable_at) == (vtable_bytes, table_bytes)
-    assert struct.unpack_from("<i", frame, table_at) == (table_at - vtable_at,)
-    assert struct.unpack_from("<QQ", frame, table_at + 8) == (7, 5)
+    assert struct.unpack_from("<HH", encoded, vtable_at) == (vtable_bytes, table_bytes)
+    assert struct.unpack_from("<i", encoded, table_at) == (table_at - vtable_at,)
+    assert struct.unpack_from("<QQ", encoded, table_at + 8) == (7, 5)
 
 
 def test_the_format_page_gives_the_sizes_of_a_consumer() -> None:

@@ -202,7 +202,8 @@ class Rot:
 
 def _everywhere(name: str, stand_in: object) -> list[AbstractContextManager[object]]:
     return [
-        mock.patch(f"varve.{where}.{name}", stand_in) for where in ("ops.verify", "engine.snapshot", "engine.commit")
+        mock.patch(f"varve.{where}.{name}", stand_in)
+        for where in ("ops.verify", "engine.checked", "engine.checking", "engine.commit")
     ]
 
 

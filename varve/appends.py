@@ -82,11 +82,12 @@ class StreamTypes:
             return [], 0
         runs: list[tuple[EventType, Events]]
         try:
-            if len(set(map(type, batch))) == 1:
-                first = self.of(batch[0])
-                if len(batch) >= JOINED_EVENTS_MIN:
-                    joined = pack_joined(first, batch)
+            first = self.of(batch[0])
+            if len(batch) >= JOINED_EVENTS_MIN:
+                joined = pack_joined(first, batch)
+                if joined is not None:
                     return [(first, joined)], len(joined.data)
+            if len(set(map(type, batch))) == 1:
                 runs = [(first, first.pack_all(batch))]
             else:
                 runs = []
@@ -113,12 +114,16 @@ class StreamTypes:
         return runs, total
 
 
-def pack_joined(event_type: EventType, events: Sequence[object]) -> Joined:
-    """Events of one type, encoded and joined a stretch at a time. Raises as ``StreamTypes.encode`` does, and
-    ``TooManyItems``."""
+def pack_joined(event_type: EventType, events: Sequence[object]) -> Joined | None:
+    """Events of one class, encoded and joined a stretch at a time; None where they are of several. Raises as
+    ``StreamTypes.encode`` does, and ``TooManyItems``."""
     joiner = Joiner()
+    only = {type(events[0])}
     for start in range(0, len(events), JOINED_AT_ONCE):
-        join(joiner, event_type, event_type.pack_all(events[start : start + JOINED_AT_ONCE]))
+        stretch = events[start : start + JOINED_AT_ONCE]
+        if set(map(type, stretch)) != only:
+            return None
+        join(joiner, event_type, event_type.pack_all(stretch))
     return joiner.joined()
 
 

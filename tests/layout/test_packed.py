@@ -73,14 +73,17 @@ def test_full_blocks_are_those_of_a_draft(size: int, count: int, first: int, str
     draft = BlockDraft(2**33 + first, 2**33)
     draft.begin_commit(1_700_000_000_000_000_000)
     draft.add(70_000, 300, stream_sequence, events)
-    blocks = FullBlocks(1_700_000_000_000_000_000, 2**33, 70_000, 300, size, count)
-    assert (blocks.size, blocks.count) == (size, count)
-    for _ in range(2):  # one leaves no trace in the next
-        block = blocks.block(2**33 + first, stream_sequence, events.data)
+    blocks = FullBlocks(1_700_000_000_000_000_000, 2**33, 70_000, 300)
+    for form in (
+        events,
+        joined(list(events)),
+        joined(listed(72, 3) + list(events))[3:],
+    ):  # one leaves no trace in the next
+        block = blocks.block(2**33 + first, stream_sequence, form)
         assert block.first == draft.first
         assert block.encode() == draft.encode()
         Block(memoryview(block.encode())).check()
-        blocks.block(1, 2, bytes(size * count))  # type: ignore[arg-type]
+        blocks.block(1, 2, Packed(memoryview(bytes(2 * size * count)), 2 * size))
 
 
 @given(st.integers(1, 9).map(lambda n: 8 * n), st.integers(0, 50), st.integers(-100, 3_000), st.data())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import pickle
+import random
 from pathlib import Path
 
 import pytest
 from store_models import Blob, OrderPlaced, OrderShipped, everything, placed, shipped
 
 import varve
+from varve import limits, ops
+from varve.engine import plan
 
 
 def test_a_position_is_a_tuple_of_two(orders: varve.Stream[OrderPlaced]) -> None:
@@ -227,3 +230,31 @@ def test_appends_are_gapless_whatever_the_mix(db: varve.Varve, mixed: varve.Stre
     assert [entry[0] for entry in log] == list(range(9))
     assert [entry[3] for entry in log if entry[2] == 1] == list(range(4))
     assert [entry[3] for entry in log if entry[2] == "1"] == list(range(5))
+
+
+def test_a_long_batch_is_laid_into_the_blocks_that_a_draft_would_make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most blocks of a long batch are made after a model of those before: every byte is the same as without one, with events
+    of all sizes, one of them larger than a block, behind an open tail, and in the index."""
+    generator = random.Random(20_241)
+    sizes = [generator.randrange(0, 3_000) for _ in range(2_000)]
+    sizes[1_000] = 3 * limits.BLOCK_BYTES_MAX
+    batch = [Blob(generator.randbytes(size)) for size in sizes]
+    logs = []
+    for number, blocks_min in enumerate((16, 10**9)):
+        monkeypatch.setattr(plan, "_ALIKE_BLOCKS_MIN", blocks_min)
+        with varve.open(tmp_path / str(number), clock=lambda: 5) as db:
+            blobs = db.stream("blobs", Blob)
+            blobs.append(1, Blob(b"before"))
+            for _ in range(2):
+                blobs.append_batch(1, batch)
+            blobs.append(1, Blob(b"behind"))
+            read = [recorded.event.data for recorded in blobs.reader().iter_stream(1)]
+            assert read == [b"before", *(2 * [blob.data for blob in batch]), b"behind"]
+            with db._engine.snapshot() as snapshot:
+                logs.append([bytes(block.data)[4:] for block in snapshot.blocks(0, snapshot.next_sequence)])
+        assert not list(ops.verify(tmp_path / str(number)).findings)
+    models, drafts = logs
+    assert len(models) > 100
+    assert models[1:] == drafts[1:]  # the first one has the store's uuid

@@ -461,8 +461,6 @@ class Session:
         assert not isinstance(draft, FullBlock)  # the last one may be continued
         put_index(self, pending)
         put_meta(self, pending)
-        for number in pending.name_runs:
-            state.name_ends.pop(number, None)
         self.written(pending.record, draft, pending.time_ns, pending.payload_bytes, pending.lengths, frame)
 
     def begin_writing(self) -> None:

@@ -15,12 +15,15 @@ from itertools import accumulate
 from varve import limits
 from varve.layout.draft import SINGLE_BYTES, BlockDraft, FullBlock, FullBlocks, Single, block_bytes_max, cold_bytes_max
 from varve.layout.frame import COMMIT_BYTES, EVENT_OVERHEAD_BYTES, RUN_BYTES
-from varve.layout.packed import Events, Packed
+from varve.layout.packed import Events, Joined, Packed
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
 from varve.layout.runs import RUN_EVENTS_MAX, Run, append_runs
 
 PlannedPart = tuple[int, int, int, Events]
 """Stream number, type number, first stream sequence, events."""
+
+_ALIKE_BLOCKS_MIN = 16
+"""Blocks' worth of events from which on they are made after a model: what that costs is saved again in a few."""
 
 _METADATA_ENTRY_BYTES = 12
 _STREAM_ENTRY_BYTES = 10
@@ -105,14 +108,17 @@ class Plan:
                     fit = int(len(bufs[0]) + EVENT_OVERHEAD_BYTES <= room) if single else _fitting(bufs, done, room)
                     if not fit and draft.count:
                         yield draft
-                        if isinstance(bufs, Packed) and declared is None and metadata is None:
-                            whole = self._whole(blocks, stream, type_number, bufs)
-                            for start in range(done, len(bufs) - whole.count, whole.count):
-                                at = start * whole.size
-                                events = bufs.data[at : at + whole.count * whole.size]
-                                yield whole.block(sequence, first + start, events)
-                                done += whole.count
-                                sequence += whole.count
+                        if (
+                            not isinstance(bufs, list)
+                            and len(bufs.data) >= _ALIKE_BLOCKS_MIN * limit
+                            and declared is None
+                            and metadata is None
+                        ):
+                            whole = FullBlocks(self.time_ns, self.first_sequence, stream, type_number)
+                            for events in _full(bufs, done, limit):
+                                yield whole.block(sequence, first + done, events)
+                                done += len(events)
+                                sequence += len(events)
                         draft = blocks.begin(sequence, self.first_sequence)
                         began = False
                         continue
@@ -128,12 +134,6 @@ class Plan:
                     draft.add(stream, type_number, first + done, taken)
                     done += len(taken)
                     sequence += len(taken)
-
-    def _whole(self, blocks: _Blocks, stream: int, type_number: int, events: Packed) -> FullBlocks:
-        """What makes blocks that are full of these events; the last ones, full or not, are for a draft."""
-        room = blocks.limit - BlockDraft(0, 0).bytes_max - RUN_BYTES - COMMIT_BYTES
-        count = max(1, room // (events.size + EVENT_OVERHEAD_BYTES))
-        return FullBlocks(self.time_ns, self.first_sequence, stream, type_number, events.size, count)
 
     def _begin(self, draft: BlockDraft, *, first: bool) -> None:
         """Open the commit in a block; what it declares as a whole goes into its first one."""
@@ -315,6 +315,15 @@ def _gain(runs: dict[int, list[Run]], more: dict[int, list[Run]]) -> None:
             runs[number] = gained
         else:
             append_runs(known, gained)
+
+
+def _full(events: Packed | Joined, done: int, limit: int) -> Iterator[Packed | Joined]:
+    """Events from ``done`` on as they fill blocks; the last ones, full or not, and all from one on that is larger than a block
+    are for a draft."""
+    room = limit - BlockDraft(0, 0).bytes_max - RUN_BYTES - COMMIT_BYTES
+    while (fit := events.fitting(done, room, EVENT_OVERHEAD_BYTES)) and done + fit < len(events):
+        yield events[done : done + fit]
+        done += fit
 
 
 def _fitting(bufs: Events, done: int, room: int) -> int:

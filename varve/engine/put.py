@@ -36,20 +36,25 @@ def put_index(session: Session, pending: Pending) -> None:
             ends[number] = position, value = append_one(position, value, gained[0][0], lengths[number] - 1)
             entries.append((keys.stream_entry_key(number, position), value))
             continue
-        ends.pop(number, None)
-        position, last = (0, b"") if is_new else session.last_stream_entry(number)
+        position, last = (0, b"") if is_new else ends.get(number) or session.last_stream_entry(number)
         runs = decode_runs(last) if last else []
         append_runs(runs, gained)
         for entry in split_entries(runs):
-            entries.append((keys.stream_entry_key(number, position), encode_runs(entry)))
+            value = encode_runs(entry)
+            if not is_new:
+                ends[number] = (position, value)
+            entries.append((keys.stream_entry_key(number, position), value))
             position += sum(count for _, count in entry)
     if len(ends) > limits.CACHED_INDEX_ENTRIES_MAX:
         ends.clear()
+    next_name, ends = session.state.record.next_name, session.state.name_ends
     for number, gained in sorted(pending.name_runs.items()):
-        entry_runs = b"" if number >= session.state.record.next_name else session.last_name_entry(number)[1]
-        runs = decode_runs(entry_runs) if entry_runs else []
+        _, last = (0, b"") if number >= next_name else ends.get(number) or session.last_name_entry(number)
+        runs = decode_runs(last) if last else []
         append_runs(runs, gained)
-        entries += [(keys.name_entry_key(number, entry[0][0]), encode_runs(entry)) for entry in split_entries(runs)]
+        for entry in split_entries(runs):
+            ends[number] = (entry[0][0], encode_runs(entry))
+            entries.append((keys.name_entry_key(number, entry[0][0]), ends[number][1]))
     with session.open.cursor(session.environment.index) as cursor:
         cursor.putmulti(entries)
 

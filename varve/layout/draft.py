@@ -37,7 +37,7 @@ from varve.layout.frame import (
     SLOTS,
     WIDTH_OF,
 )
-from varve.layout.packed import Events, Packed
+from varve.layout.packed import Events, Joined, Packed
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
@@ -375,33 +375,40 @@ class FullBlock:
 
 
 class FullBlocks:
-    """Blocks of nothing but ``count`` events of one size, all of one run and one commit: they are alike but for where they
-    stand and the events themselves, so that one serves as the model of all the others.
+    """Blocks of nothing but events of one run and one commit: those with equally many are alike but for where they stand, where
+    their events end and the events themselves, so that one serves as the model of the others.
 
     ``commit_sequence`` is the commit's first global sequence, which lies in an earlier block.
     """
 
-    __slots__ = ("_head", "_run_first_at", "count", "size")
+    __slots__ = ("_commit_sequence", "_models", "_stream", "_time_ns", "_type_number")
 
-    def __init__(
-        self, time_ns: int, commit_sequence: int, stream: int, type_number: int, size: int, count: int
-    ) -> None:
-        draft = BlockDraft(0, commit_sequence)
-        draft.begin_commit(time_ns)
-        draft.add(stream, type_number, 0, Packed(memoryview(bytes(size * count)), size))
-        model = Block(memoryview(draft.encode()))
-        self.count = count
-        self.size = size
-        self._head = bytes(model.data[: model.payload_at])
-        self._run_first_at = model.run_firsts_at
+    def __init__(self, time_ns: int, commit_sequence: int, stream: int, type_number: int) -> None:
+        self._time_ns = time_ns
+        self._commit_sequence = commit_sequence
+        self._stream = stream
+        self._type_number = type_number
+        self._models: dict[int, tuple[bytes, int, int]] = {}  # by events: all before the first, two places in that
 
-    def block(self, first: int, first_stream_sequence: int, events: memoryview) -> FullBlock:
+    def block(self, first: int, first_stream_sequence: int, events: Packed | Joined) -> FullBlock:
         """The one whose first event has these sequences."""
-        head = bytearray(self._head)
+        count, data = len(events), events.data
+        model, run_first_at, ends_at = self._models.get(count) or self._model(count)
+        head = bytearray(model)
         _U64.pack_into(head, HOT_FIRST, first)
-        _U64.pack_into(head, self._run_first_at, first_stream_sequence)
-        _U32.pack_into(head, 0, zlib.crc32(events, zlib.crc32(memoryview(head)[4:])))
-        return FullBlock(first, b"".join((head, events)))
+        _U64.pack_into(head, run_first_at, first_stream_sequence)
+        head[ends_at : ends_at + 4 * count] = memoryview(events.ends(0)).cast("B")
+        _U32.pack_into(head, len(head) - 4, len(data))
+        _U32.pack_into(head, 0, zlib.crc32(data, zlib.crc32(memoryview(head)[4:])))
+        return FullBlock(first, b"".join((head, data)))
+
+    def _model(self, count: int) -> tuple[bytes, int, int]:
+        draft = BlockDraft(0, self._commit_sequence)
+        draft.begin_commit(self._time_ns)
+        draft.add(self._stream, self._type_number, 0, Packed(memoryview(bytes(8 * count)), 8))
+        block = Block(memoryview(draft.encode()))
+        model = self._models[count] = (bytes(block.data[: block.payload_at]), block.run_firsts_at, block.ends_at)
+        return model
 
 
 def block_bytes_max(events: int, runs: int, payload_bytes: int) -> int:

@@ -119,8 +119,14 @@ class Joined:
         """How many events from ``done`` on fit into ``room`` bytes, each with ``overhead`` more."""
         ends = self._ends
         room += self._start(done)
-        most = min(len(ends) - done, max(room, 0) // overhead)
-        return bisect_right(range(most), room, key=lambda more: ends[done + more] + overhead * (more + 1))
+        # As many as there would be room for if those before took nothing more, then if they took as much more as these: what
+        # fits lies between, nearer with each step.
+        least, most = done, bisect_right(ends, room, done)
+        while True:
+            least = bisect_right(ends, room - overhead * (most - done), least, most)
+            if least == most or ends[least] + overhead * (least + 1 - done) > room:
+                return least - done
+            most = bisect_right(ends, room - overhead * (least + 1 - done), least, most)
 
 
 class Joiner:

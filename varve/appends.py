@@ -32,6 +32,8 @@ _JSON_DEPTH_MAX = 64
 
 JOINED_EVENTS_MIN: Final = 16
 """Events of one type from which on a batch is joined while it is encoded; fewer are cheaper as they come."""
+JOINED_EVENT_BYTES_MAX: Final = 4_096
+"""Bytes of an event on the average up to which they are joined."""
 JOINED_AT_ONCE: Final = 1_024
 """Events that are encoded before they are joined: few enough to stay in the processor's cache."""
 
@@ -115,26 +117,31 @@ class StreamTypes:
 
 
 def pack_joined(event_type: EventType, events: Sequence[object]) -> Joined | None:
-    """Events of one class, encoded and joined a stretch at a time; None where they are of several. Raises as
-    ``StreamTypes.encode`` does, and ``TooManyItems``."""
+    """Events of one class, encoded and joined a stretch at a time; None where they are of several, or so large that a copy
+    costs more than many small objects. Raises as ``StreamTypes.encode`` does, and ``TooManyItems``."""
     joiner = Joiner()
     only = {type(events[0])}
-    for start in range(0, len(events), JOINED_AT_ONCE):
-        stretch = events[start : start + JOINED_AT_ONCE]
+    start, stop = 0, JOINED_EVENTS_MIN
+    while start < len(events):
+        stretch = events[start:stop]
         if set(map(type, stretch)) != only:
             return None
         join(joiner, event_type, event_type.pack_all(stretch))
+        if joiner.size > JOINED_EVENT_BYTES_MAX * stop:
+            return None
+        start, stop = stop, stop + JOINED_AT_ONCE
     return joiner.joined()
 
 
 def join(joiner: Joiner, event_type: EventType, bufs: list[bytes]) -> None:
     """Join encoded events of a type. Raises ``EventTooLarge``, ``TooManyItems``."""
     before = joiner.size
-    joiner.add(bufs)
-    if joiner.size - before > limits.EVENT_BYTES_MAX and (largest := max(map(len, bufs))) > limits.EVENT_BYTES_MAX:
+    was_added = joiner.add(bufs)
+    size = joiner.size - before if was_added else sum(map(len, bufs))
+    if size > limits.EVENT_BYTES_MAX and (largest := max(map(len, bufs))) > limits.EVENT_BYTES_MAX:
         raise too_large(event_type.name, largest)
-    if joiner.size > limits.TRANSACTION_BYTES_MAX:
-        raise transaction_too_large(joiner.size)
+    if not was_added or before + size > limits.TRANSACTION_BYTES_MAX:
+        raise transaction_too_large(before + size)
 
 
 def _tell_which(exc: BaseException, batch: list[object] | tuple[object, ...], types: StreamTypes) -> None:

@@ -333,6 +333,7 @@ def test_too_large_events_and_commits(notes: varve.Stream[Note], monkeypatch: py
     with pytest.raises(varve.EventTooLarge) as caught:
         notes.append_columns(1, {"number": [1, 2], "text": ["a", "b" * 100]})
     assert caught.value.size_bytes > 100
+    assert caught.value.__notes__ == ["it was made of row 1"]
     monkeypatch.setattr("varve.limits.TRANSACTION_BYTES_MAX", 60)
     with pytest.raises(varve.TooManyItems):
         notes.append_columns(1, GOOD)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from varve import limits
+from varve.layout import packed as packed_module
 from varve.layout.block import Block
 from varve.layout.draft import BlockDraft, FullBlocks
 from varve.layout.packed import Joined, Joiner, Packed
@@ -170,6 +171,27 @@ def test_as_many_joined_events_fit_as_their_bytes_say(sizes: list[int], room: in
     while done + fit < len(sizes) and sum(sizes[done : done + fit + 1]) + 4 * (fit + 1) <= room:
         fit += 1
     assert events.fitting(done, room, 4) == fit
+
+
+def test_more_bytes_than_their_ends_can_say_are_not_added() -> None:
+    """Whoever joins is told, instead of a number that does not fit; what was there before is as it was."""
+
+    class Large(bytes):
+        def __len__(self) -> int:
+            return 2**31
+
+    joiner = Joiner()
+    assert joiner.add([bytes(8), bytes(16)])
+    assert not joiner.add([Large(), Large()])
+    assert joiner.add([])
+    assert list(joiner.joined()) == [bytes(8), bytes(16)]
+
+
+def test_large_events_are_joined_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in the end, without a copy of all of them on the way."""
+    monkeypatch.setattr(packed_module, "_TOGETHER_BYTES_MAX", 100)
+    events = of_sizes([8, 160, 24, 320, 8, 8, 8])
+    assert list(joined(events, 3)) == events
 
 
 def test_ends_are_moved_over_the_whole_of_their_32_bits() -> None:

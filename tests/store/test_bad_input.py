@@ -189,6 +189,28 @@ def test_one_bad_event_in_a_long_batch(db: varve.Varve, orders: Any, at: int, mo
     assert [event.event.data for event in blobs.reader().iter_stream(1)] == [blob.data for blob in large]
 
 
+def test_a_long_batch_of_large_events_is_not_copied_together(db: varve.Varve) -> None:
+    """Nor one of several classes; what is encoded is the same."""
+    types = db.stream("blobs", Blob | OrderPlaced)._types
+    large = [Blob(bytes([n]) * 8_000) for n in range(40)]
+    mixed = [*(placed(n) for n in range(2_000)), large[0]]
+    small = [placed(n) for n in range(2_000)]
+    for batch, runs, is_list in ((large, 1, True), (mixed, 2, True), (small, 1, False)):
+        encoded, size = types.encode_all(batch)
+        assert len(encoded) == runs
+        assert all(isinstance(events, list) == is_list for _, events in encoded)
+        flat = [event for _, events in encoded for event in events]
+        assert flat == [types.encode(event)[1] for event in batch]
+        assert size == sum(map(len, flat))
+
+
+def test_a_batch_over_what_can_be_joined(db: varve.Varve, orders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than 4 GiB of events, which the ends of them could not say: ``TooManyItems`` too, whatever the limit is."""
+    monkeypatch.setattr("varve.layout.packed._BYTES_MAX", 50_000)
+    with refused(db, varve.TooManyItems):
+        orders.append_batch(1, [placed(n) for n in range(1_600)])
+
+
 def test_a_batch_over_the_limit_of_a_transaction(db: varve.Varve, orders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """``TooManyItems`` as soon as it is more than a transaction holds, and not only when all of it is encoded."""
     monkeypatch.setattr(limits, "TRANSACTION_BYTES_MAX", 50_000)

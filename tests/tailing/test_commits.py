@@ -703,3 +703,25 @@ def test_a_write_comes_behind_what_was_handed_in(db: varve.Varve) -> None:
         return [recorded.event.number for recorded in notes.reader().iter_stream(1)]
 
     assert asyncio.run(main()) == [1, 2]
+
+
+def test_the_inbox_of_a_closed_loop_goes_with_the_next_loop(
+    db: varve.Varve, notes: varve.Stream[Note], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Appends that waited for room when it was closed would keep the loop, and themselves, for as long as the store is open."""
+    monkeypatch.setattr(limits, "PENDING_COMMITS_MAX", 1)
+
+    async def begin() -> None:
+        tasks.extend(asyncio.ensure_future(notes.append_async(1, Note(number))) for number in range(3))
+        await asyncio.sleep(0)
+
+    tasks: list[asyncio.Future[Any]] = []
+    with writer_held(db):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(begin())
+        loop.close()
+    assert list(db._engine.inboxes) == [loop]
+    run(notes.append_async(2, Note(9)))
+    assert loop not in db._engine.inboxes
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]

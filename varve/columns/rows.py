@@ -11,7 +11,7 @@ from varve.codec.check import datetime_of
 from varve.codec.declare import Declaration
 from varve.codec.schema import Kind
 from varve.columns.given import ARRAY_TAGS, Column, Field, column_of, in_row, objects_of, refused
-from varve.errors import EventEncodingError
+from varve.errors import EventEncodingError, EventTooLarge
 from varve.layout.packed import Joined, Joiner
 
 if TYPE_CHECKING:
@@ -44,7 +44,11 @@ def encode_rows(event_type: EventType, names: Sequence[str], columns: Sequence[l
         except Exception as exc:
             exc.add_note(f"it was made of row {start + done}; nothing was written")
             raise
-        join(joiner, event_type, bufs)
+        try:
+            join(joiner, event_type, bufs)
+        except EventTooLarge as exc:
+            exc.add_note(f"it was made of row {start + max(range(len(bufs)), key=lambda at: len(bufs[at]))}")
+            raise
     return joiner.joined()
 
 

@@ -120,7 +120,7 @@ class Joined:
         ends = self._ends
         room += self._start(done)
         # As many as there would be room for if those before took nothing more, then if they took as much more as these: what
-        # fits lies between, nearer with each step.
+        # fits lies between, nearer with each step, since an event is longer than what it has more.
         least, most = done, bisect_right(ends, room, done)
         while True:
             least = bisect_right(ends, room - overhead * (most - done), least, most)
@@ -129,8 +129,13 @@ class Joined:
             most = bisect_right(ends, room - overhead * (least + 1 - done), least, most)
 
 
+_BYTES_MAX = 2**32 - 1
+_TOGETHER_BYTES_MAX = 1 << 22
+"""Bytes of events that are joined by themselves first, which is faster."""
+
+
 class Joiner:
-    """Joins encoded events as they come, 4 GiB of them at most."""
+    """Joins encoded events as they come, less than 4 GiB of them."""
 
     __slots__ = ("_data", "_ends")
 
@@ -143,12 +148,20 @@ class Joiner:
         """Bytes so far."""
         return len(self._data)
 
-    def add(self, events: list[bytes]) -> None:
-        """The next events."""
-        ends = list(accumulate(map(len, events), initial=len(self._data)))
+    def add(self, events: list[bytes]) -> bool:
+        """The next events. False, and nothing is added, where they would be too many bytes."""
+        before = len(self._data)
+        ends = list(accumulate(map(len, events), initial=before))
+        if ends[-1] > _BYTES_MAX:
+            return False
         del ends[0]
         self._ends.fromlist(ends)
-        self._data += b"".join(events)
+        if self._ends and self._ends[-1] - before > _TOGETHER_BYTES_MAX:
+            for event in events:  # a copy of large ones more would be felt
+                self._data += event
+        else:
+            self._data += b"".join(events)
+        return True
 
     def joined(self) -> Joined:
         """All of them; nothing can be added any more."""

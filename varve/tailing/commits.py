@@ -47,6 +47,9 @@ async def commit_async(engine: Engine, request: CommitRequest) -> Committed:
 def _inbox_of(engine: Engine, loop: AbstractEventLoop) -> LoopInbox:
     inbox: LoopInbox | None = engine.inboxes.get(loop)
     if inbox is None:
+        for other in list(engine.inboxes):
+            if other.is_closed():  # what waited for room there kept it alive
+                engine.inboxes.pop(other, None)
         inbox = engine.inboxes[loop] = LoopInbox(loop)
     return inbox
 

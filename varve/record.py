@@ -15,7 +15,7 @@ from typing_extensions import TypeVar, override
 from varve.codec import owned
 from varve.deferred import Deferred
 from varve.engine.catalog import StreamIdentity
-from varve.layout.block import Block, EventPlaces
+from varve.layout.block import Block, EventPlaces, Unread
 from varve.unknown import UnknownEvent
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Recorded(Generic[E_co]):
     __slots__ = ("_block", "_event", "_sequence", "_shift", "_stream")
 
     # Set by the readers, one statement each: this is the hottest constructor of the library.
-    _block: Block | tuple[EventPlaces, memoryview]
+    _block: Block | tuple[EventPlaces | Unread, memoryview]
     """Where it was read alone, what its block is made of when something else of it is asked for than the event."""
     _event: E_co
     _sequence: int

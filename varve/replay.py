@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from varve.engine.core import Engine
     from varve.engine.located import KnownStream
     from varve.engine.snapshot import Scattered, Snapshot
-    from varve.layout.block import Block, EventPlaces
+    from varve.layout.block import Block
 
 
 Owner = int | frozenset[str] | None
@@ -456,8 +456,8 @@ def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, N
         raise StoreClosed(f"{path} was told to close, which ended this iterator") from None
 
 
-def _bytes(placed: tuple[EventPlaces, memoryview], sequence: int, *_rest: int) -> memoryview:
-    places, data = placed
+def _bytes(placed: tuple[Any, memoryview], sequence: int, *_rest: int) -> memoryview:
+    places, data = placed  # EventPlaces: of a walk that is not of one stream
     *_, start, end = places.locate(data, sequence - places.first)
     return data[start:end]
 

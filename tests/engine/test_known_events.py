@@ -17,7 +17,7 @@ from engine_helpers import raw_lmdb
 
 import varve
 from varve import limits
-from varve.engine.checked import CheckedBlocks
+from varve.engine import checked
 from varve.engine.located import KnownStream, KnownStreams
 from varve.engine.snapshot import Snapshot
 from varve.layout import keys
@@ -382,14 +382,14 @@ def test_recorded_events_that_were_read_alone_are_whole(
 
 
 def test_whoever_wants_the_first_event_does_not_wait_for_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checks: list[int] = []
-    real = CheckedBlocks.check
+    checks: list[bytes] = []
+    real = checked.crc_holds
 
-    def check(self: CheckedBlocks, store: str, first: int, data: memoryview) -> None:
-        checks.append(first)
-        real(self, store, first, data)
+    def crc_holds(data: memoryview) -> bool:
+        checks.append(bytes(data))
+        return real(data)
 
-    monkeypatch.setattr(CheckedBlocks, "check", check)
+    monkeypatch.setattr(checked, "crc_holds", crc_holds)
     with varve.open(path, readonly=True) as db:
         walk = db.stream("notes", Note).reader().iter_stream(1)
         assert next(walk).event == note(0, 1)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layout_strategies import Plan, full_plans, hot_plans, plans
 
-from varve.layout.block import Block
+from varve.layout.block import UNREAD, Block, lone_event
 from varve.layout.draft import BlockDraft, Single, block_bytes_max, cold_bytes_max
 from varve.layout.frame import COLD_COLUMNS, COLUMNS, FORMAT, MalformedBlock, crc_holds, frame_crc
 
@@ -575,3 +575,60 @@ def test_singles_are_commits_one_after_the_other(before: list[Single], after: li
     other.add_singles(after)
     assert other.bytes_max == one.bytes_max
     assert other.encode() == one.encode()
+
+
+@few
+@given(plans, st.data())
+def test_a_lone_event_is_where_the_table_of_its_block_has_it(plan: Plan, data: st.DataObject) -> None:
+    """Or it is not said at all: in a block with cold columns, or where an event's run is not its own."""
+    frame = memoryview(plan.draft().encode())
+    block = Block(frame)
+    places = block.places()
+    for sequence in range(block.first, block.end):
+        lone = lone_event(frame, block.first, sequence)
+        assert (lone is not None) == (block.is_plain and places.run_ends is None)
+        if lone is not None:
+            assert lone[:4] == places.locate(frame, sequence - block.first)[:4]
+            assert lone[4] == block.count
+    assert lone_event(frame, block.first, block.end) is None
+    assert lone_event(frame, block.first, block.first - 1) is None
+    assert lone_event(frame, block.first + 1, block.first + 1) is None
+    cut = data.draw(st.integers(0, len(frame)))
+    lone_event(frame[:cut], block.first, block.first)
+
+
+def test_a_lone_event_of_a_block_that_is_not_as_it_should_be_is_not_said() -> None:
+    """Whatever is wrong with it: the table of the block has the words for that."""
+    draft = BlockDraft(7, 7)
+    for stream in range(3):
+        draft.begin_commit(1)
+        draft.add(stream, 1, stream, [bytes(8 * (stream + 1))])
+    frame = draft.encode()
+    block = Block(memoryview(frame))
+    assert lone_event(memoryview(frame), 7, 9) == (2, 2, 1, block.payload_at + 24, 3)
+    names = [column for column, _ in COLUMNS]
+    for name, element, value in (
+        ("run_streams", 0, 2),
+        ("run_types", 0, 4),
+        ("run_firsts", 0, 2),
+        ("run_counts", 0, 4),
+        ("run_counts", 3, 0),
+        ("ends", 0, 2),
+        ("ends", 2, 2**31),
+        ("ends", 3, 8),
+        ("ends", 3, 2**31),
+    ):
+        wrong = bytearray(frame)
+        struct.pack_into("<I", wrong, block._columns[names.index(name)] + 4 * element, value)
+        assert lone_event(memoryview(wrong), 7, 9) is None, (name, element, value)
+    for at in (4, 8, 12, 20, 40):  # format, root, identifier, vtable, what leads to it
+        wrong = bytearray(frame)
+        wrong[at] ^= 0x10
+        assert lone_event(memoryview(wrong), 7, 9) is None, at
+
+
+def test_a_block_of_which_one_event_was_read_can_be_had() -> None:
+    draft = BlockDraft(7, 7)
+    draft.begin_commit(1)
+    draft.add(2, 1, 3, [bytes(8)])
+    assert UNREAD.block(memoryview(draft.encode())).runs == [(2, 1, 3, 1)]

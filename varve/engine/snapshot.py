@@ -24,7 +24,7 @@ from varve.engine.mapped import MappedFrames, Stretch
 from varve.engine.pins import LivePin, address_of, warn_of_age
 from varve.errors import CorruptedBlock, CorruptedStore, SnapshotClosed
 from varve.layout import keys
-from varve.layout.block import Block, EventPlaces
+from varve.layout.block import UNREAD, Block, EventPlaces, Unread, lone_event
 from varve.layout.frame import MalformedBlock, frame_crc
 from varve.layout.records import StoreRecord, unpack_store_record
 from varve.layout.runs import decode_runs, find_in_runs
@@ -51,7 +51,7 @@ StreamRun = tuple[int, int, int]
 """Consecutive events of a stream that are consecutive in the log too: first stream sequence, first global sequence, count."""
 
 
-Scattered = tuple[tuple[EventPlaces, memoryview], int, int, int, int, int]
+Scattered = tuple[tuple[EventPlaces | Unread, memoryview], int, int, int, int, int]
 """An event: its block (``EventPlaces.block`` makes it of these two), its global sequence, what has to be added to that for its
 stream sequence, stream number, type number, where it begins in the block's data."""
 
@@ -458,7 +458,7 @@ class Snapshot:
         found: list[Scattered] = []
         add = found.append
         holding, key_of = self.checked.holding, keys.log_key
-        first = end = size = payload_at = 0
+        first = end = size = payload_at = lone_first = lone_end = 0
         type_number: int | None = None
         malformed = ""
         data = memory = memoryview(b"")
@@ -474,6 +474,15 @@ class Snapshot:
                     for at in (sequence,) if count == 1 else _sequences(sequence, count, reverse=reverse):
                         if not first <= at < end:
                             known = holding(at)
+                            if known is None and stream is not None and not lone_first <= at < lone_end:
+                                # Perhaps the only event of its block that is wanted. That it is the one that the index says is
+                                # all there is to know of it.
+                                lone_first, data = self._find(at)
+                                lone = lone_event(data, lone_first, at)
+                                if lone is not None and lone[0] == stream and lone[1] - at == shift:
+                                    lone_end = lone_first + lone[4]
+                                    add(((UNREAD, self.keep(data)), at, shift, stream, lone[2], lone[3]))
+                                    continue
                             if (
                                 known is not None
                                 and set_key(key_of(known.first))

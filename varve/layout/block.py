@@ -570,3 +570,62 @@ class EventPlaces:
         if number is None:
             number = _u16(self._types, 2 * run)[0]
         return stream, first + index - begin, number, payload_at + start, payload_at + end
+
+
+class Unread:
+    """Stands for the ``EventPlaces`` of a block of which only one event was looked at."""
+
+    def block(self, data: memoryview) -> Block:
+        """The block in a checked frame."""
+        return Block(data)
+
+
+UNREAD = Unread()
+
+
+def lone_event(data: memoryview, first: int, sequence: int) -> tuple[int, int, int, int, int] | None:
+    """Of one event in a checked frame that begins at ``first``: stream number, stream sequence, type number and start (in
+    ``data``); last, how many events the frame has. In a third of the time of ``EventPlaces``.
+
+    Only for frames of events alone that have as many runs as events, which is then the event's own; None for any other, and for
+    whatever is not as it should be: ``EventPlaces`` says what. That every run before it is of one event as well is not looked at:
+    whose event it is, the caller must know.
+    """
+    try:
+        (
+            _, flags, root, identifier, vtable, soffset, _, begins, _, _, streams, types, firsts, counts, ends, payload,
+        ) = HOT.unpack_from(data)  # fmt: skip
+        index = sequence - first
+        streams += HOT_TABLE + 28
+        types += HOT_TABLE + 32
+        firsts += HOT_TABLE + 36
+        counts += HOT_TABLE + 40
+        ends += HOT_TABLE + 44
+        payload += HOT_TABLE + 52
+        runs = _u32(data, ends)[0]
+        if (
+            not 0 <= index < runs
+            or begins != first
+            or flags != FORMAT
+            or identifier != IDENTIFIER
+            or vtable != HOT_VTABLE
+            or root != HOT_ROOT
+            or soffset != HOT_SOFFSET
+            or not _u32(data, streams)[0]
+            == _u32(data, types)[0]
+            == _u32(data, firsts)[0]
+            == _u32(data, counts)[0]
+            == runs
+            or _u32(data, counts + 4 + 4 * index)[0] != 1
+        ):
+            return None
+        start, end = _u32_pair(data, ends + 4 * index)
+        if not index:
+            start = 0  # the column's length stands there
+        if not start <= end <= len(data) - payload:
+            return None
+        stream = _u32(data, streams + 4 + 4 * index)[0]
+        at: int = _u64(data, firsts + 4 + 8 * index)[0]
+        return stream, at, _u16(data, types + 4 + 2 * index)[0], payload + start, runs
+    except struct.error:
+        return None

@@ -106,8 +106,7 @@ class StreamTypes:
             for event_type, run in runs:
                 run_bytes = sum(map(len, run))
                 total += run_bytes
-                if run_bytes > limits.EVENT_BYTES_MAX and max(map(len, run)) > limits.EVENT_BYTES_MAX:
-                    raise too_large(event_type.name, max(map(len, run)))
+                check_sizes(event_type, run, run_bytes)
         except TooManyItems:  # none of them alone
             raise
         except (EventTypeError, ValueError) as exc:
@@ -138,10 +137,15 @@ def join(joiner: Joiner, event_type: EventType, bufs: list[bytes]) -> None:
     before = joiner.size
     was_added = joiner.add(bufs)
     size = joiner.size - before if was_added else sum(map(len, bufs))
-    if size > limits.EVENT_BYTES_MAX and (largest := max(map(len, bufs))) > limits.EVENT_BYTES_MAX:
-        raise too_large(event_type.name, largest)
+    check_sizes(event_type, bufs, size)
     if not was_added or before + size > limits.TRANSACTION_BYTES_MAX:
         raise transaction_too_large(before + size)
+
+
+def check_sizes(event_type: EventType, events: Events, size: int) -> None:
+    """Whether each of some events, of ``size`` bytes together, is small enough. Raises ``EventTooLarge``."""
+    if size > limits.EVENT_BYTES_MAX and (largest := max(map(len, events))) > limits.EVENT_BYTES_MAX:
+        raise too_large(event_type.name, largest)
 
 
 def _tell_which(exc: BaseException, batch: list[object] | tuple[object, ...], types: StreamTypes) -> None:

@@ -30,6 +30,13 @@ class Point:
     color: Color
 
 
+@varve.event(name="columns.Sale")
+class Sale:
+    number: varve.u64
+    amount: varve.u32
+    paid: bool = True
+
+
 @varve.event
 class City:
     name: str

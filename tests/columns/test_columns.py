@@ -12,20 +12,13 @@ from uuid import UUID
 import flatbuffers
 import numpy as np
 import pytest
-from column_models import BESIDE, City, Color, by_columns, by_iterator
+from column_models import BESIDE, City, Color, Sale, by_columns, by_iterator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import varve
 from varve.codec import event_type
 from varve.columns import frames, read, walk
-
-
-@varve.event(name="columns.Sale")
-class Sale:
-    number: varve.u64
-    amount: varve.u32
-    paid: bool = True
 
 
 @varve.event(name="columns.Refund")
@@ -208,7 +201,9 @@ def test_events_of_other_writers(varve_path_factory: Any, written: list[Any]) ->
     with pytest.MonkeyPatch.context() as patch, varve.open(varve_path_factory(), durability="relaxed") as db:
         stream = db.stream("foreign", Foreign)
         stream.append(1, Foreign())
-        patch.setattr(compiled, "pack_all", lambda _: packed)
+        foreign = {id(event): data for (event, _, _), data in zip(written, packed, strict=True)}
+        assert len(foreign) == len(written)
+        patch.setattr(compiled, "pack_all", lambda events: [foreign[id(event)] for event in events])
         stream.append_batch(1, [event for event, _, _ in written])
         reader = stream.reader()
         columns = reader.columns(names)

@@ -9,19 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from column_models import by_columns, by_iterator
+from column_models import Sale, by_columns, by_iterator
 
 import varve
 from varve.columns import frames, noted, read, walk
 from varve.engine import checked
 from varve.engine import snapshot as snapshot_module
-
-
-@varve.event(name="noted.Sale")
-class Sale:
-    number: varve.u64
-    amount: varve.u32
-    paid: bool = True
 
 
 @varve.event(name="noted.Refund")
@@ -245,8 +238,7 @@ def test_rot_is_told_before_and_after(tmp_path: Path, monkeypatch: pytest.Monkey
         reader = db.stream("sales", Sale).reader()
         for _ in range(2):
             assert reader.columns(["number"])["number"].tolist() == list(range(20_000))
-        frame_crc = snapshot_module.frame_crc
-        monkeypatch.setattr(snapshot_module, "frame_crc", lambda data: frame_crc(data) ^ 1)
+        frame_crc = checked.frame_crc
         monkeypatch.setattr(checked, "frame_crc", lambda data: frame_crc(data) ^ 1)
         monkeypatch.setattr(checked, "crc_holds", lambda _: False)
         with pytest.raises(varve.CorruptedBlock):

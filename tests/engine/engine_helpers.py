@@ -27,6 +27,16 @@ class Note:
 
 
 @varve.event
+class Mark:
+    number: varve.u64
+
+
+@varve.event(name="frames.Number")
+class Number:
+    value: varve.u64
+
+
+@varve.event
 class Blob:
     number: varve.u64
     data: bytes

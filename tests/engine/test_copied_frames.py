@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import varve
-from varve import limits
 from varve.engine import snapshot as snapshot_module
 from varve.layout.block import Block
 from varve.layout.frame import HOT_FRAME
-
-
-@varve.event(name="frames.Number")
-class Number:
-    value: varve.u64
-
-
-@pytest.fixture
-def snapshot(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Of a store with a hundred events in short blocks."""
-    monkeypatch.setattr(limits, "BLOCK_BYTES_MAX", 480)
-    monkeypatch.setattr(limits, "TAIL_BLOCK_BYTES_MAX", 480)
-    with varve.open(varve_path, durability="relaxed") as db:
-        db.stream("numbers", Number).append_batch(1, [Number(number) for number in range(100)])
-        with db._engine.snapshot() as found:
-            yield found
 
 
 def test_frames_are_those_of_the_blocks(snapshot: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_helpers import Mark, Note
 
 import varve
 from varve import limits
@@ -15,18 +16,6 @@ from varve.engine.checked import CheckedBlocks
 from varve.layout import keys
 from varve.layout.block import Block
 from varve.layout.runs import decode_runs, encode_runs
-
-
-@varve.event
-class Note:
-    number: varve.u64
-    text: str
-
-
-@varve.event
-class Mark:
-    number: varve.u64
-
 
 STREAMS = 40
 ROUNDS = 30

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_helpers import raw_lmdb
+from engine_helpers import Mark, Note, raw_lmdb
 
 import varve
 from varve import limits
@@ -23,18 +23,6 @@ from varve.engine.snapshot import Snapshot
 from varve.layout import keys
 from varve.layout.block import Block
 from varve.layout.runs import decode_runs, encode_runs
-
-
-@varve.event
-class Note:
-    number: varve.u64
-    text: str
-
-
-@varve.event
-class Mark:
-    number: varve.u64
-
 
 STREAMS = 30
 ROUNDS = 40

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_helpers import Number
 
 import varve
 from varve import limits
 from varve.engine import snapshot as snapshot_module
 from varve.layout.frame import frame_crc
-
-
-@varve.event(name="mapped.Number")
-class Number:
-    value: varve.u64
-
-
-@pytest.fixture
-def db(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A store with a hundred events in short blocks."""
-    monkeypatch.setattr(limits, "BLOCK_BYTES_MAX", 480)
-    monkeypatch.setattr(limits, "TAIL_BLOCK_BYTES_MAX", 480)
-    with varve.open(varve_path, durability="relaxed") as found:
-        found.stream("numbers", Number).append_batch(1, [Number(number) for number in range(100)])
-        yield found
-
-
-@pytest.fixture
-def snapshot(db: Any) -> Iterator[Any]:
-    with db._engine.snapshot() as found:
-        yield found
 
 
 def mapped(
@@ -79,19 +57,19 @@ def test_what_is_not_given(snapshot: Any) -> None:
         assert [(first, size) for first, _, size, _ in found] == [(first, size) for first, _, size in wanted]
 
 
-def test_memory_outlives_the_snapshot(db: Any) -> None:
+def test_memory_outlives_the_snapshot(numbers_db: Any) -> None:
     """It is pinned as views are, and for as long."""
-    with db._engine.snapshot() as snapshot:
+    with numbers_db._engine.snapshot() as snapshot:
         memory, _ = mapped(snapshot, 0, 100, 1 << 16, 100)
     kept = bytes(memory)
     for number in range(20):
-        db.stream("numbers", Number).append(1, Number(number))
+        numbers_db.stream("numbers", Number).append(1, Number(number))
     assert memory == kept
-    assert len(db.stats().snapshots) == 1
+    assert len(numbers_db.stats().snapshots) == 1
     with pytest.raises(varve.ViewsStillAlive):
-        db.close()
+        numbers_db.close()
     del memory
-    assert db.stats().snapshots == ()
+    assert numbers_db.stats().snapshots == ()
 
 
 def test_no_more_pins_than_there_may_be(snapshot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,9 +107,9 @@ def test_a_rotten_block_ends_them(snapshot: Any, monkeypatch: pytest.MonkeyPatch
         snapshot.map_frames(blocks[2].first, 100, 1 << 16, 100)
 
 
-def test_notes_are_of_one_frame(db: Any) -> None:
+def test_notes_are_of_one_frame(numbers_db: Any) -> None:
     """They come back with the frame that they were made of, and never with another in its place."""
-    with db._engine.snapshot() as snapshot:
+    with numbers_db._engine.snapshot() as snapshot:
         checked = snapshot.checked
         blocks = list(snapshot.blocks(0, 100))
         for block in blocks:
@@ -153,10 +131,10 @@ def test_notes_are_of_one_frame(db: Any) -> None:
     del blocks, block
 
 
-def test_notes_are_bounded(db: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes_are_bounded(numbers_db: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the limit they begin anew."""
     monkeypatch.setattr(limits, "CHECKED_BLOCKS_MAX", 3)
-    with db._engine.snapshot() as snapshot:
+    with numbers_db._engine.snapshot() as snapshot:
         checked = snapshot.checked
         for first in range(10):
             checked.note([first], [1], [8], [first])
@@ -180,11 +158,11 @@ def test_a_stretch_is_mapped_again(snapshot: Any) -> None:
     assert (stretch.first, stretch.what) == (0, "known")
 
 
-def test_a_stretch_is_of_one_instant(db: Any, snapshot: Any) -> None:
+def test_a_stretch_is_of_one_instant(numbers_db: Any, snapshot: Any) -> None:
     """A commit ends it, whatever that changed: pages may be used again from then on."""
     stretch = stretch_of(snapshot)
-    db.stream("numbers", Number).append(2, Number(1))
-    with db._engine.snapshot() as later:
+    numbers_db.stream("numbers", Number).append(2, Number(1))
+    with numbers_db._engine.snapshot() as later:
         assert later.map_again(stretch) is None
     assert snapshot.map_again(stretch) is not None
 

@@ -71,11 +71,13 @@ class Layouts:
 
     def __init__(self, plan: TablePlan, optional: list[int], strings: int, *, whole: bool) -> None:
         self.known: dict[int, tuple[Callable[..., bytes], bytes, int]] = {}
-        self.short: list[tuple[Callable[..., bytes], bytes] | None] = [None] * SHORT_TEXT_BYTES
         self.plan = plan
         self.optional = optional
         self.strings = strings
         self.whole = whole
+        self.short: list[tuple[Callable[..., bytes], bytes] | None] = []
+        if self.by_text:
+            self.short = [None] * SHORT_TEXT_BYTES
 
     def make(self, key: int, lengths: tuple[int, ...]) -> Any:
         """The layout for a key, kept if there is room; None where packing without one is better."""
@@ -97,6 +99,11 @@ class Layouts:
         layout = struct.Struct(f"<{len(prefix)}s{inline}{''.join(tail)}{end}")
         self.known[key] = found = (layout.pack, prefix, layout.size)
         return found
+
+    @property
+    def by_text(self) -> bool:
+        """Whether whole events find their layout by the length of their one text alone."""
+        return self.whole and self.strings == 1 and not self.optional
 
     def of_text(self, length: int) -> Any:
         """Packer and prefix of the layout for a class's only string, from then on in ``short`` where it is that; None where
@@ -553,7 +560,8 @@ def _layout_namespace(build: Build, strings: int) -> dict[str, Any]:
     for name, whole in (("LAYOUTS", True), ("BODIES", False)):
         layouts = Layouts(build.plan, build.optional, strings, whole=whole)
         out |= {name: layouts.known, f"{name}_make": layouts.make}
-        out |= {f"{name}_short": layouts.short, f"{name}_of_text": layouts.of_text}
+        if layouts.by_text:
+            out |= {f"{name}_short": layouts.short, f"{name}_of_text": layouts.of_text}
         if not strings and not build.optional:
             out[f"{name}_ONE"], out[f"{name}_PREFIX"], _ = layouts.make(0, ())
     return out

@@ -13,6 +13,16 @@ from varve.layout.frame import MalformedBlock, crc_holds, frame_crc
 if TYPE_CHECKING:
     from varve.engine.mapped import Stretch
 
+_CRC_BYTES = 4
+
+Mark = tuple[int, int]
+"""What tells a frame from another at its place: the checksum that it says it has, and its length."""
+
+
+def mark_of(data: memoryview) -> Mark:
+    """A frame's mark, also of one that is too short to have a checksum."""
+    return frame_crc(data) if len(data) >= _CRC_BYTES else 0, len(data)
+
 
 class CheckedBlocks:
     """Which blocks this process has seen right, by first sequence: checksum and length, and where their events are. Bounded.
@@ -22,7 +32,7 @@ class CheckedBlocks:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[int, tuple[int, int]] = {}
+        self._seen: dict[int, Mark] = {}
         self._places: dict[int, EventPlaces] = {}
         self._firsts: list[int] = []  # the keys of _places, in order
         self.notes: dict[int, tuple[int, int, Any]] = {}  # by first sequence: checksum, length, what was noted
@@ -31,18 +41,18 @@ class CheckedBlocks:
 
     def check(self, path: str, first: int, data: memoryview) -> None:
         """Check a frame's checksum unless it is known. Raises ``CorruptedBlock``."""
-        mark = (frame_crc(data) if len(data) >= 4 else 0, len(data))
+        mark = mark_of(data)
         if self._seen.get(first) == mark:
             return
         if not crc_holds(data):
             raise corrupted(path, first, "its checksum is wrong")
         self.add(first, mark)
 
-    def has(self, first: int, mark: tuple[int, int]) -> bool:
+    def has(self, first: int, mark: Mark) -> bool:
         """Whether the frame with this checksum and length was seen right."""
         return self._seen.get(first) == mark
 
-    def add(self, first: int, mark: tuple[int, int]) -> None:
+    def add(self, first: int, mark: Mark) -> None:
         """The frame with this checksum and length was seen right."""
         if len(self._seen) >= limits.CHECKED_BLOCKS_MAX:
             self._seen.clear()

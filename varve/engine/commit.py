@@ -217,7 +217,7 @@ class Session:
                 return self._replay(request, known)
         if pending is None:
             pending = self._pending = Pending(self.state.record, self.state.last_time_ns)
-        if request.token is None and len(request.appends) == 1 and not request.effects:
+        if request.is_plain:
             try:
                 single = plan_single(self, pending, request)
             except lmdb.Error as exc:

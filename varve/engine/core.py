@@ -97,8 +97,6 @@ class Engine:
             self._writer = Writer(self.environment, self.catalog, self.checked, clock)
             self._writer.on_committed = weakref.WeakMethod(self.notify)
             self._group = Group(self._writer, linger_s)
-            self.submit: Callable[[Ticket], None] = self._group.submit
-            """Hand in a commit and go on: it is delivered to the ticket's inbox. Raises what can be said at once."""
         except BaseException:
             self.environment.release()
             raise
@@ -205,6 +203,10 @@ class Engine:
     def commit(self, request: CommitRequest) -> Committed:
         """Make one commit durable, on this thread or in the company of others."""
         return self._group.commit(request)
+
+    def submit(self, ticket: Ticket) -> None:
+        """Hand in a commit and go on: it is delivered to the ticket's inbox. Raises what can be said at once."""
+        self._group.submit(ticket)
 
     def session(self) -> contextlib.AbstractContextManager[Session]:
         """The write transaction itself, for ``db.write``, behind everything that was handed in before."""

@@ -51,11 +51,7 @@ class Ticket:
     def __init__(self, request: CommitRequest | None, inbox: Inbox) -> None:
         self.request = request
         self.inbox = inbox
-        if request is None:
-            self.payload_bytes = 0
-        else:
-            appends = request.appends
-            self.payload_bytes = appends[0].payload_bytes if len(appends) == 1 else request.payload_bytes
+        self.payload_bytes = 0 if request is None else request.payload_bytes
         self.committed: Committed | None = None
         self.error: BaseException | None = None
         self._claims = [None]
@@ -160,10 +156,8 @@ class Group:
     def submit(self, ticket: Ticket) -> None:
         """Hand in a ticket, which is delivered to its inbox once it is settled; never where this raises."""
         self.writer.check_entry()
-        waiting = self._waiting
         try:
-            waiting.append(ticket)
-            if len(waiting) < self._ring_at or self._ring(ticket):
+            if self._put(ticket):
                 return
         except BaseException:  # an interrupt
             ticket.inbox = _Nobody()

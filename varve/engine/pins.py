@@ -153,11 +153,6 @@ class Pins:
                     live.remove(reference)
         return len(live)
 
-    @property
-    def any(self) -> bool:
-        """Whether there may be a pin."""
-        return bool(self._live)
-
     def warn_of_old(self) -> None:
         """Warn, once for each, of a pin that is older than ``SNAPSHOT_AGE_S_WARN``."""
         for reference in self._live.copy():

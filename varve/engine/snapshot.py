@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Self
 import lmdb
 
 from varve import limits
-from varve.engine.checked import CheckedBlocks, corrupted, parse
+from varve.engine.checked import CheckedBlocks, Mark, corrupted, mark_of, parse
 from varve.engine.checking import SHARED_BYTES_MIN, UNLOCKED_BYTES_MIN, find_right, processors
 from varve.engine.mapped import MappedFrames, Stretch
 from varve.engine.pins import LivePin, address_of, warn_of_age
 from varve.errors import CorruptedBlock, CorruptedStore, SnapshotClosed
 from varve.layout import keys
 from varve.layout.block import UNREAD, Block, EventPlaces, Unread, lone_event
-from varve.layout.frame import MalformedBlock, frame_crc
+from varve.layout.frame import MalformedBlock
 from varve.layout.records import StoreRecord, unpack_store_record
 from varve.layout.runs import decode_runs, find_in_runs
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 _META_CHUNK = 256
 _STRETCH_BYTES_MAX = 1 << 28
 """Frames that are read together in the map lie this near to one another: the pages that LMDB uses again are anywhere."""
-_FRAME_BYTES_MIN = 4
 _STRETCH_FRAMES_MIN = 8
 """Fewer frames in a stretch of the map are not worth a step of their own."""
 _AHEAD_FRAMES_MAX = 1 << 12
@@ -373,9 +372,8 @@ class Snapshot:
                                     return None
                                 break
                         low, high = begin, end
-                    crc = frame_crc(data) if size >= _FRAME_BYTES_MIN else 0
                     note = find_note(sequence)
-                    if note is not None and note[0] == crc and note[1] == size:
+                    if note is not None and note[:2] == mark_of(data):
                         noted.append(note[2])  # notes are of checked frames only
                     else:
                         check(self.path, sequence, data)
@@ -402,12 +400,11 @@ class Snapshot:
             return stop
         has, add = self.checked.has, self.checked.add
         frames: list[memoryview] = []
-        marks: list[tuple[int, tuple[int, int]]] = []
+        marks: list[tuple[int, Mark]] = []
         taken = 0
         with self._lock:
             cursor = self._log_cursor()
-            memory = self._pinned()
-            if memory is None:
+            if self._pinned() is None:
                 return stop
             try:
                 for key, data in cursor.iternext() if cursor.set_key(keys.log_key(first)) else ():
@@ -415,10 +412,9 @@ class Snapshot:
                     if sequence >= stop or taken >= bytes_max or len(frames) >= _AHEAD_FRAMES_MAX:
                         stop = min(stop, sequence)
                         break
-                    mark = (frame_crc(data) if len(data) >= _FRAME_BYTES_MIN else 0, len(data))
+                    mark = mark_of(data)
                     if not has(sequence, mark):
-                        address = address_of(data)
-                        frames.append(memory[address : address + len(data)])
+                        frames.append(self.keep(data))
                         marks.append((sequence, mark))
                         taken += len(data)
                     elif not frames:  # it is likely that all have been checked
@@ -467,7 +463,6 @@ class Snapshot:
         with self._lock:
             cursor = self._log_cursor()
             set_key, value = cursor.set_key, cursor.value
-            pinned = self._pinned()
             try:
                 for position, sequence, count in runs:
                     shift = position - sequence
@@ -499,11 +494,7 @@ class Snapshot:
                                 places.payload_at,
                             )
                             end = first + places.count
-                            if pinned is None:
-                                memory = memoryview(bytes(data))
-                            else:
-                                address = address_of(data)
-                                memory = pinned[address : address + size]
+                            memory = self.keep(data)
                             placed = places, memory
                         index = at - first
                         # As EventPlaces.locate, without the call where every run is one event.
@@ -530,7 +521,7 @@ class Snapshot:
                 if not found:
                     raise
             finally:
-                del pinned, memory, placed, data  # whoever keeps an error keeps this frame: it must not keep the map
+                del memory, placed, data  # whoever keeps an error keeps this frame: it must not keep the map
         if malformed and not found:
             raise corrupted(self.path, first, malformed)
         return found
@@ -600,7 +591,7 @@ class Snapshot:
 
     def keep(self, data: memoryview) -> memoryview:
         """Memory of the map, kept for as long as any slice of it lives; a copy past ``PINNED_SNAPSHOTS_MAX``."""
-        memory = self._memory or self._pinned()
+        memory = self._pinned()
         if memory is None:
             return memoryview(bytes(data))
         address = address_of(data)

@@ -158,22 +158,13 @@ class Writer:
 
     def check_entry(self) -> None:
         """What can be said before waiting for the lock."""
-        session = self._session
-        if self._lock._is_owned() or (session is not None and session.thread == threading.get_ident()):
-            self._check_entry_again()
-        environment = self.environment
-        if environment.readonly or environment.refusal is not None:
-            self.check_writable()  # before the lock: after a fork a thread that is gone may hold it
-        if environment.pins.any or environment.held:
-            environment.warn_of_old_snapshots()  # before anything is written: a warning may be an error
-
-    def _check_entry_again(self) -> None:
-        """This thread has been here before and has not left."""
         if self._is_mine:
             raise HandleUnusable(
                 "this thread is inside db.write(fn) already: append through the tx that fn was given, or after it"
             )
         self._end_left_over()
+        self.check_writable()  # before the lock: after a fork a thread that is gone may hold it
+        self.environment.warn_of_old_snapshots()  # before anything is written: a warning may be an error
 
     def check_writable(self) -> None:
         """Raise what every write on this handle is refused with, if it is."""

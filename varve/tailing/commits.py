@@ -80,12 +80,10 @@ class LoopInbox:
 
     def hand_in(self, ticket: _Awaited, engine: Engine) -> None:
         """Begin a commit, or let it wait for room. Raises what ``Engine.submit`` does."""
-        if self._waiting or self.commits >= limits.PENDING_COMMITS_MAX or self.bytes >= limits.PENDING_BYTES_MAX:
+        if self._waiting or self._has_no_room():
             self._waiting[ticket] = engine
         else:
-            engine.submit(ticket)
-            self.commits += 1
-            self.bytes += ticket.payload_bytes
+            self._submit(ticket, engine)
 
     def give_up(self, ticket: _Awaited) -> None:
         """Nobody awaits it any more: it is not written, unless its commit has begun. The garbage collector may call this,
@@ -93,6 +91,14 @@ class LoopInbox:
         ticket.future = None
         self._waiting.pop(ticket, None)
         ticket.withdraw()
+
+    def _submit(self, ticket: _Awaited, engine: Engine) -> None:
+        engine.submit(ticket)
+        self.commits += 1
+        self.bytes += ticket.payload_bytes
+
+    def _has_no_room(self) -> bool:
+        return self.commits >= limits.PENDING_COMMITS_MAX or self.bytes >= limits.PENDING_BYTES_MAX
 
     def deliver(self, tickets: list[Any], /) -> None:
         """Outcomes of a group commit: see ``Inbox``."""
@@ -113,12 +119,10 @@ class LoopInbox:
                 ticket.error = None
             elif ticket.committed is not None:
                 future.set_result(ticket.committed)
-        while self._waiting and self.commits < limits.PENDING_COMMITS_MAX and self.bytes < limits.PENDING_BYTES_MAX:
+        while self._waiting and not self._has_no_room():
             ticket, engine = self._waiting.popitem(last=False)
             try:
-                engine.submit(ticket)
-                self.commits += 1
-                self.bytes += ticket.payload_bytes
+                self._submit(ticket, engine)
             except Exception as exc:  # noqa: BLE001 - its own outcome: the store was closed meanwhile
                 future = ticket.future
                 if future is not None and not future.done():

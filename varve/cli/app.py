@@ -12,7 +12,7 @@ import typer
 from varve.cli import schema
 from varve.errors import Kind, VarveError
 
-__all__ = ["EXIT_CODES", "app", "run"]
+__all__ = ["EXIT_CODES", "INTERRUPTED", "app", "run"]
 
 EXIT_CODES: Final[dict[Kind, int]] = {
     "invalid": 2,
@@ -23,6 +23,9 @@ EXIT_CODES: Final[dict[Kind, int]] = {
     "unknown": 7,
 }
 """What the process exits with, by the ``kind`` of the error."""
+
+INTERRUPTED: Final = 130
+"""The exit code after Ctrl-C, as shells have it: 128 and the signal's number."""
 
 EPILOG: Final = """
 \b
@@ -35,6 +38,7 @@ Exit codes:
   5  integrity: what is on disk is not what Varve wrote
   6  unavailable: no such store or file, no permission, not installed
   7  unknown: whether it was done shows when the store is opened again
+  130  interrupted by Ctrl-C
 
 \b
 Example:
@@ -77,6 +81,8 @@ def run() -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         return failed(f"{where}{error.strerror or error}", EXIT_CODES["unavailable"])
+    except KeyboardInterrupt:
+        return failed("interrupted", INTERRUPTED)
     return 0
 
 

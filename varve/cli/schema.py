@@ -16,6 +16,7 @@ from rich.text import Text
 
 from varve import ops
 from varve import schema as schemas
+from varve.cli.common import JsonOption, console, print_json
 from varve.codec import event_type
 from varve.codec.schema import NO_DEFAULT, FieldDef, Schema, TypeDef
 from varve.errors import InvalidInput, SchemaError
@@ -75,12 +76,12 @@ def show(
     target: Target,
     name: TypeName = None,
     code: Annotated[bool, typer.Option("--code", help="The packers and views that Varve generates.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the event types of a store, every version of each, or one event class: name, fingerprint, fields."""
     found = find(target, name)
     if as_json:
-        print(json.dumps([one.as_json(code) for one in found], indent=2, ensure_ascii=False))
+        print_json([one.as_json(code) for one in found])
         return
     out = console()
     for index, one in enumerate(found):
@@ -184,11 +185,6 @@ def class_named(target: str) -> Any:
             raise SchemaError(f"{module} has no {path}")
         found = getattr(found, part)
     return found
-
-
-def console() -> Console:
-    """Standard output: colours on a terminal only, and not where NO_COLOR is set; lines are never cut."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def print_python(text: str, out: Console) -> None:

@@ -149,6 +149,8 @@ def append(
         if event is not None:
             writer.write([types.entry(given, parsed(event, "--json"))])
         else:
+            if sys.stdin.isatty():
+                errors().print("reading lines of JSON; Ctrl-D ends them")
             writer.write_lines(sys.stdin.buffer, every)
 
 
@@ -245,8 +247,8 @@ class Types:
             stored = {schema.name: schema for schema in ops.stored_schemas(self._db)}  # the newest of each name
             if type_name not in stored:
                 raise InvalidInput(
-                    f"the store knows no event type {type_name!r}; it knows {', '.join(stored) or 'none'}. For the first event of "
-                    "a type name its class: --class package.module:Class"
+                    f"the store knows no event type {type_name!r}; it knows {', '.join(stored) or 'none'}. For the first event "
+                    "of a type name its class: --class package.module:Class"
                 )
             self._classes[type_name] = stored[type_name].event_class
         return self._classes[type_name]

@@ -150,7 +150,7 @@ def opened(path: Path, *, readonly: bool = True) -> Varve:
     """
     from varve.store import Varve
 
-    if not readonly and not (path / "data.mdb").exists():
+    if not (path / "data.mdb").exists() and not path.is_file():
         raise StoreNotFound(f"there is no store at {path}; varve init makes one", path=str(path))
     return Varve(path, readonly=readonly)
 

@@ -40,7 +40,7 @@ class Shipped:
 
 def fill(path: Path, orders: int = 5) -> None:
     """A store with some orders, each placed and every second one shipped."""
-    with varve.open(path, durability="relaxed") as db:
+    with varve.open(path, durability="bulk") as db:
         stream = db.stream("orders", Placed | Shipped)
         for number in range(orders):
             stream.append(number, Placed(number, f"thing {number}"), metadata={"by": "test"} if number == 1 else None)

@@ -16,7 +16,7 @@ from varve.cli.stats import sparkline
 from varve.errors import InvalidInput
 
 STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-ANY_TEXT = st.text(st.characters()) | st.text(st.sampled_from("\x1b\x9b\n\r\x07\u202e\u2066\ud800ab\\\""))
+ANY_TEXT = st.text(st.characters()) | st.text(st.sampled_from('\x1b\x9b\n\r\x07\u202e\u2066\ud800ab\\"'))
 
 
 @given(ANY_TEXT)
@@ -27,7 +27,9 @@ def test_text_cannot_steer_a_terminal(text: str) -> None:
         assert plain(text) == text
 
 
-@given(st.recursive(ANY_TEXT | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner)))
+@given(
+    st.recursive(ANY_TEXT | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner))
+)
 def test_json_cannot_either_and_says_the_same(value: object) -> None:
     """Escaped as JSON allows, so that programs read the very text; line feeds only where lines are indented."""
     assert json.loads(json_text(value)) == value

@@ -31,7 +31,9 @@ def commands(command: Any = None, path: str = "varve") -> dict[str, Any]:
 
 def options(command: Any) -> set[str]:
     """The long options of a command."""
-    return {name for one in command.params for name in (*one.opts, *one.secondary_opts) if name.startswith("--")} - COMMON
+    return {
+        name for one in command.params for name in (*one.opts, *one.secondary_opts) if name.startswith("--")
+    } - COMMON
 
 
 def sections() -> dict[str, str]:
@@ -60,7 +62,9 @@ def test_help_lists_every_command_in_a_group(inside: Inside) -> None:
         listed = re.search(rf"\n{title}:\n((?:  .*\n)+)", text)
         assert (listed is not None) == bool(names & set(group))
         if listed is not None:
-            assert [line.split()[0] for line in listed[1].splitlines() if line[2] != " "] == [n for n in group if n in names]
+            assert [line.split()[0] for line in listed[1].splitlines() if line[2] != " "] == [
+                n for n in group if n in names
+            ]
     assert "..." not in text.split("Exit codes")[0].replace("[ARGS]...", ""), "what a command does has to fit its line"
 
 
@@ -83,7 +87,11 @@ def test_the_manual_knows_every_option(words: str) -> None:
     """Each option stands in the section of its command, and a list item there that begins with an option is one of its own."""
     body = sections()[words]
     assert {name for name in options(commands()[words]) if f"`{name}" not in body} == set()
-    described = {name for line in re.findall(r"^- (`.*)$", body, re.MULTILINE) for name in re.findall(r"`(--[a-z-]+)", line.split(":")[0])}
+    described = {
+        name
+        for line in re.findall(r"^- (`.*)$", body, re.MULTILINE)
+        for name in re.findall(r"`(--[a-z-]+)", line.split(":")[0])
+    }
     assert described - options(commands()[words]) == set()
 
 
@@ -100,7 +108,11 @@ def test_a_mistake_never_makes_a_store(inside: Inside, tmp_path: Path) -> None:
     """Every command that takes a store refuses a folder without one, and leaves it alone."""
     for words, command in commands().items():
         if any(getattr(one, "metavar", "") == "STORE" for one in command.params):
-            rest = {"varve cat": ["a", "1"], "varve get": ["0"], "varve append": ["a", "1", "--type", "T", "--json", "{}"]}.get(words, [])
+            rest = {
+                "varve cat": ["a", "1"],
+                "varve get": ["0"],
+                "varve append": ["a", "1", "--type", "T", "--json", "{}"],
+            }.get(words, [])
             rest = {
                 "varve schema export": ["out"],
                 "varve schema check": ["varve.ops.demo:Line"],
@@ -158,7 +170,11 @@ main()
 def test_ctrl_c_in_the_middle_leaves_nothing_half_done(tmp_path: Path, name: str, arguments: list[str]) -> None:
     """One line, exit code 130; no folder that looks like a result, nothing left beside it."""
     fill(tmp_path / "data", 20)
-    before = {path: path.read_bytes() for path in (tmp_path / "data").iterdir() if path.suffix != ".lock" and path.name != "lock.mdb"}
+    before = {
+        path: path.read_bytes()
+        for path in (tmp_path / "data").iterdir()
+        if path.suffix != ".lock" and path.name != "lock.mdb"
+    }
     found = script(tmp_path, INTERRUPTED.format(name=name, arguments=arguments))
     assert found == (130, "", "varve: interrupted\n")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

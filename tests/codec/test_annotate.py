@@ -8,18 +8,7 @@ from typing import Annotated, Any
 
 import flatbuffers
 import pytest
-from codec_models import (
-    Cash,
-    Envelope,
-    Everything,
-    Ledger,
-    OrderPlaced,
-    Tree,
-    envelope,
-    events_of,
-    everything,
-    ledger,
-)
+from codec_models import Cash, Envelope, Everything, Ledger, OrderPlaced, Tree, envelope, events_of, everything, ledger
 from fuzz import SAMPLES, mutation, shapes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from enum import IntEnum
@@ -106,8 +107,29 @@ def make_demo(path: str | os.PathLike[str], *, now_ns: int | None = None) -> int
         raise Conflict(f"{place} is there already and not empty; name a new folder")
     happenings = sorted(_happenings(random.Random(7)))  # noqa: S311 - not for secrets
     behind_ns = (time.time_ns() if now_ns is None else now_ns) - happenings[-1].time_ns
+    was_there = place.exists()
+    try:
+        _fill(place, happenings, behind_ns)
+    except BaseException:  # an interrupt, a full disk: half a demo is none
+        _remove(place, itself=not was_there)
+        raise
+    return len(happenings)
+
+
+def _remove(place: Path, *, itself: bool) -> None:
+    """Take back what was begun; the store is closed by now."""
+    for found in place.glob("*"):
+        if found.is_dir():
+            shutil.rmtree(found, ignore_errors=True)
+        else:
+            found.unlink(missing_ok=True)
+    if itself and place.exists():
+        place.rmdir()
+
+
+def _fill(place: Path, happenings: list[_Happening], behind_ns: int) -> None:
     clock = _Clock()
-    with Varve(place, durability="relaxed", clock=clock) as db:
+    with Varve(place, durability="bulk", clock=clock) as db:
         streams: dict[str, Stream[Any]] = {
             "orders": db.stream("orders", OrderPlaced | OrderShipped | OrderCancelled),
             "payments": db.stream("payments", PaymentReceived),
@@ -116,8 +138,6 @@ def make_demo(path: str | os.PathLike[str], *, now_ns: int | None = None) -> int
             clock.now_ns = one.time_ns + behind_ns
             stream = streams[one.stream]
             stream.append(one.stream_id, one.event, metadata={"correlation": f"order-{one.order_id}"})
-        db.sync()
-    return len(happenings)
 
 
 class _Clock:

@@ -161,8 +161,10 @@ def interrupted(running: subprocess.Popen[bytes]) -> Result:
     return Result(running.returncode, out.decode(), err.decode())
 
 
-def on_a_terminal(folder: Path, *arguments: str | Path, answer: str = "", **environment: str) -> tuple[int, str]:
-    """Exit code and output of a command whose standard streams are a terminal; ``answer`` is typed when it asks."""
+def on_a_terminal(
+    folder: Path, *arguments: str | Path, answer: str = "", prompt: bytes = b"[y/N]", **environment: str
+) -> tuple[int, str]:
+    """Exit code and output of a command whose standard streams are a terminal; ``answer`` is typed at the prompt."""
     ours, theirs = pty.openpty()
     env = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}}
     running = subprocess.Popen(
@@ -184,8 +186,8 @@ def on_a_terminal(folder: Path, *arguments: str | Path, answer: str = "", **envi
         if not piece:
             break
         out += piece
-        if answer and out.rstrip().endswith(b"[y/N]"):
-            os.write(ours, answer.encode() + b"\n")
+        if answer and out.rstrip().endswith(prompt):
+            os.write(ours, answer.encode())
             answer = ""
     os.close(ours)
     return running.wait(timeout=WAIT_S), out.decode()

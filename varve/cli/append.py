@@ -12,13 +12,14 @@ from typing import Annotated, Any, Final, NamedTuple
 import typer
 
 from varve import ANY, NO_STREAM, STREAM_EXISTS, Position, Span, Stream, Varve, from_json, ops
+from varve.appends import encode_metadata
 from varve.cli.common import IdKind, IdKindOption, StoreArgument, errors, opened, plain, print_json_line, stream_id_of
 from varve.cli.schema import class_named
 from varve.cli.shown import id_text
 from varve.codec import event_type
 from varve.errors import InvalidInput, VarveError
 from varve.expected import ExpectedVersion
-from varve.layout.keys import StreamId
+from varve.layout.keys import StreamId, check_name, encode_stream_id
 
 __all__ = ["EPILOG", "append"]
 
@@ -237,6 +238,10 @@ class Types:
         metadata = given.metadata if line.get("metadata") is None else line["metadata"]
         assert name is not None
         assert stream_id is not None
+        check_name(name)  # here, where the number of the line is known
+        encode_stream_id(stream_id)
+        if metadata is not None:
+            encode_metadata(metadata)
         return self._entry(name, stream_id, type_name, metadata, line["event"])
 
     def _entry(self, name: str, stream_id: StreamId, type_name: str, metadata: Any, event: Any) -> Entry:

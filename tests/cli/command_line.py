@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,11 +176,17 @@ def on_a_terminal(
         stdout=theirs,
         stderr=theirs,
         env={**env, "TERM": "xterm-256color", "COLUMNS": "200", **environment},
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C typed there is a signal
     )
     os.close(theirs)
     out = b""
     until = time.monotonic() + WAIT_S
-    while time.monotonic() < until:
+    while True:
+        ready, _, _ = select.select([ours], [], [], max(0.0, until - time.monotonic()))
+        if not ready:
+            running.kill()
+            raise AssertionError(f"it does not end: {out!r}")
         try:
             piece = os.read(ours, 65_536)
         except OSError:  # Linux says so at the end

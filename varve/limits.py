@@ -195,5 +195,8 @@ CONSUMER_CHECK_INTERVAL_S: Final = 0.1
 CONSUMER_CLAIM_TRIES_MAX: Final = 50
 """How often a lock is tried that is held only by those who look whether it is held."""
 
+ANNOTATED_BYTES_MAX: Final = 2**20
+"""An event whose bytes are annotated one by one: each number is an object then."""
+
 FINDINGS_MAX: Final = 1_000
 """Findings that a verification spells out; it counts the others."""

@@ -393,6 +393,24 @@ class GlobalReader:
         names = stream_names(streams)
         return _walk(self._source, lambda snapshot: _name_ranges(snapshot, names), start, stop, views, reverse=reverse)
 
+    def iter_stream(
+        self,
+        stream: str,
+        stream_id: StreamId,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        reverse: bool = False,
+        types: Iterable[type | str] | None = None,
+    ) -> Iterator[Recorded[Any]]:
+        """Events of one stream by its name and id, as of this call: ``StreamReader.iter_stream`` where the classes need not be
+        known. ``start`` and ``stop`` are stream sequences, ``types`` as in ``iter_from``."""
+        name, id_key = keys.check_name(stream), encode_stream_id(stream_id)
+        start, stop = bounds(start, stop)
+        views = self._view if types is None else partial(self._view, wanted=type_names(types))
+        find = partial(_stream_ranges, name=name, id_key=id_key)
+        return _walk(self._source, find, start, stop, views, reverse=reverse)
+
     def columns(
         self,
         columns: Iterable[str],

@@ -31,7 +31,7 @@ from varve.record import to_time_ns
 from varve.replay import Fixed, Live, first_at
 from varve.stream import Stream
 from varve.tailing.consumer import CommitMode, Consumer, check_commit, check_member
-from varve.tailing.consumers import ConsumerInfo, delete_consumer, list_consumers
+from varve.tailing.consumers import ConsumerInfo, delete_consumer, list_consumers, seek_consumer
 from varve.tailing.follow import Follow
 from varve.tailing.scan import selection
 from varve.tailing.start import TailStart, check_start
@@ -421,6 +421,18 @@ class Varve:
     def consumers(self) -> list[ConsumerInfo]:
         """The consumers of this store, by name: where they stand, who runs them."""
         return list_consumers(self._engine)
+
+    def seek_consumer(self, name: str, start: TailStart, *, force: bool = False) -> int | None:
+        """Let a consumer that nobody runs, with all members of its group, continue from elsewhere; the position, or None where
+        there is no such consumer. ``start`` as in ``tail``.
+
+        Raises ``ConsumerBusy`` while somebody runs it, ``InvalidInput`` for a sequence beyond the end of the log. ``force``: move
+        it all the same; who runs it gets ``ConsumerFenced``. (A consumer moves itself with ``Consumer.seek``.)
+        """
+        check_name(name, "consumer name")
+        check_start(start)
+        self._check_writable()
+        return seek_consumer(self._engine, str.__str__(name), start, force=force)
 
     def delete_consumer(self, name: str, *, force: bool = False) -> bool:
         """Forget a consumer and its position; whether there was one. Raises ``ConsumerBusy`` while somebody runs it.

@@ -17,6 +17,11 @@ def main() -> None:
     """Run the command line and exit: 0 when done, else by the kind of the error, as ``varve --help`` says."""
     try:
         from varve.cli.app import run
+
+        code = run()
+    except KeyboardInterrupt:  # before anything was begun
+        print("varve: interrupted", file=sys.stderr)
+        sys.exit(130)
     except ModuleNotFoundError as error:
         missing = (error.name or "varve").partition(".")[0]
         if missing == "varve":
@@ -26,4 +31,4 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(UNAVAILABLE)
-    sys.exit(run())
+    sys.exit(code)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Final
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
-from varve.cli import schema
+from varve import __version__
+from varve.cli import append, consumers, demo, events, get, init, repair, schema, schemas, stats, streams, tail, verify
+from varve.cli.common import plain
 from varve.errors import Kind, VarveError
 
-__all__ = ["EXIT_CODES", "INTERRUPTED", "app", "run"]
+__all__ = ["EXIT_CODES", "GROUPS", "INTERRUPTED", "app", "run"]
 
 EXIT_CODES: Final[dict[Kind, int]] = {
     "invalid": 2,
@@ -26,6 +29,16 @@ EXIT_CODES: Final[dict[Kind, int]] = {
 
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C, as shells have it: 128 and the signal's number."""
+
+GROUPS: Final[dict[str, tuple[str, ...]]] = {
+    "Begin": ("demo", "init"),
+    "Look": ("stats", "streams", "cat", "log", "get", "tail", "ui"),
+    "Write": ("append", "import"),
+    "Take out": ("export", "dump", "parity"),
+    "Keep": ("verify", "repair", "backup", "restore", "seal", "archive", "compact"),
+    "Schemas and consumers": ("schema", "consumers"),
+}
+"""The commands as ``varve --help`` lists them: every command stands in one of these."""
 
 EPILOG: Final = """
 \b
@@ -42,10 +55,34 @@ Exit codes:
 
 \b
 Example:
-  varve schema show ./data
+  varve demo shop
+  varve log ./shop --reverse --limit 10
 """
 
+
+LINE_CHARS: Final = 90
+"""Of what a command does, in the lists of ``varve --help``."""
+
+
+class Grouped(TyperGroup):
+    """Lists the commands under the headings of ``GROUPS``."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - two classes that typer has here and there
+        """Write the lists, in the order of the table."""
+        left = {name: command for name, command in self.commands.items() if not command.hidden}
+        sections = {title: [name for name in names if name in left] for title, names in GROUPS.items()}
+        known = {name for names in sections.values() for name in names}
+        sections["More"] = [name for name in left if name not in known]
+        width = max(map(len, left))
+        for title, names in sections.items():
+            if names:
+                with formatter.section(title):
+                    rows = [(f"{name:<{width}}", left[name].get_short_help_str(LINE_CHARS)) for name in names]
+                    formatter.write_dl(rows)
+
+
 app = typer.Typer(
+    cls=Grouped,
     help="Varve, an embedded, append-only event store.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -53,12 +90,35 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(epilog=demo.EPILOG)(demo.demo)
+app.command(epilog=init.EPILOG)(init.init)
+app.command(epilog=stats.EPILOG)(stats.stats)
+app.command(epilog=streams.EPILOG)(streams.streams)
+app.command(epilog=events.CAT_EPILOG)(events.cat)
+app.command(epilog=events.LOG_EPILOG)(events.log)
+app.command(epilog=get.EPILOG)(get.get)
+app.command(epilog=tail.EPILOG)(tail.tail)
+app.command(epilog=append.EPILOG)(append.append)
+app.command(epilog=verify.EPILOG)(verify.verify)
+app.command(epilog=repair.EPILOG)(repair.repair)
 app.add_typer(schema.app, name="schema")
+app.add_typer(consumers.app, name="consumers")
+schemas.register(schema.app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"varve {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def _root() -> None:
-    """Keep ``schema`` a group of its own, whatever else there is."""
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Which Varve this is.")
+    ] = False,
+) -> None:
+    """Varve, an embedded, append-only event store."""
 
 
 def run() -> int:
@@ -72,8 +132,10 @@ def run() -> int:
     except VarveError as error:
         return failed(error.message, EXIT_CODES[error.kind])
     except (BrokenPipeError, SystemExit) as end:
-        # Typer and rich turn a broken pipe into exit code 1, which is ours for bugs.
-        if isinstance(end, SystemExit) and not isinstance(end.__context__, BrokenPipeError):
+        # Typer and rich turn a broken pipe into exit code 1, which is ours for bugs, and typer Ctrl-C into a silent 130.
+        if came_of(end, KeyboardInterrupt):
+            return failed("interrupted", INTERRUPTED)
+        if not came_of(end, BrokenPipeError):
             raise
         # The reader has what it wanted. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,7 +148,15 @@ def run() -> int:
     return 0
 
 
+def came_of(end: BaseException, kind: type[BaseException]) -> bool:
+    """Whether an exception is of a kind, or was raised while one of that kind was handled."""
+    at: BaseException | None = end
+    while at is not None and not isinstance(at, kind):
+        at = at.__cause__ or at.__context__
+    return at is not None
+
+
 def failed(message: str, code: int) -> int:
-    """Say what went wrong."""
-    print(f"varve: {message}", file=sys.stderr)
+    """Say what went wrong, on one line."""
+    print(f"varve: {plain(message)}", file=sys.stderr)
     return code

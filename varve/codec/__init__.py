@@ -12,7 +12,7 @@
     runtime.py     what generated code calls
     event_type.py  EventType: all of it for one class
     digest.py      canonical text by value
-    verify.py      untrusted bytes
+    verify.py      untrusted bytes          annotate.py  what each byte is
     evolve.py      what may change between two schemas
     dynamic.py     classes from stored schemas
     json.py        to_dict, to_json, from_json

@@ -119,7 +119,7 @@ def _rules(schema: Schema, name: str) -> _Rules:
         found = []
         entry = 4
         for f in BLOB_FIELDS if name == BLOB.name else schema.types[name].fields:
-            size, align = _shape(schema, f.kind)
+            size, align = shape_of(schema, f.kind)
             label = str(f.kind.item) if f.kind.tag == "vector" else str(f.kind)
             found.append(_Rule(f.kind, f"{name}.{f.name}", f.required, entry, size, align, label))
             entry += 4 if f.kind.paired else 2
@@ -128,13 +128,13 @@ def _rules(schema: Schema, name: str) -> _Rules:
     return known
 
 
-def _shape(schema: Schema, kind: Kind) -> tuple[int, int]:
+def shape_of(schema: Schema, kind: Kind) -> tuple[int, int]:
     """Size and alignment in a slot or vector."""
     if kind.tag == "struct":
         known = schema.notes.get(kind.name)
         if known is None:
             known = schema.notes[kind.name] = plan_struct(
-                schema.types[kind.name], lambda name: _plan(schema, name), lambda name: schema.types[name].base
+                schema.types[kind.name], lambda name: struct_plan_of(schema, name), lambda name: schema.types[name].base
             )
         return known.size, known.align
     if kind.tag == "uuid":
@@ -146,8 +146,8 @@ def _shape(schema: Schema, kind: Kind) -> tuple[int, int]:
     return size, size
 
 
-def _plan(schema: Schema, name: str) -> Any:
-    _shape(schema, Kind("struct", name=name))
+def struct_plan_of(schema: Schema, name: str) -> Any:
+    shape_of(schema, Kind("struct", name=name))
     return schema.notes[name]
 
 
@@ -396,7 +396,7 @@ class _Verifier:
         known = self.done.get((at, f"[{label}]"))
         if known is not None and depth + known[0] <= limits.NESTING_DEPTH_MAX:
             return known
-        size, align = _shape(self.schema, item)
+        size, align = shape_of(self.schema, item)
         count = self.counted(at, size, what)
         if count and (at + 4) % align:
             raise self.bad(f"{what} is not aligned to {align} bytes", at + 4)

@@ -1,21 +1,47 @@
-"""What is done to a whole store: verify it, make a sound one of a damaged one, list its event types. Each works on a store that
-this process does not hold open, and writes nothing to it."""
+"""What is done to a whole store: verify it, make a sound one of a damaged one, list its event types; and what tools show of one.
 
+What takes a path works on a store that this process does not hold open, and writes nothing to it; what takes a store, on one that
+is open. (``make_demo`` makes one.)"""
+
+from varve.ops.annotate import BytePart, BytePartKind, annotate_event
+from varve.ops.demo import make_demo
+from varve.ops.fill import BlockFill, block_fill
 from varve.ops.findings import Finding, FindingKind, Where
+from varve.ops.rate import Rate, event_rate
+from varve.ops.readers import ReaderInfo, readers
+from varve.ops.recorded import recorded_to_dict
 from varve.ops.repair import LostEvent, LostRun, RepairReport, repair
-from varve.ops.schemas import StoredSchema, schemas
+from varve.ops.schemas import SchemaCheck, StoredSchema, check_schema, schemas, stored_schemas
+from varve.ops.streams import StreamInfo, stream_names, streams
 from varve.ops.verify import VerifyReport, verify
 
 __all__ = [
+    "BlockFill",
+    "BytePart",
+    "BytePartKind",
     "Finding",
     "FindingKind",
     "LostEvent",
     "LostRun",
+    "Rate",
+    "ReaderInfo",
     "RepairReport",
+    "SchemaCheck",
     "StoredSchema",
+    "StreamInfo",
     "VerifyReport",
     "Where",
+    "annotate_event",
+    "block_fill",
+    "check_schema",
+    "event_rate",
+    "make_demo",
+    "readers",
+    "recorded_to_dict",
     "repair",
     "schemas",
+    "stored_schemas",
+    "stream_names",
+    "streams",
     "verify",
 ]

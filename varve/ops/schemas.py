@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from varve.codec import event_type_from_schema
+from varve.codec import event_type, event_type_from_schema, misfits
 from varve.engine.catalog import fingerprint
 from varve.store import Varve
 
@@ -38,14 +38,49 @@ def schemas(path: str | os.PathLike[str]) -> list[StoredSchema]:
 
     Nothing is written. Raises what ``varve.open(path, readonly=True)`` raises.
     """
+    with Varve(path, readonly=True) as db:
+        return stored_schemas(db)
+
+
+def stored_schemas(db: Varve) -> list[StoredSchema]:
+    """The same of an open store."""
     found: list[StoredSchema] = []
     versions: dict[str, int] = {}
-    with Varve(path, readonly=True) as db:
-        engine = db._engine  # noqa: SLF001 - the same library
-        with engine.snapshot() as snapshot:
-            for number in range(snapshot.record.next_type):
-                declared = engine.catalog.type(snapshot, number)
-                version = versions[declared.name] = versions.get(declared.name, 0) + 1
-                schema = bytes(declared.schema)
-                found.append(StoredSchema(number, declared.name, version, fingerprint(schema), schema))
+    engine = db._engine  # noqa: SLF001 - the same library
+    with engine.snapshot() as snapshot:
+        for number in range(snapshot.record.next_type):
+            declared = engine.catalog.type(snapshot, number)
+            version = versions[declared.name] = versions.get(declared.name, 0) + 1
+            schema = bytes(declared.schema)
+            found.append(StoredSchema(number, declared.name, version, fingerprint(schema), schema))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaCheck:
+    """What a store says to an event class."""
+
+    name: str
+    """The type name."""
+    versions: int
+    """Versions of it that the store remembers; 0: the type is new to it."""
+    version: int | None
+    """The one that is exactly this class, from 1; None where it would be another."""
+    reasons: tuple[str, ...]
+    """Why the store refuses it: everything that is incompatible. Empty where it would be accepted."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether ``db.stream`` would take the class."""
+        return not self.reasons
+
+
+def check_schema(db: Varve, cls: Any) -> SchemaCheck:
+    """Whether an open store would take an event class, and if not, every reason. Nothing is written.
+
+    Raises ``SchemaError`` for a class that is no event class.
+    """
+    one = event_type(cls)
+    stored = [schema.text for schema in stored_schemas(db) if schema.name == one.name]
+    same = stored.index(one.schema_bytes) + 1 if one.schema_bytes in stored else None
+    return SchemaCheck(one.name, len(stored), same, tuple(misfits(stored, one.schema_bytes)))

@@ -1,4 +1,4 @@
-"""Consumers from outside: which there are, where they stand, who runs them; removing one."""
+"""Consumers from outside: which there are, where they stand, who runs them; moving and removing one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from varve.engine.request import CommitRequest
 from varve.layout.consumers import TABLE, consumer_name, partitions_of
 from varve.record import to_datetime
+from varve.tailing.consumer import resolve_start
 from varve.tailing.ownership import OwnerLock, lock_path
-from varve.tailing.positions import Delete, read
+from varve.tailing.positions import Delete, Seek, read
 
 if TYPE_CHECKING:
     from varve.engine.core import Engine
+    from varve.tailing.start import TailStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,15 @@ def list_consumers(engine: Engine) -> list[ConsumerInfo]:
             ConsumerInfo(name, position, max(0, end - position), to_datetime(record.updated_at_ns), tuple(members))
         )
     return found
+
+
+def seek_consumer(engine: Engine, name: str, start: TailStart, *, force: bool) -> int | None:
+    """Store another position for a consumer and all its members; the position, None where there is no such consumer. Raises
+    ``ConsumerBusy``, ``InvalidInput`` for a sequence beyond the end of the log."""
+    position = resolve_start(engine, start)
+    seek = Seek(engine, name, position, force=force)
+    engine.commit(CommitRequest([], effects=(seek,)))
+    return position if seek.found else None
 
 
 def delete_consumer(engine: Engine, name: str, *, force: bool) -> bool:

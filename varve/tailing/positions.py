@@ -24,6 +24,7 @@ from varve.layout.consumers import (
     decode_consumer,
     decode_token,
     encode_token,
+    merged,
     partitions_of,
 )
 from varve.tailing.hub import hub_of
@@ -195,6 +196,33 @@ class Move:
         table.put(key, record.replaced(claim.partitions, self.runs, claim.engine.clock()).encode(key))
 
 
+class Seek:
+    """Move a consumer from outside, every member of it. The token rises: whoever runs it all the same is out."""
+
+    table = TABLE
+
+    def __init__(self, engine: Engine, name: str, position: int, *, force: bool) -> None:
+        self._engine = engine
+        self._name = name
+        self._position = position
+        self._force = force
+        self.found = False
+
+    def __call__(self, table: Table) -> None:
+        """Refuse while it is owned; store position and new token."""
+        engine, name = self._engine, self._name
+        key = consumer_key(name)
+        record = read(engine.path, name, table.get(key))
+        self.found = record is not None
+        if record is None:
+            return
+        if not self._force:
+            check_idle(engine, name, record)
+        token = _next_token(engine.path, table, record)
+        runs = merged(run._replace(position=self._position, token=token) for run in record.runs)
+        table.put(key, record._replace(updated_at_ns=engine.clock(), runs=runs).encode(key))
+
+
 class Delete:
     """Forget a consumer, and its lock files with it."""
 
@@ -215,10 +243,7 @@ class Delete:
             return
         record = None if self._force else read(engine.path, name, stored)
         if record is not None:
-            for member in range(record.members):
-                if not _is_free(engine, name, member, record.members):
-                    claim = Claim(engine, name, member, record.members)
-                    raise claim.busy(record, claim.partitions)
+            check_idle(engine, name, record)
         table.delete(consumer_key(name))
         path = lock_path(engine.path, name, 0, 1)
         for file in path.parent.glob(f"{path.name.partition('.')[0]}.*"):
@@ -249,6 +274,14 @@ def read(path: str, name: str, value: bytes | None) -> ConsumerRecord | None:
             path=path,
         )
     return record
+
+
+def check_idle(engine: Engine, name: str, record: ConsumerRecord) -> None:
+    """Raises ``ConsumerBusy`` where somebody runs it, or a share of it."""
+    for member in range(record.members):
+        if not _is_free(engine, name, member, record.members):
+            claim = Claim(engine, name, member, record.members)
+            raise claim.busy(record, claim.partitions)
 
 
 def _is_free(engine: Engine, name: str, member: int, members: int) -> bool:

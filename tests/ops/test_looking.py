@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import uuid
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -95,9 +96,7 @@ def test_rate_counts_every_event_in_its_bucket(
         times = [recorded.time_ns for recorded in db.global_reader().iter_from()]
         low, high = times[0], times[-1] + 1
         cuts = [low + (high - low) * index // buckets for index in range(buckets + 1)]
-        assert rate.counts == tuple(
-            sum(begin <= time < end for time in times) for begin, end in zip(cuts, cuts[1:], strict=False)
-        )
+        assert rate.counts == tuple(sum(begin <= time < end for time in times) for begin, end in pairwise(cuts))
         assert sum(rate.counts) == len(times)
 
 

@@ -177,7 +177,7 @@ def on_a_terminal(
         stderr=theirs,
         env={**env, "TERM": "xterm-256color", "COLUMNS": "200", **environment},
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C typed there is a signal
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - so that Ctrl-C typed there is a signal
     )
     os.close(theirs)
     out = b""

@@ -18,7 +18,8 @@ def data(tmp_path: Path) -> Path:
     with varve.open(tmp_path / "data") as db:
         db.consumer("billing", start=100).close()
         for member in range(3):
-            db.consumer("mail", start=10 * member, member=member, members=3).close()
+            with db.consumer("mail", member=member, members=3) as consumer:
+                consumer.seek(10 * member)
     return tmp_path / "data"
 
 
@@ -55,7 +56,7 @@ def test_who_runs_it_is_shown(data: Path, tmp_path: Path) -> None:
             assert f"is run by process {os.getpid()}" in found.err
         assert process(tmp_path, "consumers", "seek", "data", "billing", "7", "--yes", "--force").code == 0
         with pytest.raises(varve.ConsumerFenced):
-            consumer.commit_blocking()
+            consumer.seek(0)
     assert positions(data)["billing"] == [7]
 
 

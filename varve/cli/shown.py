@@ -12,6 +12,7 @@ from rich.text import Text
 
 from varve import ops
 from varve.cli.common import console, json_text, plain, print_json_line, stream_id_of
+from varve.errors import VarveError
 from varve.layout.keys import StreamId
 from varve.record import Recorded
 
@@ -32,14 +33,26 @@ def pages(
 ) -> Iterator[Shown]:
     """What ``read(start, stop)`` gives, a page at a time; ``at`` is the key of the coordinate that start and stop are in."""
     while start < stop:
-        page = [ops.recorded_to_dict(recorded) for recorded in islice(read(start, stop), PAGE_EVENTS)]
+        page, problem = read_page(read(start, stop))
         yield from page
+        if problem is not None:  # what stands before the damage was shown
+            raise problem
         if len(page) < PAGE_EVENTS:
             return
         if reverse:
             stop = page[-1][at]
         else:
             start = page[-1][at] + 1
+
+
+def read_page(events: Iterator[Recorded[Any]]) -> tuple[list[Shown], VarveError | None]:
+    """Some events, and what ended them if that was an error."""
+    page: list[Shown] = []
+    try:
+        page.extend(ops.recorded_to_dict(recorded) for recorded in islice(events, PAGE_EVENTS))
+    except VarveError as error:
+        return page, error
+    return page, None
 
 
 def id_text(stream_id: StreamId) -> str:

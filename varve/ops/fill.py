@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 from varve import limits
@@ -38,7 +39,7 @@ class BlockFill:
 def block_fill(db: Varve, *, samples_max: int | None = 1_000, progress: Progress | None = None) -> BlockFill:
     """How full the blocks of an open store are.
 
-    Looks at ``samples_max`` places spread evenly over the log and estimates, or, where the log has fewer events than that or
+    Looks at ``samples_max`` places spread over the log and estimates, or, where the log has fewer events than that or
     with None, at each block. ``progress`` is called with events done and in all.
     """
     end = db.next_global_sequence
@@ -66,9 +67,10 @@ def _estimated(db: Varve, end: int, samples: int, progress: Progress | None) -> 
     """A block is met as often as it has events, so each counts for one event only: what it has of all, divided by them."""
     blocks = payload = size = 0.0
     met: set[int] = set()
+    chance = random.Random(end)  # noqa: S311 - so that no pattern in the log is met by the same part of it each time
     for index in range(samples):
         with db._engine.snapshot() as snapshot:  # noqa: SLF001 - as above
-            block = snapshot.block((2 * index + 1) * end // (2 * samples))
+            block = snapshot.block(chance.randrange(index * end // samples, (index + 1) * end // samples))
             met.add(block.first)
             blocks += 1 / block.count
             payload += len(block.payload()) / block.count

@@ -200,3 +200,47 @@ ANNOTATED_BYTES_MAX: Final = 2**20
 
 FINDINGS_MAX: Final = 1_000
 """Findings that a verification spells out; it counts the others."""
+
+# -- the explorer ----------------------------------------------------------------------------------
+
+UI_PAGE_MAX: Final = 200
+"""Rows on a page of the explorer."""
+
+UI_PAGE_BYTES: Final = 4 * 2**20
+"""Encoded events after which a page ends before it is full."""
+
+UI_ROW_BYTES_MAX: Final = 256 * 2**10
+"""An event up to this size is decoded in lists; a larger one only where it is looked at alone."""
+
+UI_FIELD_CHARS_MAX: Final = 20_000
+"""Characters of a field that are shown where an event is looked at alone."""
+
+UI_ROW_FIELD_CHARS_MAX: Final = 300
+"""The same in lists."""
+
+UI_PARTS_MAX: Final = 1_000
+"""Parts of an event's bytes that are shown at a time."""
+
+UI_PART_BYTES_MAX: Final = 256
+"""Bytes of a part that are shown."""
+
+UI_SCAN_EVENTS: Final = 100_000
+"""Events that are looked through for those of a type before the clock is looked at."""
+
+UI_SCAN_S: Final = 1.0
+"""For how long a request looks for events of a type; the page then offers to go on."""
+
+UI_NAMES_MAX: Final = 1_000
+"""Names that are listed at a time, and looked through by a search."""
+
+UI_TAILS_MAX: Final = 32
+"""Live views at a time."""
+
+UI_TAIL_EVENTS_MAX: Final = 200
+"""Events that are sent to a live view at a time."""
+
+UI_TAIL_PAUSE_S: Final = 0.1
+"""How long a live view waits before it sends more."""
+
+UI_TAIL_LAG_MAX: Final = 2_000
+"""A live view that is further behind skips, and says how much."""

@@ -11,7 +11,22 @@ import typer
 from typer.core import TyperGroup
 
 from varve import __version__
-from varve.cli import append, consumers, demo, events, get, init, repair, schema, schemas, stats, streams, tail, verify
+from varve.cli import (
+    append,
+    consumers,
+    demo,
+    events,
+    get,
+    init,
+    repair,
+    schema,
+    schemas,
+    stats,
+    streams,
+    tail,
+    ui,
+    verify,
+)
 from varve.cli.common import plain
 from varve.errors import Kind, VarveError
 
@@ -98,6 +113,7 @@ app.command(epilog=events.CAT_EPILOG)(events.cat)
 app.command(epilog=events.LOG_EPILOG)(events.log)
 app.command(epilog=get.EPILOG)(get.get)
 app.command(epilog=tail.EPILOG)(tail.tail)
+app.command(epilog=ui.EPILOG)(ui.ui)
 app.command(epilog=append.EPILOG)(append.append)
 app.command(epilog=verify.EPILOG)(verify.verify)
 app.command(epilog=repair.EPILOG)(repair.repair)

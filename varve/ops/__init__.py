@@ -12,7 +12,8 @@ from varve.ops.readers import ReaderInfo, readers
 from varve.ops.recorded import recorded_to_dict
 from varve.ops.repair import LostEvent, LostRun, RepairReport, repair
 from varve.ops.schemas import SchemaCheck, StoredSchema, check_schema, schemas, stored_schemas
-from varve.ops.streams import StreamInfo, stream_names, streams
+from varve.ops.shares import Share, Shares, event_shares
+from varve.ops.streams import StreamInfo, stream_info, stream_length, stream_names, streams
 from varve.ops.verify import VerifyReport, verify
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "ReaderInfo",
     "RepairReport",
     "SchemaCheck",
+    "Share",
+    "Shares",
     "StoredSchema",
     "StreamInfo",
     "VerifyReport",
@@ -35,12 +38,15 @@ __all__ = [
     "block_fill",
     "check_schema",
     "event_rate",
+    "event_shares",
     "make_demo",
     "readers",
     "recorded_to_dict",
     "repair",
     "schemas",
     "stored_schemas",
+    "stream_info",
+    "stream_length",
     "stream_names",
     "streams",
     "verify",

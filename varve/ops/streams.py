@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from varve.engine.snapshot import Snapshot
 from varve.errors import InvalidInput
 from varve.layout import keys
 from varve.layout.keys import StreamId
@@ -26,8 +27,8 @@ class StreamInfo:
     """Number of its events, at least 1."""
     last_sequence: int
     """Global sequence of the last one."""
-    last_at: dt.datetime
-    """When that was recorded (UTC)."""
+    last_at: dt.datetime | None
+    """When that was recorded (UTC); None where it was archived."""
 
 
 def stream_names(db: Varve) -> list[str]:
@@ -37,16 +38,38 @@ def stream_names(db: Varve) -> list[str]:
         return [engine.catalog.name(snapshot, number) for number in range(snapshot.record.next_name)]
 
 
-def streams(db: Varve, name: str | None = None) -> Iterator[StreamInfo]:
+def streams(db: Varve, name: str | None = None, *, after: StreamId | None = None) -> Iterator[StreamInfo]:
     """The streams of an open store, or those of one name, as of this call.
 
-    By name in order of first append, then ids: ints, strs, UUIDs, each in order. Memory is bounded whatever their number, and no
-    snapshot is held between steps. Raises ``InvalidInput`` for a name that the store does not know.
+    By name in order of first append, then ids: ints, strs, UUIDs, each in order; with a name also only those behind the id
+    ``after``, which need not be there. Memory is bounded whatever their number, and no snapshot is held between steps. Raises
+    ``InvalidInput`` for a name that the store does not know.
     """
     known = stream_names(db)
     if name is not None and keys.check_name(name) not in known:
         raise unknown_name(name, known)
-    return _streams(db, db.next_global_sequence, known if name is None else [name])
+    if after is not None and name is None:
+        raise InvalidInput("after is an id of one stream name: give that too")
+    behind = None if after is None else keys.encode_stream_id(after)
+    return _streams(db, db.next_global_sequence, known if name is None else [name], behind)
+
+
+def stream_info(db: Varve, name: str, stream_id: StreamId) -> StreamInfo | None:
+    """One stream of an open store; None where it holds none of that name and id."""
+    engine = db._engine  # noqa: SLF001 - the same library
+    id_key = keys.encode_stream_id(stream_id)
+    with engine.snapshot() as snapshot:
+        number = snapshot.stream_number(keys.check_name(name), id_key)
+        return None if number is None else _info(snapshot, name, stream_id, number)
+
+
+def stream_length(db: Varve, name: str, stream_id: StreamId, *, before: int | None = None) -> int:
+    """How many events a stream of an open store holds, or held before a global sequence; 0 where there is none. What was archived
+    counts."""
+    engine = db._engine  # noqa: SLF001 - the same library
+    with engine.snapshot(before) as snapshot:
+        number = snapshot.stream_number(keys.check_name(name), keys.encode_stream_id(stream_id))
+        return 0 if number is None else snapshot.stream_length(number)
 
 
 def unknown_name(name: str, known: list[str]) -> InvalidInput:
@@ -54,9 +77,9 @@ def unknown_name(name: str, known: list[str]) -> InvalidInput:
     return InvalidInput(f"the store holds no streams {name!r}; it holds {', '.join(map(repr, known)) or 'none'}")
 
 
-def _streams(db: Varve, end: int, names: list[str]) -> Iterator[StreamInfo]:
+def _streams(db: Varve, end: int, names: list[str], behind: bytes | None) -> Iterator[StreamInfo]:
     for name in names:
-        after: bytes | None = None
+        after = behind
         while True:
             found, after = _some(db, end, name, after)
             yield from found
@@ -65,20 +88,26 @@ def _streams(db: Varve, end: int, names: list[str]) -> Iterator[StreamInfo]:
 
 
 def _some(db: Varve, end: int, name: str, after: bytes | None) -> tuple[list[StreamInfo], bytes | None]:
-    """Some streams of a name behind a key of the metadata, as the log was before ``end``, and the last key; None at the end."""
+    """Some streams of a name behind an id key, as the log was before ``end``, and the last id key; None at the end."""
     engine = db._engine  # noqa: SLF001 - the same library
     with engine.snapshot(end) as snapshot:
         number = engine.catalog.name_number(snapshot, name)
         assert number is not None  # a name that was there stays
         prefix = keys.stream_lookup_key(number, b"")
-        chunk = snapshot.meta_chunk(prefix, after)
-        found = []
-        for key, value in chunk:
-            stream = decode_stream_number(value)
-            length = snapshot.stream_length(stream)
-            last = snapshot.global_of(stream, length - 1) if length else None
-            if last is not None:
-                block = snapshot.block(last)
-                last_at = to_datetime(block.commit_of(last - block.first)[1])
-                found.append(StreamInfo(name, keys.decode_stream_id(key[len(prefix) :]), length, last, last_at))
-        return found, chunk[-1][0] if chunk else None
+        chunk = snapshot.meta_chunk(prefix, None if after is None else prefix + after)
+        numbers = [(keys.decode_stream_id(key[len(prefix) :]), decode_stream_number(value)) for key, value in chunk]
+        found = [_info(snapshot, name, stream_id, number) for stream_id, number in numbers]
+        return [one for one in found if one is not None], chunk[-1][0][len(prefix) :] if chunk else None
+
+
+def _info(snapshot: Snapshot, name: str, stream_id: StreamId, number: int) -> StreamInfo | None:
+    """A stream by its number; None where this instant does not know it yet."""
+    length = snapshot.stream_length(number)
+    last = snapshot.global_of(number, length - 1) if length else None
+    if last is None:
+        return None
+    last_at = None
+    if last >= snapshot.first_sequence:
+        block = snapshot.block(last)
+        last_at = to_datetime(block.commit_of(last - block.first)[1])
+    return StreamInfo(name, stream_id, length, last, last_at)

@@ -36,6 +36,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("ops",),
     ("testing",),
     ("varve",),
+    ("ui",),
     ("cli",),
 )
 TIER_OF = {room: height for height, tier in enumerate(TIERS) for room in tier}
@@ -45,12 +46,12 @@ RESERVED: dict[str, frozenset[str]] = {
     "lmdb": frozenset({"engine"}),  # the engine is the seam behind which another engine may stand one day
     "flatbuffers": frozenset({"codec"}),
     # `import varve` stays quick, and sync users never pay for it: inside functions, and not where one appends and reads.
-    "asyncio": frozenset({"tailing", "derived", "testing", "cli"}),
+    "asyncio": frozenset({"tailing", "derived", "testing", "ui", "cli"}),
 }
 # Optional extras: imported where they are used, inside functions, never when a module loads.
-OPTIONAL = frozenset({"numpy", "pyarrow", "rich", "typer"})
-# But for the command line, which is nothing without them; its __init__ says so where they are missing.
-CLI_OWN = frozenset({"rich", "typer"})
+OPTIONAL = frozenset({"anyio", "numpy", "pyarrow", "rich", "sse_starlette", "starlette", "typer", "uvicorn"})
+# But for the rooms that are nothing without them: the __init__ of each says so where they are missing.
+OWN = {"cli": frozenset({"rich", "typer"}), "ui": frozenset({"anyio", "sse_starlette", "starlette", "uvicorn"})}
 
 # Rooms that turn bytes into other bytes: no file, no clock of others' making, no thread.
 PURE_ROOMS = frozenset({"layout", "codec"})
@@ -197,7 +198,7 @@ def breaches_in_package(root: Path) -> list[str]:
                     found.append(f"{where}:{imported.line}: {room} imports {target}, which does not stand below it")
             if top in RESERVED and room not in RESERVED[top]:
                 found.append(f"{where}:{imported.line}: {room} imports {top}, reserved to {sorted(RESERVED[top])}")
-            at_home = room == "cli" and path.name != "__init__.py" and top in CLI_OWN
+            at_home = path.name != "__init__.py" and top in OWN.get(room, ())
             if top in OPTIONAL and imported.on_load and not at_home:
                 found.append(f"{where}:{imported.line}: {top} is optional: import it where it is used")
             if room in PURE_ROOMS and top in NOT_PURE - PURE_EXCEPT.get(room, frozenset()):
@@ -290,6 +291,10 @@ def plant(root: Path, path: str, source: str) -> None:
         ("varve/ops/check.py", "import typer", ":1: typer is optional"),
         ("varve/cli/__init__.py", "import rich.console", ":1: rich is optional"),
         ("varve/cli/schema.py", "import numpy", ":1: numpy is optional"),
+        ("varve/cli/ui.py", "import uvicorn", ":1: uvicorn is optional"),
+        ("varve/ui/__init__.py", "import starlette.routing", ":1: starlette is optional"),
+        ("varve/ui/app.py", "import rich", ":1: rich is optional"),
+        ("varve/ops/look.py", "from varve.ui import app", ":1: ops imports ui"),
         ("varve/codec/view.py", "import os", ":1: codec is pure bytes and imports os"),
         ("varve/layout/keys.py", "import threading", ":1: layout is pure bytes and imports threading"),
         ("varve/codec/view.py", "def f(p):\n    return open(p)", ":2: codec is pure bytes and opens a file"),
@@ -314,6 +319,7 @@ def test_a_breach_in_the_package_is_named(tmp_path: Path, path: str, source: str
         ("varve/reader.py", "def column():\n    import numpy"),
         ("varve/cli/schema.py", "import typer\nfrom rich.console import Console"),
         ("varve/cli/__init__.py", "def main():\n    import typer"),
+        ("varve/ui/app.py", "from sse_starlette import EventSourceResponse\nimport asyncio"),
         ("varve/reader.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy"),
         ("varve/ops/copy.py", f"names = [n for n in names if n != '{LOCK_FILE}']"),
         ("varve/ops/copy.py", f"shutil.copytree(a, b, ignore=shutil.ignore_patterns('{LOCK_FILE}'))"),

@@ -16,7 +16,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     record.py        Position, Span, Recorded
     engine/          the only room with LMDB: environment, snapshots and pins, commits
     codec/           events <-> FlatBuffers (no I/O)      layout/  what the bytes mean (no I/O)
-    cli/             the command `varve` (extra `cli`)
+    cli/             the command `varve` (extra `cli`)    ui/  its explorer in the browser (extra `ui`)
     ops/             verify, repair, and what else is done to a whole store
     testing/         for users' own tests
     schema.py        schemas as text

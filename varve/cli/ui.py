@@ -49,5 +49,6 @@ def ui(
                 print(f"{explorer.url}\nWhoever has this address can read the whole store. Ctrl-C ends it.")
             sys.stdout.flush()
             explorer.run(browser=not no_browser)
-    except KeyboardInterrupt:  # how it ends: without a word
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt:
+        pass  # how it ends: without a word
+    raise typer.Exit(INTERRUPTED)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
+import anyio
 from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["application"]
 
+GRACE_S: Final = 1.0
+"""How long a live view may take to end."""
 ROWS: Final = 50
 BUCKETS: Final = 72
 BUCKETS_MAX: Final = 500
@@ -150,7 +153,9 @@ class _Api:
             words = f"{limits.UI_TAILS_MAX} live views are open: close one"
             return Answer({"error": problem("too_many_views", "retryable", words)}, 503)
         start = END if start is None else start
-        return EventSourceResponse(self._live.events(start, query.text("stream"), query.text("type")))
+        closing = anyio.Event()  # set at Ctrl-C: an answer that is broken off would be complained of
+        events = self._live.events(start, query.text("stream"), query.text("type"), closing)
+        return EventSourceResponse(events, shutdown_event=closing, shutdown_grace_period=GRACE_S)
 
     def consumers(self, request: Request) -> Response:
         Query(request)

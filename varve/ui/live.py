@@ -11,6 +11,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from sse_starlette import ServerSentEvent
 
 from varve import limits
@@ -33,15 +34,23 @@ class Live:
         self._db = db
         self.views = 0
 
-    async def events(self, start: TailStart, stream: str | None, type_: str | None) -> AsyncIterator[ServerSentEvent]:
-        """What one view gets, without an end: ``from`` (where it begins), ``events``, ``skipped``, and ``problem``, after which
-        nothing comes."""
+    async def events(
+        self, start: TailStart, stream: str | None, type_: str | None, closing: anyio.Event | None = None
+    ) -> AsyncIterator[ServerSentEvent]:
+        """What one view gets, until ``closing`` is set: ``from`` (where it begins), ``events``, ``skipped``, and ``problem``, after
+        which nothing comes."""
         self.views += 1
+        closed = asyncio.ensure_future((closing or anyio.Event()).wait())
+        step = None
         try:
             tail = self._tail(start, stream, type_)
             yield message("from", {"sequence": str(self._db.next_global_sequence if start is END else start)})
             while True:
-                batch = await tail.next_batch(limits.UI_TAIL_EVENTS_MAX)
+                step = asyncio.ensure_future(tail.next_batch(limits.UI_TAIL_EVENTS_MAX))
+                await asyncio.wait({step, closed}, return_when=asyncio.FIRST_COMPLETED)
+                if closed.done():
+                    return
+                batch = step.result()
                 yield message("events", [row_of(one) for one in batch], batch[-1].global_sequence)
                 end = self._db.next_global_sequence
                 if len(batch) == limits.UI_TAIL_EVENTS_MAX and end - tail.position > limits.UI_TAIL_LAG_MAX:
@@ -53,6 +62,9 @@ class Live:
             yield message("problem", error_of(error))
         finally:
             self.views -= 1
+            closed.cancel()
+            if step is not None:
+                step.cancel()
 
     def _tail(self, start: TailStart, stream: str | None, type_: str | None) -> Tail[Any]:
         return self._db.tail(

@@ -64,7 +64,7 @@ async function show(again) {
   document.title = plain(`${title} · Varve`);
   if (again) return say("Refreshed");
   scrollTo(0, 0);
-  if (path[0] === "search") box.value = query.get("q") ?? "";
+  if (document.activeElement !== box || path[0] === "search") box.value = path[0] === "search" ? query.get("q") ?? "" : "";
   if (document.activeElement !== box) main.querySelector("h1")?.focus({preventScroll: true});
 }
 

@@ -91,10 +91,14 @@ function labelTheme() {
 
 function turn() {
   const next = isDark() ? "light" : "dark";
-  document.documentElement.dataset.theme = next;
   // What the system says anyway need not be remembered: then it goes on following the system.
-  if ((next === "dark") === dark.matches) localStorage.removeItem("varve-theme");
-  else localStorage.setItem("varve-theme", next);
+  if ((next === "dark") === dark.matches) {
+    delete document.documentElement.dataset.theme;
+    localStorage.removeItem("varve-theme");
+  } else {
+    document.documentElement.dataset.theme = next;
+    localStorage.setItem("varve-theme", next);
+  }
   labelTheme();
 }
 

@@ -43,7 +43,7 @@ KEYS: Final[dict[Sort, Callable[[ops.StreamInfo], Any]]] = {
     Sort.NAME: lambda one: (one.name, encode_stream_id(one.stream_id)),
     Sort.ID: lambda one: (encode_stream_id(one.stream_id), one.name),
     Sort.LENGTH: lambda one: one.length,
-    Sort.LAST: lambda one: one.last_sequence,
+    Sort.LAST: lambda one: -1 if one.last_sequence is None else one.last_sequence,
 }
 LARGEST_FIRST: Final = frozenset({Sort.LENGTH, Sort.LAST})
 
@@ -124,7 +124,7 @@ def print_line(one: ops.StreamInfo) -> None:
             "id_kind": type(stream_id).__name__.lower(),
             "length": one.length,
             "last_sequence": one.last_sequence,
-            "last_at": one.last_at.isoformat(timespec="microseconds"),
+            "last_at": None if one.last_at is None else one.last_at.isoformat(timespec="microseconds"),
         }
     )
 
@@ -138,7 +138,7 @@ class Table:
 
     def print(self, one: ops.StreamInfo) -> None:
         """One stream."""
-        last_at = one.last_at.isoformat(sep=" ", timespec="milliseconds")[:23]
+        last_at = "archived" if one.last_at is None else one.last_at.isoformat(sep=" ", timespec="milliseconds")[:23]
         row = [plain(one.name), id_text(one.stream_id), str(one.length), last_at]
         titles = ["name", "id", "length", "last event (UTC)"]
         if not self._widths:

@@ -12,7 +12,7 @@ from varve.ops.readers import ReaderInfo, readers
 from varve.ops.recorded import recorded_to_dict
 from varve.ops.repair import LostEvent, LostRun, RepairReport, repair
 from varve.ops.schemas import SchemaCheck, StoredSchema, check_schema, schemas, stored_schemas
-from varve.ops.streams import StreamInfo, stream_names, streams
+from varve.ops.streams import StreamInfo, stream_extent, stream_names, streams
 from varve.ops.verify import VerifyReport, verify
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "repair",
     "schemas",
     "stored_schemas",
+    "stream_extent",
     "stream_names",
     "streams",
     "verify",

@@ -6,7 +6,8 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from varve.errors import InvalidInput
+from varve.engine.snapshot import Snapshot
+from varve.errors import Archived, InvalidInput
 from varve.layout import keys
 from varve.layout.keys import StreamId
 from varve.layout.records import decode_stream_number
@@ -24,10 +25,10 @@ class StreamInfo:
     """Its id."""
     length: int
     """Number of its events, at least 1."""
-    last_sequence: int
-    """Global sequence of the last one."""
-    last_at: dt.datetime
-    """When that was recorded (UTC)."""
+    last_sequence: int | None
+    """Global sequence of the last one; None where all of them were archived."""
+    last_at: dt.datetime | None
+    """When that was recorded (UTC); None likewise."""
 
 
 def stream_names(db: Varve) -> list[str]:
@@ -76,9 +77,45 @@ def _some(db: Varve, end: int, name: str, after: bytes | None) -> tuple[list[Str
         for key, value in chunk:
             stream = decode_stream_number(value)
             length = snapshot.stream_length(stream)
-            last = snapshot.global_of(stream, length - 1) if length else None
-            if last is not None:
-                block = snapshot.block(last)
-                last_at = to_datetime(block.commit_of(last - block.first)[1])
-                found.append(StreamInfo(name, keys.decode_stream_id(key[len(prefix) :]), length, last, last_at))
+            if length:
+                last = _retained(snapshot, stream, length - 1)
+                stream_id = keys.decode_stream_id(key[len(prefix) :])
+                found.append(StreamInfo(name, stream_id, length, last, None if last is None else _time(snapshot, last)))
         return found, chunk[-1][0] if chunk else None
+
+
+def stream_extent(db: Varve, name: str, stream_id: StreamId, at: int | None = None) -> tuple[int, int]:
+    """The first stream sequence of a stream that the store still holds, and its length; as the log was before global sequence
+    ``at``.
+
+    Both are 0 where there is no such stream, and equal where all of it was archived. Raises ``InvalidName``,
+    ``InvalidStreamId``.
+    """
+    engine = db._engine  # noqa: SLF001 - the same library
+    with engine.snapshot(at) as snapshot:
+        number = snapshot.stream_number(keys.check_name(name), keys.encode_stream_id(stream_id))
+        if number is None:
+            return 0, 0
+        low, high = 0, snapshot.stream_length(number)
+        length = high
+        while low < high:
+            middle = (low + high) // 2
+            if _retained(snapshot, number, middle) is None:
+                low = middle + 1
+            else:
+                high = middle
+        return low, length
+
+
+def _retained(snapshot: Snapshot, number: int, stream_sequence: int) -> int | None:
+    """Global sequence of an event; None where it was archived."""
+    try:
+        found = snapshot.global_of(number, stream_sequence)
+    except Archived:
+        return None
+    return found if found is not None and found >= snapshot.first_sequence else None
+
+
+def _time(snapshot: Snapshot, sequence: int) -> dt.datetime:
+    block = snapshot.block(sequence)
+    return to_datetime(block.commit_of(sequence - block.first)[1])

@@ -22,7 +22,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("layout", "codec"),
     ("engine", "schema", "upcasts"),
     ("deferred",),
-    ("record", "appends", "bindings"),
+    ("record", "appends", "bindings", "retention"),
     ("replay",),
     ("columns",),  # readers and streams lead to it; what it needs of them they hand over
     ("reader",),

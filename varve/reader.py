@@ -33,7 +33,7 @@ from varve.replay import (
     walk_events,
     whole_log,
 )
-from varve.retention import rules_of
+from varve.retention import Rules, rules_of
 from varve.typing_support import E
 from varve.upcasts import REGISTRY
 
@@ -292,11 +292,7 @@ class StreamReader(Generic[E]):
         return _column_walk(lambda snapshot: self._stream_ranges(snapshot, id_key), start, stop, self._view)
 
     def _stream_ranges(self, snapshot: Snapshot, id_key: bytes) -> Found:
-        number = snapshot.stream_number(self.name, id_key)
-        if number is None:
-            return _nothing, lambda _: 0, None
-        first = self._rules.first_visible(snapshot, self.name, id_key, number)
-        return of_stream(number, first), lambda at: at.stream_length(number), number
+        return _stream_ranges(snapshot, self._rules, self.name, id_key)
 
     def _locate(
         self, snapshot: Snapshot, stream_id: StreamId, stream_sequence: int, *, remember: bool = False
@@ -437,11 +433,13 @@ class GlobalReader:
         types: Iterable[type | str] | None = None,
     ) -> Iterator[Recorded[Any]]:
         """Events of one stream by its name and id, as of this call: ``StreamReader.iter_stream`` where the classes need not be
-        known. ``start`` and ``stop`` are stream sequences, ``types`` as in ``iter_from``."""
+        known, hidden events left out as there. ``start`` and ``stop`` are stream sequences, ``types`` as in ``iter_from``."""
         name, id_key = keys.check_name(stream), encode_stream_id(stream_id)
         start, stop = bounds(start, stop)
         views = self._view if types is None else partial(self._view, wanted=type_names(types))
-        find = partial(_stream_ranges, name=name, id_key=id_key)
+        rules = rules_of(self._source.engine)
+        rules.exist  # noqa: B018 - as in StreamReader._begin
+        find = partial(_stream_ranges, rules=rules, name=name, id_key=id_key)
         return _walk(self._source, find, start, stop, views, reverse=reverse)
 
     def columns(
@@ -547,6 +545,14 @@ _nothing = Ranges(lambda _snapshot, _start, _stop, _reverse: ())
 
 def _log_end(snapshot: Snapshot) -> int:
     return snapshot.next_sequence
+
+
+def _stream_ranges(snapshot: Snapshot, rules: Rules, name: str, id_key: bytes) -> Found:
+    number = snapshot.stream_number(name, id_key)
+    if number is None:
+        return _nothing, lambda _: 0, None
+    first = rules.first_visible(snapshot, name, id_key, number)
+    return of_stream(number, first), lambda at: at.stream_length(number), number
 
 
 def _name_ranges(snapshot: Snapshot, names: list[str]) -> Found:

@@ -405,3 +405,14 @@ def test_a_store_whose_beginning_was_archived(inside: Inside, tmp_path: Path) ->
     assert listed[3]["last_sequence"] == end - 1
     assert "archived" in inside.done("streams", "data", "--filter", "gone")
     assert inside.lines("streams", "data", "--sort", "last", "--json")[-1]["id"] == "gone"
+
+
+def test_what_a_stream_hides_is_in_the_log_only(inside: Inside, tmp_path: Path) -> None:
+    """``cat`` reads a stream as programs do."""
+    with varve.open(tmp_path / "data", durability="relaxed") as db:
+        orders = db.stream("orders", Placed)
+        orders.append_batch(1, [Placed(number, "x") for number in range(10)])
+        orders.truncate_before(1, 7)
+        assert [one.stream_sequence for one in db.global_reader().iter_stream("orders", 1)] == [7, 8, 9]
+    assert [one["stream_sequence"] for one in inside.lines("cat", "data", "orders", "1", "--json")] == [7, 8, 9]
+    assert len(inside.lines("log", "data", "--json")) == 10

@@ -11,18 +11,20 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     bindings.py      which class an event comes as
     deferred.py      events made when they are asked for     upcasts.py  old types turned into new ones
     record.py        Position, Span, Recorded
+    stats.py  reports.py                       what `db.stats()` answers, what observers are told
     engine/          the only room with LMDB: environment, snapshots and pins, commits
     codec/           events <-> FlatBuffers (no I/O)      layout/  what the bytes mean (no I/O)
     cli/             the command `varve` (extra `cli`)
+    integrations/    metrics and traces for others' tools (extras `prometheus`, `opentelemetry`)
     ops/             verify, repair, and what else is done to a whole store
     testing/         for users' own tests
     schema.py        schemas as text
-    types.py  expected.py  unknown.py  limits.py  errors.py
+    types.py  expected.py  unknown.py  limits.py  logs.py  errors.py
 """
 
 TYPE_CHECKING = False  # typing itself would be a fifth of what `import varve` costs; type checkers know the name
 if TYPE_CHECKING:
-    from varve import errors, limits, ops, schema, testing
+    from varve import errors, integrations, limits, ops, schema, testing
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
     from varve.errors import (
         ColumnConflict,
@@ -77,7 +79,9 @@ if TYPE_CHECKING:
     from varve.expected import ANY, NO_STREAM, STREAM_EXISTS, Expected
     from varve.reader import GlobalReader, StreamReader
     from varve.record import Position, Recorded, Span
-    from varve.store import Snapshot, SnapshotStats, StoreStats, Varve, open  # noqa: A004 - used as varve.open
+    from varve.reports import BatchReport, CommitReport, Observer
+    from varve.stats import SnapshotStats, StoreStats, WriteStats
+    from varve.store import Snapshot, Varve, open  # noqa: A004 - used as varve.open
     from varve.stream import Stream
     from varve.tailing.consumer import Consumer, ConsumerBatches
     from varve.tailing.consumers import ConsumerInfo, ConsumerMember
@@ -97,7 +101,9 @@ _HOMES = {
     "varve.expected": "ANY NO_STREAM STREAM_EXISTS Expected",
     "varve.reader": "GlobalReader StreamReader",
     "varve.record": "Position Recorded Span",
-    "varve.store": "Snapshot SnapshotStats StoreStats Varve open",
+    "varve.reports": "BatchReport CommitReport Observer",
+    "varve.stats": "SnapshotStats StoreStats WriteStats",
+    "varve.store": "Snapshot Varve open",
     "varve.stream": "Stream",
     "varve.tailing.consumer": "Consumer ConsumerBatches",
     "varve.tailing.consumers": "ConsumerInfo ConsumerMember",
@@ -112,7 +118,7 @@ _HOMES = {
 }
 """Where the public names live; the others are errors. A module is imported when one of its names is first used: `import varve`
 costs next to nothing, and a program pays for what it uses."""
-_MODULES = frozenset({"errors", "limits", "ops", "schema", "testing"})
+_MODULES = frozenset({"errors", "integrations", "limits", "ops", "schema", "testing"})
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 
@@ -139,8 +145,10 @@ __all__ = [
     "END",
     "NO_STREAM",
     "STREAM_EXISTS",
+    "BatchReport",
     "ColumnConflict",
     "CommitOutcomeUnknown",
+    "CommitReport",
     "Conflict",
     "Consumer",
     "ConsumerBatches",
@@ -171,6 +179,7 @@ __all__ = [
     "MissingExtra",
     "NoSpace",
     "NotAVarveStore",
+    "Observer",
     "Position",
     "ReadonlyStore",
     "Recorded",
@@ -207,6 +216,7 @@ __all__ = [
     "ViewsStillAlive",
     "WaitTimeout",
     "Watcher",
+    "WriteStats",
     "WriteTransaction",
     "WrongExpectedVersion",
     "event",

@@ -136,7 +136,18 @@ def test_the_awaited_forms_take_what_the_plain_ones_take(form: str) -> None:
 _LOADED = (
     "import sys; before = set(sys.modules); import varve; {use}; print(*sorted(set(sys.modules) - before), sep='\\n')"
 )
-NEVER = {"asyncio", "flatbuffers", "numpy", "opentelemetry", "prometheus_client", "pyarrow", "rich", "subprocess", "pytest", "typer"}
+NEVER = {
+    "asyncio",
+    "flatbuffers",
+    "numpy",
+    "opentelemetry",
+    "prometheus_client",
+    "pyarrow",
+    "rich",
+    "subprocess",
+    "pytest",
+    "typer",
+}
 
 
 @pytest.mark.parametrize(

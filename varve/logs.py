@@ -1,7 +1,7 @@
 """The logger ``varve``: what operators may want to read, never an event's content.
 
-Levels: *debug* for what is normal (a store opened, a helper thread begun), *info* for what Varve has put right, *warning* for what
-will hurt, *error* for what has failed. docs/observability.md lists the messages.
+Levels: *debug* for what is normal (a store opened, a helper thread begun), *info* for what Varve has put right, *warning* for
+what will hurt, *error* for what has failed. docs/observability.md lists the messages.
 
 Imported with the engine, so that ``import varve`` stays without it.
 """

@@ -224,7 +224,9 @@ class Varve:
         Adding one twice is adding it once. Raises ``InvalidInput`` for what is no ``varve.Observer``.
         """
         if not isinstance(observer, Observer):
-            raise InvalidInput(f"observe takes an instance of a class that derives from varve.Observer, not {observer!r:.80}")
+            raise InvalidInput(
+                f"observe takes an instance of a class that derives from varve.Observer, not {observer!r:.80}"
+            )
         self._engine.observe(observer)
 
     def unobserve(self, observer: Observer) -> None:

@@ -23,10 +23,11 @@ from varve.engine.failures import failed
 from varve.engine.group import Group, Ticket
 from varve.engine.hints import HintSender
 from varve.engine.located import KnownStream, KnownStreams
-from varve.engine.pins import LivePin
 from varve.engine.observers import Observers
+from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.snapshot import Snapshot
+from varve.engine.tally import Tally
 from varve.engine.usage import Usage, usage
 from varve.engine.writer import Writer, holds_lock
 from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, ViewsStillAlive

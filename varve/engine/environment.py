@@ -37,7 +37,6 @@ from varve.errors import (
     VarveError,
     ViewsStillAlive,
 )
-
 from varve.logs import ERROR, INFO, say
 
 if TYPE_CHECKING:

@@ -224,7 +224,12 @@ class Group:
         try:
             self._serve_tickets()
         except BaseException as exc:
-            say(ERROR, "%s: the thread that commits for those who wait has failed; the next commit starts another", path, failure=exc)
+            say(
+                ERROR,
+                "%s: the thread that commits for those who wait has failed; the next commit starts another",
+                path,
+                failure=exc,
+            )
             with self._thread_lock:  # the next ticket starts another
                 self._thread = None
                 self._ring_at = 1

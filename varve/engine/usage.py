@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from varve import limits
 from varve.engine import files
@@ -42,7 +43,9 @@ def usage(environment: Environment, transaction: lmdb.Transaction[memoryview]) -
 
     Side tables are not opened for this, which could wait for a commit: their records in LMDB's main database say it.
     """
-    log, index, meta = (transaction.stat(database) for database in (environment.log, environment.index, environment.meta))
+    log, index, meta = (
+        transaction.stat(database) for database in (environment.log, environment.index, environment.meta)
+    )
     info = environment.env.info()
     last_page = info["last_pgno"]
     slots = list(environment.readers())
@@ -67,5 +70,6 @@ def usage(environment: Environment, transaction: lmdb.Transaction[memoryview]) -
     )
 
 
-def _pages(stat: dict[str, int]) -> int:
-    return stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+def _pages(stat: Mapping[str, Any]) -> int:
+    pages: int = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+    return pages

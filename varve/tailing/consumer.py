@@ -297,9 +297,7 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
         if events and looked is not None:
             position, claim = self._given, self._claim
             lag, handled_s = max(0, looked[1] - position), time.perf_counter() - read_s
-            observers.tell_batch(
-                BatchReport(claim.name, claim.member, claim.members, events, position, lag, handled_s)
-            )
+            observers.tell_batch(BatchReport(claim.name, claim.member, claim.members, events, position, lag, handled_s))
 
     async def _wait(self) -> None:
         watermark, target = self._scan.hub.watermark, self._scan.position + 1

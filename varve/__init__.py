@@ -2,7 +2,7 @@
 
 The map of the package; imports point downwards only, tests/test_layering.py holds it::
 
-    store.py         open, Varve, Snapshot, statistics               what a user holds
+    store.py         open, Varve, Snapshot                           what a user holds
     transaction.py   one commit over several streams
     stream.py        typed appends             reader.py  typed reads, replays
     tailing/         watcher, tail, follow, consumer: what is live

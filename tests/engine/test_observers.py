@@ -160,9 +160,7 @@ def test_a_group_is_one_report_with_every_outcome(db: varve.Varve, heard: Heard)
     stream.append(9, Note(1, "a"), idempotency_key="k")
     db.unobserve(heard)
     db.observe(heard)
-    tickets = settle(
-        db, (stream, {}), (stream, {"expected": 7}), (stream, {"id": 2}), (stream, {"id": 9, "key": "k"})
-    )
+    tickets = settle(db, (stream, {}), (stream, {"expected": 7}), (stream, {"id": 2}), (stream, {"id": 9, "key": "k"}))
     assert [ticket.error is None for ticket in tickets] == [True, False, True, True]
     assert figures(heard.last) == (2, 2, 1, (varve.WrongExpectedVersion.code,))
     assert heard.last.waited_s > 0
@@ -376,7 +374,7 @@ def test_whoever_is_added_twice_is_told_once(db: varve.Varve, heard: Heard) -> N
 @pytest.mark.parametrize("wrong", [None, print, Heard, "observer"])
 def test_what_is_no_observer_is_refused(db: varve.Varve, wrong: Any) -> None:
     """A class instead of its instance, a function."""
-    with pytest.raises(varve.InvalidInput, match="varve.Observer"):
+    with pytest.raises(varve.InvalidInput, match=r"varve\.Observer"):
         db.observe(wrong)
     assert db._engine.observers is None
 

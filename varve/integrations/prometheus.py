@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from varve.columns.extras import need
 from varve.integrations.metrics import Members, Meter, Metric, label_of, of_kind
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily
 
 __all__ = ["PrometheusMetrics"]
+
+_WHAT: Final = "varve.integrations.prometheus"
 
 
 class PrometheusMetrics:
@@ -40,7 +42,7 @@ class PrometheusMetrics:
     """
 
     def __init__(self, db: Varve, *, registry: CollectorRegistry | None = None, store: str | None = None) -> None:
-        client = need("prometheus_client", "prometheus", "varve.integrations.prometheus")
+        client = need("prometheus_client", "prometheus", _WHAT)
         self._store = label_of(db, store)
         found = client.REGISTRY if registry is None else registry
         with _making:
@@ -77,7 +79,7 @@ class _Shared:
     """What the stores of one registry share: Prometheus wants each name once."""
 
     def __init__(self, client: Any, registry: CollectorRegistry) -> None:
-        self._client = client
+        self._family = need("prometheus_client.core", "prometheus", _WHAT).GaugeMetricFamily
         self.members = Members()
         self.instruments: dict[str, Any] = {}
         for metric in of_kind("counter", "histogram"):
@@ -91,9 +93,8 @@ class _Shared:
 
     def families(self) -> Iterator[GaugeMetricFamily]:
         """The gauges of every store."""
-        family = self._client.core.GaugeMetricFamily
         made = {
-            metric.name: family(
+            metric.name: self._family(
                 metric.prometheus_name, metric.help, labels=["store", metric.label] if metric.label else ["store"]
             )
             for metric in of_kind("gauge")

@@ -19,9 +19,7 @@ from varve.reports import BatchReport, CommitReport, Observer
 from varve.stats import StoreStats
 from varve.store import Varve
 
-SECONDS: Final = tuple(round(digits * 10.0**exponent, 6) for exponent in range(-5, 1) for digits in (1, 2.5, 5)) + (
-    10.0,
-)
+SECONDS: Final = (*(round(digits * 10.0**power, 6) for power in range(-5, 1) for digits in (1, 2.5, 5)), 10.0)
 """Buckets of durations: a commit without fsync takes tens of microseconds, one on a slow disk seconds."""
 COUNTS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0)
 """Buckets of group sizes, up to ``GROUP_COMMITS_MAX``."""

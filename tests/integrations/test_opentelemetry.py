@@ -320,6 +320,7 @@ def test_a_trace_can_be_continued(db: varve.Varve, sdk: Sdk) -> None:
     notes = db.stream("notes", Note)
     with sdk.tracer.start_as_current_span("checkout") as span:
         notes.append(1, Note(1), metadata=trace_metadata({"tracestate": "mine=1"}))
+        assert trace_metadata({"traceparent": "mine"}) == {"traceparent": "mine"}
     recorded = next(notes.reader().iter_stream(1))
     context = trace_context(recorded)
     found = trace.get_current_span(context).get_span_context()

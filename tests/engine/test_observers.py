@@ -58,16 +58,12 @@ def figures(report: varve.CommitReport) -> tuple[int, int, int, tuple[str, ...]]
 
 def settle(db: Any, *appends: tuple[varve.Stream[Note], dict[str, Any]]) -> list[Ticket]:
     """Settle appends as one group, on this thread."""
-    from varve.appends import append_one, commit_request
-
     group = db._engine._group
     tickets = []
     for stream, options in appends:
-        request = commit_request(
-            [append_one(stream._types, options.get("id", 1), Note(1, "a"), options.get("expected", varve.ANY))],
-            options.get("key"),
-        )
-        tickets.append(Ticket(request, _Gate()))
+        tx = db.transaction(idempotency_key=options.get("key"))
+        tx.append(stream, options.get("id", 1), Note(1, "a"), expected=options.get("expected", varve.ANY))
+        tickets.append(Ticket(tx._request(), _Gate()))
     for ticket in tickets:
         group._ring_at = 10_000  # nobody is rung: this thread serves
         group._put(ticket)

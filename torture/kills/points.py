@@ -52,7 +52,7 @@ _SOURCES: Final[dict[str, tuple[ModuleType, str, str]]] = {
     "handing in": (group, "Group._put", "self._waiting.append(ticket)"),
     "ringing": (group, "Group._ring", "self._bell.release()"),
     "starting the helper": (group, "Group._ring", "thread.start()"),
-    "group applied": (group, "Group._commit_together", "session.commit()"),
+    "group applied": (group, "Group._commit_together", "session.commit(len(accepted))"),
     "group acknowledged": (group, "Group._commit_together", "_acknowledge(session, accepted)"),
     "group delivered": (group, "Group._commit", "_deliver(tickets)"),
     "making the folder": (files, "_create_folder", "os.mkdir(folder"),

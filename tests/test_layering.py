@@ -28,9 +28,10 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("reader",),
     ("tailing",),  # below what makes tails: it needs the engine, classes and the walk, nothing of a stream or a store
     ("stream",),
-    ("transaction",),
+    ("transaction", "archive"),
     ("store",),
-    ("integrations",),  # what others' tools are told, through what a store tells anybody
+    ("series", "integrations"),  # integrations: what others' tools are told, through what a store tells anybody
+    ("opening",),
     ("derived",),
     ("ops",),
     ("testing",),

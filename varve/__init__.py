@@ -2,7 +2,10 @@
 
 The map of the package; imports point downwards only, tests/test_layering.py holds it::
 
-    store.py         open, Varve, Snapshot                           what a user holds
+    opening.py       open                                            what a user begins with
+    series.py        archives and a store, read in a row
+    store.py         Varve, Snapshot                                 what a user holds
+    archive.py       the beginning of a log moved out
     transaction.py   one commit over several streams
     stream.py        typed appends             reader.py  typed reads, replays
     tailing/         watcher, tail, follow, consumer: what is live
@@ -25,13 +28,16 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
 TYPE_CHECKING = False  # typing itself would be a fifth of what `import varve` costs; type checkers know the name
 if TYPE_CHECKING:
     from varve import errors, integrations, limits, ops, schema, testing
+    from varve.archive import ArchiveReport
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
     from varve.errors import (
+        Archived,
         ColumnConflict,
         CommitOutcomeUnknown,
         Conflict,
         ConsumerBusy,
         ConsumerFenced,
+        ConsumersBehind,
         CorruptedBlock,
         CorruptedStore,
         DiskFull,
@@ -77,11 +83,13 @@ if TYPE_CHECKING:
         WrongExpectedVersion,
     )
     from varve.expected import ANY, NO_STREAM, STREAM_EXISTS, Expected
+    from varve.opening import open  # noqa: A004 - used as varve.open
     from varve.reader import GlobalReader, StreamReader
     from varve.record import Position, Recorded, Span
     from varve.reports import BatchReport, CommitReport, Observer
+    from varve.series import Series, SeriesReader, SeriesReplay, SeriesStream
     from varve.stats import SnapshotStats, StoreStats, WriteStats
-    from varve.store import Snapshot, Varve, open  # noqa: A004 - used as varve.open
+    from varve.store import Snapshot, Varve
     from varve.stream import Stream
     from varve.tailing.consumer import Consumer, ConsumerBatches
     from varve.tailing.consumers import ConsumerInfo, ConsumerMember
@@ -97,13 +105,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "varve.archive": "ArchiveReport",
     "varve.codec": "event from_json owned struct to_dict to_json",
     "varve.expected": "ANY NO_STREAM STREAM_EXISTS Expected",
+    "varve.opening": "open",
     "varve.reader": "GlobalReader StreamReader",
     "varve.record": "Position Recorded Span",
     "varve.reports": "BatchReport CommitReport Observer",
+    "varve.series": "Series SeriesReader SeriesReplay SeriesStream",
     "varve.stats": "SnapshotStats StoreStats WriteStats",
-    "varve.store": "Snapshot Varve open",
+    "varve.store": "Snapshot Varve",
     "varve.stream": "Stream",
     "varve.tailing.consumer": "Consumer ConsumerBatches",
     "varve.tailing.consumers": "ConsumerInfo ConsumerMember",
@@ -145,6 +156,8 @@ __all__ = [
     "END",
     "NO_STREAM",
     "STREAM_EXISTS",
+    "ArchiveReport",
+    "Archived",
     "BatchReport",
     "ColumnConflict",
     "CommitOutcomeUnknown",
@@ -156,6 +169,7 @@ __all__ = [
     "ConsumerFenced",
     "ConsumerInfo",
     "ConsumerMember",
+    "ConsumersBehind",
     "CorruptedBlock",
     "CorruptedStore",
     "DiskFull",
@@ -185,6 +199,10 @@ __all__ = [
     "Recorded",
     "SchemaConflict",
     "SchemaError",
+    "Series",
+    "SeriesReader",
+    "SeriesReplay",
+    "SeriesStream",
     "Snapshot",
     "SnapshotClosed",
     "SnapshotStats",

@@ -40,7 +40,7 @@ _SOURCES: Final[dict[str, tuple[ModuleType, str, str]]] = {
     "put name index, single": (single, "apply_single", "transaction.put(keys.name_entry_key"),
     "put record, single": (single, "apply_single", "transaction.put(keys.STORE_RECORD_KEY"),
     "put position": (side, "put_effects", "session.open.put"),
-    "before LMDB's commit": (commit, "Session.commit", "transaction.commit()"),
+    "before LMDB's commit": (commit, "Session.end", "transaction.commit()"),
     "after LMDB's commit": (commit, "Session.commit", "if written is not None:"),
     "remembering": (commit, "Session._remember", "state.record = written.record"),
     "giving the lock back": (writer, "Writer._commit_once", "self._lock.release()"),

@@ -19,7 +19,7 @@ def columns() -> dict[str, list[Any]]:
 
 
 AFTERWARDS = {
-    "Varve": {"path", "readonly", "uuid", "close"},
+    "Varve": {"path", "readonly", "uuid", "close", "unobserve"},
     "Stream": {"name"},
     "StreamReader": {"name"},
     "GlobalReader": set(),
@@ -47,6 +47,7 @@ USES: dict[str, dict[str, Any]] = {
         "consumer": lambda db: db.consumer("billing"),
         "consumers": lambda db: db.consumers(),
         "delete_consumer": lambda db: db.delete_consumer("billing"),
+        "observe": lambda db: db.observe(varve.Observer()),
     },
     "Stream": {
         "append": lambda s: s.append(1, placed(1)),

@@ -14,7 +14,7 @@ import lmdb
 from varve import limits
 from varve.engine.commit import Session, State
 from varve.engine.failures import failed
-from varve.errors import HandleUnusable, ReadonlyStore
+from varve.errors import HandleUnusable
 
 if TYPE_CHECKING:
     from varve.engine.catalog import Catalog
@@ -170,7 +170,7 @@ class Writer:
         """Raise what every write on this handle is refused with, if it is."""
         environment = self.environment
         if environment.readonly:
-            raise ReadonlyStore(f"{environment.path} was opened with readonly=True; open it without to write")
+            raise environment.not_writable()
         if environment.refusal is not None:
             raise environment.refusal()
 

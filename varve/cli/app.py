@@ -9,7 +9,7 @@ from typing import Final
 
 import typer
 
-from varve.cli import schema
+from varve.cli import backup, restore, schema, seal
 from varve.errors import Kind, VarveError
 
 __all__ = ["EXIT_CODES", "INTERRUPTED", "app", "run"]
@@ -54,6 +54,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(schema.app, name="schema")
+app.command("backup", epilog=backup.EPILOG)(backup.backup)
+app.command("restore", epilog=restore.EPILOG)(restore.restore)
+app.command("seal", epilog=seal.EPILOG)(seal.seal)
 
 
 @app.callback()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import uuid
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from varve.engine import files
 from varve.engine.environment import lingering
@@ -22,7 +22,6 @@ from varve.errors import CorruptedStore, StoreNotFound, StoreUnavailable, Unsupp
 from varve.layout import document
 
 FORMAT: Final = 1
-_DIGEST_CHARS: Final = 64
 
 
 class Seal(NamedTuple):
@@ -56,30 +55,32 @@ def read_seal(folder: str) -> Seal | None:
     path = os.path.join(folder, files.SEAL)
     try:
         with open(path, "rb") as file:
-            fields = document.decode(file.read(document.DOCUMENT_BYTES_MAX + 1))
-        return _seal(path, fields)
+            raw = file.read(document.DOCUMENT_BYTES_MAX + 1)
+        return _seal(path, raw)
     except OSError as exc:
         raise files.unavailable(path, exc) from exc
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise CorruptedStore(f"the seal {path} is damaged: {exc}; restore a backup", path=folder) from None
 
 
-def _seal(path: str, fields: dict[str, Any]) -> Seal:
-    if isinstance(fields["varve_seal"], int) and fields["varve_seal"] > FORMAT:
+def _seal(path: str, raw: bytes) -> Seal:
+    """The seal in a file's bytes. Raises what access to things of other kinds raises."""
+    fields = document.decode(raw)
+    version = fields["varve_seal"]
+    if isinstance(version, int) and version > FORMAT:
         raise UnsupportedFormat(
-            f"{path} has format {fields['varve_seal']}; this Varve reads up to {FORMAT}. Upgrade varve-store",
+            f"{path} has format {version}; this Varve reads up to {FORMAT}. Upgrade varve-store",
             path=path,
-            found=fields["varve_seal"],
+            found=version,
             supported=FORMAT,
         )
-    numbers = [fields[name] for name in ("first_sequence", "next_sequence", "sealed_at_ns")]
-    digest = fields["content_digest"]
-    if any(type(number) is not int for number in numbers) or not isinstance(digest, str):
-        raise TypeError("it says other things than a seal says")
-    if len(digest) != _DIGEST_CHARS:
-        raise ValueError("its digest of the content is none")
-    first, following, sealed_at_ns = numbers
-    return Seal(uuid.UUID(fields["store_uuid"]).bytes, first, following, digest, sealed_at_ns)
+    first, following, sealed_at_ns = (fields[name] for name in ("first_sequence", "next_sequence", "sealed_at_ns"))
+    if any(type(number) is not int for number in (first, following, sealed_at_ns)):
+        raise TypeError("its numbers are none")
+    seal = Seal(uuid.UUID(fields["store_uuid"]).bytes, first, following, fields["content_digest"], sealed_at_ns)
+    if not isinstance(seal.content_digest, str) or seal.encode() != raw:
+        raise ValueError("it says other things than a seal says")
+    return seal
 
 
 def write_seal(folder: str, seal: Seal) -> None:

@@ -221,7 +221,8 @@ class _Restore:
                 stop = first
                 if until_ns is not None and time_ns > until_ns:
                     return stop
-        return self._chain[-1].next_sequence
+        end = self._chain[-1].next_sequence
+        return end if end <= wanted else stop
 
     def _log(self, stop: int) -> Iterator[Pair]:
         content: ContentDigest | None = None

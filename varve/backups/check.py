@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from varve.backups.folder import BackupEntry, chain_of, check_files
-from varve.backups.manifest import LOG, Backup, LastCommit, Numbers, Progress, TableDigest, damaged
-from varve.backups.pairs import Pair, digest_of, file_of, read_pairs
+from varve.backups.manifest import LOG, Backup, LastCommit, Numbers, Progress, TableDigest, damaged, file_of
+from varve.backups.pairs import Pair, digest_of, read_pairs
 from varve.backups.walk import UNREADABLE, Walk, counts_of, differing, last_commit, numbers_of
 from varve.engine import files
 from varve.engine.instant import Instant

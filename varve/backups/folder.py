@@ -218,13 +218,13 @@ class Summed:
             self._file.close()
 
 
-def summed(path: str, progress: Progress | None = None) -> BackupFile:
-    """Length and SHA-256 of a file, as the disk has it. Raises ``OSError``."""
+def summed(path: str, progress: Progress | None = None, *, from_disk: bool = True) -> BackupFile:
+    """Length and SHA-256 of a file, as the disk has it, or as it will be read next. Raises ``OSError``."""
     digest = hashlib.sha256()
     done = 0
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        if hasattr(os, "posix_fadvise"):  # what the system still has in memory says nothing of the disk
+        if from_disk and hasattr(os, "posix_fadvise"):  # what the system still has in memory says nothing of the disk
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         while piece := file.read(_PIECE_BYTES):
             digest.update(piece)
@@ -234,13 +234,14 @@ def summed(path: str, progress: Progress | None = None) -> BackupFile:
     return BackupFile(os.path.basename(path), done, digest.hexdigest())
 
 
-def check_files(backup: Backup, progress: Progress | None = None) -> None:
-    """Whether the files of a backup are as its manifest says. Raises ``CorruptedBackup``, ``StoreUnavailable`` and its kin."""
+def check_files(backup: Backup, progress: Progress | None = None, *, from_disk: bool = True) -> None:
+    """Whether the files of a backup are as its manifest says (``from_disk`` as ``summed``). Raises ``CorruptedBackup``, ``StoreUnavailable`` and its kin."""
     before = 0
     for file in backup.files:
         path = os.path.join(backup.path, file.name)
         try:
-            found = summed(path, None if progress is None else _behind(progress, before, backup.size_bytes))
+            told = None if progress is None else _behind(progress, before, backup.size_bytes)
+            found = summed(path, told, from_disk=from_disk)
         except FileNotFoundError:
             raise damaged(backup.path, f"{file.name} is missing") from None
         except OSError as exc:

@@ -32,6 +32,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
+from varve.engine import files
 from varve.errors import CorruptedBackup, UnsupportedFormat
 from varve.layout import document
 from varve.layout.records import FORMAT_VERSION
@@ -39,6 +40,7 @@ from varve.layout.records import FORMAT_VERSION
 FORMAT: Final = 1
 MANIFEST: Final = "MANIFEST.json"
 LOG: Final = "log"
+FULL_FILES: Final = (files.DATA, files.SEAL)
 
 Progress = Callable[[int, int], None]
 """Called now and then, on the thread that works, with bytes done and bytes in all. What it raises ends the work."""
@@ -283,7 +285,7 @@ def _decoded(folder: str, fields: dict[str, Any], raw: bytes) -> Backup:
     first, following = _number(fields["first_sequence"]), _number(fields["next_sequence"])
     if first > following:
         raise ValueError("its sequences run backwards")
-    files = tuple(
+    found = tuple(
         BackupFile(_file(name), _number(file["size_bytes"]), _digest(file["sha256"]))
         for name, file in fields["files"].items()
     )
@@ -318,12 +320,24 @@ def _decoded(folder: str, fields: dict[str, Any], raw: bytes) -> Backup:
             for name, table in fields["tables"].items()
         },
         covers=covers,
-        files=files,
+        files=found,
         varve_version=_text(fields["varve_version"]),
     )
+    if {file.name for file in found} != _names(backup):
+        raise ValueError("its files are not those of such a backup")
     if backup.encode() != raw:
         raise ValueError("it says more than a manifest says, or in another way")
     return backup
+
+
+def _names(backup: Backup) -> set[str]:
+    """The files that a backup has."""
+    return set(FULL_FILES) if backup.kind == "full" else {file_of(part) for part in (LOG, *backup.tables)}
+
+
+def file_of(part: str) -> str:
+    """The name of the file that holds a part of an incremental backup: the log, or a side table."""
+    return f"{part}.pairs"
 
 
 def _number(value: Any) -> int:

@@ -20,11 +20,6 @@ _SIZES = struct.Struct("<II")
 Pair = tuple[bytes, bytes]
 
 
-def file_of(part: str) -> str:
-    """The name of the file that holds a part."""
-    return f"{part}.pairs"
-
-
 def encode_pair(key: bytes, value: bytes | memoryview) -> bytes:
     """A pair as it stands in a file."""
     return b"".join((_SIZES.pack(len(key), len(value)), key, value))

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from varve import limits
 from varve.backups.check import Held, examine_copy, unreadable_record
 from varve.backups.folder import Summed, disk_errors, entries_of, finish, locked, new_backup, summed
-from varve.backups.manifest import LOG, Backup, BackupFile, BackupKind, BackupReport, Cover, Progress, damaged
-from varve.backups.pairs import MAGIC, Pair, digest_of, encode_pair, file_of, read_pairs
+from varve.backups.manifest import LOG, Backup, BackupFile, BackupKind, BackupReport, Cover, Progress, damaged, file_of
+from varve.backups.pairs import MAGIC, Pair, digest_of, encode_pair, read_pairs
 from varve.backups.walk import UNREADABLE, Walk, last_commit, mark_of, numbers_in
 from varve.engine import files
 from varve.engine.core import Engine

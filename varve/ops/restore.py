@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from varve.backups.check import side_tables, unreadable_record
 from varve.backups.folder import chain_of, check_files, disk_errors, find_entries
-from varve.backups.manifest import LOG, Backup, damaged
-from varve.backups.pairs import Pair, file_of, read_pairs
+from varve.backups.manifest import LOG, Backup, damaged, file_of
+from varve.backups.pairs import Pair, read_pairs
 from varve.backups.walk import UNREADABLE, checked_block
 from varve.engine import files
 from varve.engine.fresh import FreshStore
@@ -88,10 +88,12 @@ def restore(
     if files.holds(folder, made_at):
         raise InvalidInput(f"{made_at} lies in the folder of the backups; name a folder elsewhere")
     with disk_errors(folder):
+        if os.path.lexists(made_at):
+            raise InvalidInput(f"{made_at} exists already; name a folder that does not exist")
         chain = _chosen(folder, to_sequence, until_ns)
+        for backup in chain:
+            check_files(backup, from_disk=False)
         with FreshStore(made_at) as fresh:
-            for backup in chain:
-                check_files(backup)
             report = _Restore(chain, fresh, Told(progress), passes=1 + check).make(to_sequence, until_ns)
             fresh.close()
             if check:
@@ -111,7 +113,12 @@ def _point(to_sequence: int | None, to_time: dt.datetime | None) -> int | None:
         not isinstance(to_sequence, int) or isinstance(to_sequence, bool) or to_sequence < 0
     ):
         raise InvalidInput(f"to_sequence is a global sequence from 0 on, not {to_sequence!r}")
-    return None if to_time is None else to_time_ns(to_time)
+    if to_time is None:
+        return None
+    try:
+        return to_time_ns(to_time) + 999  # a datetime names a whole microsecond
+    except (ValueError, AttributeError, TypeError) as exc:
+        raise InvalidInput(f"to_time is an aware datetime: {exc}") from None
 
 
 def _verified(fresh: FreshStore, report: RestoreReport, progress: Progress | None) -> None:
@@ -174,9 +181,9 @@ def _chosen(folder: str, to_sequence: int | None, until_ns: int | None) -> list[
 
 
 def _nearest(found: Sequence[Backup], ends: list[int]) -> list[int]:
-    """Backups at which a chain may end, the best first: those that reach least beyond the point, and of them incremental ones,
-    whose full backup lies before it."""
-    return sorted(ends, key=lambda at: (found[at].next_sequence, found[at].kind == "full", at))
+    """Backups at which a chain may end, the best first: those that reach least beyond the point, and of them the newest, which
+    knows best how far consumers were."""
+    return sorted(ends, key=lambda at: (found[at].next_sequence, -at))
 
 
 # -- making it -------------------------------------------------------------------------------------

@@ -235,7 +235,10 @@ def summed(path: str, progress: Progress | None = None, *, from_disk: bool = Tru
 
 
 def check_files(backup: Backup, progress: Progress | None = None, *, from_disk: bool = True) -> None:
-    """Whether the files of a backup are as its manifest says (``from_disk`` as ``summed``). Raises ``CorruptedBackup``, ``StoreUnavailable`` and its kin."""
+    """Whether the files of a backup are as its manifest says (``from_disk`` as ``summed``).
+
+    Raises ``CorruptedBackup``, ``StoreUnavailable`` and its kin.
+    """
     before = 0
     for file in backup.files:
         path = os.path.join(backup.path, file.name)

@@ -159,7 +159,8 @@ def _chosen(folder: str, to_sequence: int | None, until_ns: int | None) -> list[
     else:
         assert until_ns is not None
         newest = max(found, key=lambda backup: backup.reaches_ns)
-        if until_ns > newest.reaches_ns:
+        asked_ns = until_ns - until_ns % 1_000  # backups are not asked for parts of a microsecond either
+        if asked_ns > newest.reaches_ns:
             raise InvalidInput(
                 f"the newest backup in {folder} was taken at {newest.taken_at.isoformat()}; whether something was recorded "
                 "between then and the wanted time it does not know. Leave the time out for the latest that there is"
@@ -169,7 +170,7 @@ def _chosen(folder: str, to_sequence: int | None, until_ns: int | None) -> list[
             at
             for at, backup in enumerate(found)
             if backup.last_commit is not None and backup.last_commit.time_ns > until_ns
-        ] or [at for at, backup in enumerate(found) if backup.reaches_ns >= until_ns][-1:]
+        ] or [at for at, backup in enumerate(found) if backup.reaches_ns >= asked_ns][-1:]
     problem: CorruptedBackup | None = None
     for at in _nearest(found, ends):
         try:

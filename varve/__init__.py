@@ -13,8 +13,9 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     record.py        Position, Span, Recorded
     engine/          the only room with LMDB: environment, snapshots and pins, commits
     codec/           events <-> FlatBuffers (no I/O)      layout/  what the bytes mean (no I/O)
+    backups/         backups as files: written, listed, checked
     cli/             the command `varve` (extra `cli`)
-    ops/             verify, repair, and what else is done to a whole store
+    ops/             verify, repair, back up, restore, and what else is done to a whole store
     testing/         for users' own tests
     schema.py        schemas as text
     types.py  expected.py  unknown.py  limits.py  errors.py

@@ -16,8 +16,6 @@ from typing_extensions import TypeAliasType
 
 from varve import limits
 from varve.appends import Metadata, StreamTypes
-from varve.backups import take
-from varve.backups.manifest import BackupReport, Progress
 from varve.bindings import Bindings, UnknownAnywhere, UnknownTyped
 from varve.codec import EventType, event_type
 from varve.engine import files
@@ -45,6 +43,7 @@ from varve.unknown import UnknownEvent
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
+    from varve.backups.manifest import BackupReport, Progress
     from varve.engine.snapshot import Snapshot as EngineSnapshot
 
 R = TypeVar("R")
@@ -454,7 +453,9 @@ class Varve:
         would be continued), ``CorruptedStore`` and ``CorruptedBlock`` (the store is damaged: nothing is kept), ``StoreInUse``
         (another backup into the set is running), ``DiskFull``, ``StoreUnavailable`` and its kin.
         """
-        return take.take(self._engine, target, incremental=incremental, progress=progress)
+        from varve.backups.take import take  # who only appends and reads does not load it
+
+        return take(self._engine, target, incremental=incremental, progress=progress)
 
     # -- ending ------------------------------------------------------------------------------------
 

@@ -65,10 +65,7 @@ def test_a_backup_made_and_restored(folder: Path) -> None:
     report = json.loads(done.stdout)
     assert (report["next_sequence"], report["rounded_down"], report["backups"]) == (7, True, ["000001-full"])
     assert ops.verify(folder / "new").sound
-    for arguments, code in (
-        (("restore", "set", "new"), 2),
-        (("backup", "nothing", "set"), 6),
-    ):
+    for arguments, code in ((("restore", "set", "new"), 2), (("backup", "nothing", "set"), 6)):
         done = run(folder, *arguments)
         assert (done.returncode, done.stdout) == (code, "")
         assert done.stderr.startswith("varve: ")

@@ -130,6 +130,12 @@ def test_a_marker_that_is_no_file_seals(path: Path) -> None:
         varve.open(path)
 
 
+def test_a_pipe_is_not_waited_for(path: Path) -> None:
+    os.mkfifo(path / "varve.seal")
+    with pytest.raises(varve.StoreUnavailable, match="regular"):
+        read_seal(str(path))
+
+
 # -- handles -------------------------------------------------------------------------------------------------------
 
 

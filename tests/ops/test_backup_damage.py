@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -132,6 +134,15 @@ def test_swapped_backups_do_not_fit(backups: Path) -> None:
     refused(backups, r"log\.pairs")
 
 
+@pytest.mark.parametrize("file", ["MANIFEST.json", "log.pairs"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(backups: Path, file: str) -> None:
+    (backups / SECOND / file).unlink()
+    os.mkfifo(backups / SECOND / file)
+    with pytest.raises(varve.StoreUnavailable, match="regular"):
+        ops.restore(backups, backups.parent / "new")
+    assert not ops.verify_backup(backups).sound
+
+
 # -- forged ones ---------------------------------------------------------------------------------------------------
 
 
@@ -229,8 +240,6 @@ def test_newer_backups_are_told_from_damaged_ones(backups: Path) -> None:
 )
 def test_a_segment_is_read_with_care_whatever_its_manifest_says(backups: Path, spoil: Any) -> None:
     """Lengths, keys, checksums, sequences: with the right SHA-256 in the manifest they are still wrong."""
-    import hashlib
-
     path = backups / SECOND / "log.pairs"
     raw = spoil(path.read_bytes())
     path.write_bytes(raw)

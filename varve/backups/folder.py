@@ -222,7 +222,7 @@ def summed(path: str, progress: Progress | None = None, *, from_disk: bool = Tru
     """Length and SHA-256 of a file, as the disk has it, or as it will be read next. Raises ``OSError``."""
     digest = hashlib.sha256()
     done = 0
-    with open(path, "rb", buffering=0) as file:
+    with files.open_file(path, buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if from_disk and hasattr(os, "posix_fadvise"):  # what the system still has in memory says nothing of the disk
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -237,7 +237,7 @@ def read_manifest(folder: str) -> Backup:
     """What a backup says of itself. Raises ``CorruptedBackup``, ``UnsupportedFormat``, ``OSError``."""
     path = os.path.join(folder, MANIFEST)
     try:
-        with open(path, "rb") as file:
+        with files.open_file(path) as file:
             raw = file.read(document.DOCUMENT_BYTES_MAX + 1)
         fields = document.decode(raw)
         version = fields["varve_backup"]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from varve.backups.manifest import TableDigest
+from varve.engine import files
 
 MAGIC: Final = b"VRVPAIR1"
 _SIZES = struct.Struct("<II")
@@ -27,7 +28,7 @@ def encode_pair(key: bytes, value: bytes | memoryview) -> bytes:
 
 def read_pairs(path: str) -> Iterator[Pair]:
     """The pairs of a file. Raises ``ValueError`` where it ends within one, ``OSError``."""
-    with open(path, "rb", buffering=1 << 20) as file:
+    with files.open_file(path, buffering=1 << 20) as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise ValueError("it is no file of pairs")
         left = os.fstat(file.fileno()).st_size - len(MAGIC)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 
 from varve import limits
 from varve.backups.check import Held, examine_copy, unreadable_record
@@ -254,6 +253,8 @@ class _Taking:
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow to load
+
     try:
         return version("varve-store")
     except PackageNotFoundError:

@@ -19,6 +19,7 @@ import resource
 import stat
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 from varve import limits
 from varve.engine.pages import DATA_VERSION, MAGIC, MAGIC_AT, DamagedPage, Meta, PageFile, parse_meta
@@ -169,6 +170,15 @@ def write_new(path: str, data: bytes, *, replace: bool = False) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def open_file(path: str, *, buffering: int = -1) -> BinaryIO:
+    """A regular file, to be read; what else has its name is not waited for. Raises ``OSError``."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no regular file", path)
+    return os.fdopen(fd, "rb", buffering=buffering)
 
 
 def is_sealed(path: str) -> bool:

@@ -54,7 +54,7 @@ def read_seal(folder: str) -> Seal | None:
         return None
     path = os.path.join(folder, files.SEAL)
     try:
-        with open(path, "rb") as file:
+        with files.open_file(path) as file:
             raw = file.read(document.DOCUMENT_BYTES_MAX + 1)
         return _seal(path, raw)
     except OSError as exc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -137,6 +138,44 @@ def test_a_thread_that_cannot_be_started_is_an_error(db: varve.Varve, monkeypatc
         db._engine.copy_out(lambda piece: None)
     monkeypatch.undo()
     assert not db._engine.environment.active
+    db.close()
+
+
+class Slow:
+    """An environment whose copy takes until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def copyfd(self, fd: int, *, compact: bool) -> None:
+        assert compact
+        os.write(fd, b"first bytes")
+        self.let_go.wait()
+
+
+def test_a_second_interrupt_leaves_the_map_to_the_copy(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, and once more while the copy is waited for: it may still be at work, so closing must not unmap under it."""
+    environment = db._engine.environment
+    slow = Slow()
+    monkeypatch.setattr(environment, "begin", environment.env.begin)
+    monkeypatch.setattr(environment, "env", slow)
+    waited_for: list[threading.Thread] = []
+
+    def interrupted(thread: threading.Thread) -> None:
+        waited_for.append(thread)
+        raise KeyboardInterrupt
+
+    def write(piece: bytes) -> None:
+        monkeypatch.setattr(threading.Thread, "join", interrupted)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        db._engine.copy_out(write)
+    monkeypatch.undo()
+    assert environment.active
+    slow.let_go.set()
+    waited_for[0].join()
+    assert not environment.active
     db.close()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from varve.backups.folder import BackupEntry, chain_of, check_files
-from varve.backups.manifest import LOG, Backup, LastCommit, Numbers, Progress, TableDigest, damaged, file_of
+from varve.backups.manifest import LOG, SIDES, Backup, LastCommit, Numbers, Progress, TableDigest, damaged, file_of
 from varve.backups.pairs import Pair, digest_of, read_pairs
 from varve.backups.walk import UNREADABLE, Walk, counts_of, differing, last_commit, numbers_of
 from varve.engine import files
@@ -15,11 +15,13 @@ from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile
 from varve.engine.seal import read_seal
 from varve.errors import CorruptedStore, VarveError
-from varve.layout import consumers, keys
+from varve.layout import base, consumers, keys
+from varve.layout.base import Base, decode_base
 from varve.layout.derive import Derivation
 from varve.layout.records import StoreRecord, decode_store_record, unsupported
 
 LOG_TABLE, INDEX_TABLE, META_TABLE = files.DATABASES
+BASE_TABLE = f"varve.{base.TABLE}".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Held:
     tables: dict[str, TableDigest]
 
 
-def examine_copy(folder: str, derivation: Derivation, progress: Progress | None = None) -> Held:
+def examine_copy(folder: str, progress: Progress | None = None) -> tuple[Held, Derivation]:
     """Read the whole of a copy: LMDB's pages, every block, index and metadata as they follow from the log, side tables.
 
     Events are not decoded: they were checked when they were written, and lie under their blocks' checksums. Raises
@@ -44,12 +46,12 @@ def examine_copy(folder: str, derivation: Derivation, progress: Progress | None 
         if problems:
             raise _unsound(folder, problems[0])
         try:
-            return _examined(folder, instant.file, derivation, progress)
+            return _examined(folder, instant.file, progress)
         except (DamagedPage, *UNREADABLE) as exc:
             raise _unsound(folder, str(exc)) from None
 
 
-def _examined(folder: str, file: PageFile, derivation: Derivation, progress: Progress | None) -> Held:
+def _examined(folder: str, file: PageFile, progress: Progress | None) -> tuple[Held, Derivation]:
     tables = file.tables()
     missing = [name.decode() for name in files.DATABASES if name not in tables]
     if missing:
@@ -60,6 +62,9 @@ def _examined(folder: str, file: PageFile, derivation: Derivation, progress: Pro
         raise unsupported(folder, record)
     if record is None:
         raise _unsound(folder, "the store's record is damaged")
+    derivation = Derivation(stored_base(file))
+    if derivation.next_sequence != record.first_sequence:
+        raise _unsound(folder, f"nothing tells what was archived before {record.first_sequence}")
     walk = Walk(record.first_sequence, derivation)
     for key, frame in file.items(tables[LOG_TABLE]):
         block = walk.feed(key, frame)
@@ -74,19 +79,27 @@ def _examined(folder: str, file: PageFile, derivation: Derivation, progress: Pro
         wrong = differing(sorted(meta.items()), derivation.meta_pairs())
         if wrong is not None:
             raise _unsound(folder, f"the metadata is not what the log says (key {wrong.hex()})")
-    return Held(
+    held = Held(
         record,
         walk.content.hexdigest(),
         None if walk.last is None else last_commit(walk.last),
         numbers_of(counts_of(record), meta.get),
         {name: digest_of(_side(folder, name, pairs)) for name, pairs in side_tables(file)},
     )
+    return held, derivation
+
+
+def stored_base(file: PageFile) -> Base | None:
+    """What archives have left in a store: a part of its log. Raises ``DamagedPage``, ``MalformedRecord``."""
+    tree = file.tables().get(BASE_TABLE)
+    pairs = list(file.items(tree)) if tree is not None else []
+    return decode_base(pairs) if pairs else None
 
 
 def side_tables(file: PageFile) -> Iterator[tuple[str, list[Pair]]]:
-    """The side tables that a store has, by name, with their pairs in key order. Raises ``DamagedPage``."""
+    """The side tables that a store has beside its log, by name, with their pairs in key order. Raises ``DamagedPage``."""
     tables = file.tables()
-    for name in files.SIDE_TABLES:
+    for name in SIDES:
         tree = tables.get(f"varve.{name}".encode())
         if tree is not None:
             yield name, list(file.items(tree))
@@ -117,14 +130,18 @@ def _unsound(folder: str, what: str) -> CorruptedStore:
 # -- finished ones ---------------------------------------------------------------------------------
 
 
-def check_backup(backup: Backup, derivation: Derivation, progress: Progress | None = None) -> None:
-    """Whether a backup is what its manifest says. ``derivation`` has what the backups before it in its chain hold.
+def check_backup(backup: Backup, before: Derivation | None, progress: Progress | None = None) -> Derivation:
+    """Whether a backup is what its manifest says; what follows from its chain up to there. ``before`` is the same of the backup
+    that an incremental one continues; it is fed.
 
     Raises ``CorruptedBackup``, ``StoreUnavailable`` and its kin.
     """
     check_files(backup, progress)
     try:
-        held = examine_copy(backup.path, derivation) if backup.kind == "full" else _segment(backup, derivation)
+        if before is None or backup.kind == "full":
+            held, derivation = examine_copy(backup.path)
+        else:
+            held, derivation = _segment(backup, before), before
         _compare(backup, held)
     except OSError as exc:
         if isinstance(exc, VarveError):
@@ -132,6 +149,7 @@ def check_backup(backup: Backup, derivation: Derivation, progress: Progress | No
         raise files.unavailable(backup.path, exc) from exc
     except (CorruptedStore, *UNREADABLE) as exc:
         raise damaged(backup.path, str(exc)) from None
+    return derivation
 
 
 def _segment(backup: Backup, derivation: Derivation) -> Held:
@@ -173,8 +191,8 @@ def check_entries(entries: list[BackupEntry], progress: Progress | None = None) 
     found: list[VarveError] = []
     total = sum(entry.backup.size_bytes for entry in entries if entry.backup is not None)
     done = 0
-    derivation = Derivation()
-    fed: str | None = None  # the id of the backup up to which the derivation was fed
+    derivation: Derivation | None = None
+    fed: str | None = None  # the id of the backup up to which it was fed
     stores = {entry.backup.store_uuid for entry in entries if entry.backup is not None}
     first_uuid = next((entry.backup.store_uuid for entry in entries if entry.backup is not None), None)
     for entry in entries:
@@ -184,11 +202,11 @@ def check_entries(entries: list[BackupEntry], progress: Progress | None = None) 
                 raise damaged(entry.path, f"it is of the store {backup.store_uuid}, the first one of {first_uuid}")
             chain = chain_of(entries, entry)
             if backup.kind == "full":
-                derivation = Derivation()
+                derivation = None
             elif fed != backup.continues:
                 derivation = _fed(chain[:-1])
             fed = None
-            check_backup(backup, derivation, _from(progress, done, total))
+            derivation = check_backup(backup, derivation, _from(progress, done, total))
             fed = backup.id
         except VarveError as exc:
             found.append(exc)
@@ -199,12 +217,12 @@ def check_entries(entries: list[BackupEntry], progress: Progress | None = None) 
     return found
 
 
-def _fed(chain: list[Backup]) -> Derivation:
+def _fed(chain: list[Backup]) -> Derivation | None:
     """What follows from a chain, read again: the backup in front of one was not the one that it continues. Raises
     ``CorruptedBackup`` and its kin."""
-    derivation = Derivation()
+    derivation: Derivation | None = None
     for backup in chain:
-        check_backup(backup, derivation)
+        derivation = check_backup(backup, derivation)
     return derivation
 
 

@@ -34,12 +34,14 @@ from typing import Any, Final, Literal, get_args
 
 from varve.engine import files
 from varve.errors import CorruptedBackup, UnsupportedFormat
-from varve.layout import document
+from varve.layout import base, document
 from varve.layout.records import FORMAT_VERSION
 
 FORMAT: Final = 1
 MANIFEST: Final = "MANIFEST.json"
 LOG: Final = "log"
+SIDES: Final = tuple(name for name in files.SIDE_TABLES if name != base.TABLE)
+"""The side tables that stand beside the log. (What archives have left is a part of the log: of the full backup's.)"""
 FULL_FILES: Final = (files.DATA, files.SEAL)
 
 Progress = Callable[[int, int], None]

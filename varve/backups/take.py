@@ -9,7 +9,18 @@ from collections.abc import Iterator
 from varve import limits
 from varve.backups.check import Held, examine_copy, unreadable_record
 from varve.backups.folder import Summed, disk_errors, entries_of, finish, locked, new_backup, summed
-from varve.backups.manifest import LOG, Backup, BackupFile, BackupKind, BackupReport, Cover, Progress, damaged, file_of
+from varve.backups.manifest import (
+    LOG,
+    SIDES,
+    Backup,
+    BackupFile,
+    BackupKind,
+    BackupReport,
+    Cover,
+    Progress,
+    damaged,
+    file_of,
+)
 from varve.backups.pairs import MAGIC, Pair, digest_of, encode_pair, read_pairs
 from varve.backups.walk import UNREADABLE, Walk, last_commit, mark_of, numbers_in
 from varve.engine import files
@@ -19,7 +30,6 @@ from varve.engine.snapshot import Snapshot
 from varve.errors import BackupMismatch, CorruptedStore, InvalidInput
 from varve.layout import keys
 from varve.layout.cut import cut
-from varve.layout.derive import Derivation
 from varve.layout.records import FORMAT_VERSION
 
 
@@ -128,7 +138,7 @@ class _Taking:
 
     def _examined(self, unfinished: str, progress: Progress) -> Held:
         try:
-            return examine_copy(unfinished, Derivation(), progress)
+            return examine_copy(unfinished, progress)[0]
         except CorruptedStore as exc:
             raise self._damaged(exc.message.removeprefix(f"{unfinished}: ")) from None
 
@@ -152,7 +162,7 @@ class _Taking:
                 "in the store; make a full backup",
                 path=self._path,
             )
-        sides = {name: snapshot.side_items(name) for name in files.SIDE_TABLES}
+        sides = {name: snapshot.side_items(name) for name in SIDES}
         sides = {name: pairs for name, pairs in sides.items() if pairs or name in newest.tables}
         tables = {name: digest_of(self._sound(name, pairs)) for name, pairs in sides.items()}
         if stop == first and tables == newest.tables:
@@ -246,7 +256,7 @@ class _Taking:
             numbers=held.numbers,
             content_digest=held.content_digest,
             tables=held.tables,
-            covers=(Cover("store", (LOG, *files.SIDE_TABLES), taken_at_ns),),
+            covers=(Cover("store", (LOG, *SIDES), taken_at_ns),),
             files=written,
             varve_version=_version(),
         )

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from varve.backups.check import side_tables, unreadable_record
+from varve.backups.check import side_tables, stored_base, unreadable_record
 from varve.backups.folder import chain_of, check_files, disk_errors, find_entries
 from varve.backups.manifest import LOG, Backup, damaged, file_of
 from varve.backups.pairs import Pair, read_pairs
@@ -17,7 +17,9 @@ from varve.engine.fresh import FreshStore
 from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage
 from varve.errors import CorruptedBackup, CorruptedStore, InvalidInput
+from varve.layout import base as bases
 from varve.layout import consumers, keys
+from varve.layout.base import Base
 from varve.layout.block import Block
 from varve.layout.content import ContentDigest
 from varve.layout.cut import cut
@@ -174,11 +176,15 @@ def _chosen(folder: str, to_sequence: int | None, until_ns: int | None) -> list[
     problem: CorruptedBackup | None = None
     for at in _nearest(found, ends):
         try:
-            return chain_of(entries, readable[at])
+            chain = chain_of(entries, readable[at])
         except CorruptedBackup as exc:
             problem = problem or exc
-    assert problem is not None
-    raise problem
+        else:
+            if to_sequence is None or chain[0].first_sequence <= to_sequence:
+                return chain
+    if problem is not None:
+        raise problem
+    raise InvalidInput(f"sequence {to_sequence} was archived before the backup in {folder} that comes next was taken")
 
 
 def _nearest(found: Sequence[Backup], ends: list[int]) -> list[int]:
@@ -210,6 +216,14 @@ class _Restore:
             stop = self._boundary(end if to_sequence is None else to_sequence, until_ns)
         self._total = stop - first
         self._told(0, self._passes * self._total)
+        base = self._base()
+        if base is not None:
+            if stop <= first:
+                raise InvalidInput(
+                    f"{self._chain[0].path} begins at sequence {first}, what was before is archived: the point is not in it"
+                )
+            self._derivation = Derivation(base)
+            self._fresh.put(bases.TABLE, base.pairs())
         self._fresh.put("log", self._log(stop))
         self._fresh.put("index", self._derivation.index_pairs())
         self._fresh.put("meta", self._meta())
@@ -219,14 +233,26 @@ class _Restore:
         rounded = to_sequence is not None and stop < to_sequence
         return RestoreReport(stop, self._last_ns, tuple(self._chain), rounded, tuple(moved))
 
+    def _base(self) -> Base | None:
+        """What archives have left, where the chain begins behind them."""
+        full = self._chain[0]
+        try:
+            with Instant(full.path) as instant:
+                base = stored_base(instant.file)
+        except (DamagedPage, CorruptedStore, *UNREADABLE) as exc:
+            raise damaged(full.path, str(exc)) from None
+        if full.first_sequence != (0 if base is None else base.horizon):
+            raise damaged(full.path, f"nothing tells what was archived before {full.first_sequence}")
+        return base
+
     def _boundary(self, wanted: int, until_ns: int | None) -> int:
         """The last end of a commit at or before a sequence, or before the first commit recorded after a time."""
-        stop = self._chain[0].first_sequence
+        begin = stop = self._chain[0].first_sequence
         for _, block in self._blocks():
             for first, time_ns in zip(block.commit_firsts(), block.commit_times(), strict=True):
                 if first > wanted:
                     return stop
-                stop = first
+                stop = max(first, begin)
                 if until_ns is not None and time_ns > until_ns:
                     return stop
         end = self._chain[-1].next_sequence

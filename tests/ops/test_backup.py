@@ -510,6 +510,35 @@ def test_ctrl_c_leaves_nothing(path: Path, tmp_path: Path) -> None:
     assert names(tmp_path / "set") == ["000001-full", "backup.lock"]
 
 
+@pytest.mark.parametrize("incremental", [False, True])
+def test_everything_is_on_disk_before_it_has_its_name(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, incremental: bool
+) -> None:
+    """Each file, then the folder that names them, then the name, then the folder of that: what a power cut asks for."""
+    ops.backup(path, tmp_path / "set")
+    append(path)
+    done: list[str] = []
+    real_fsync, real_rename = os.fsync, os.rename
+
+    def fsync(fd: int) -> None:
+        done.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        real_fsync(fd)
+
+    def rename(old: str, new: str) -> None:
+        done.append(f"{Path(old).name} -> {Path(new).name}")
+        real_rename(old, new)
+
+    with varve.open(path, readonly=True) as db:
+        monkeypatch.setattr(os, "fsync", fsync)
+        monkeypatch.setattr(os, "rename", rename)
+        made = db.backup(tmp_path / "set", incremental=incremental).backup
+        monkeypatch.undo()
+    ends = ["MANIFEST.json", f".unfinished-{made.name}", f".unfinished-{made.name} -> {made.name}", "set"]
+    assert done[-4:] == ends
+    synced = {name.removesuffix(".new") for name in done}
+    assert synced >= {file.name for file in made.files}
+
+
 # -- kill -9 -------------------------------------------------------------------------------------------------------
 
 

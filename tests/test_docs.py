@@ -55,6 +55,7 @@ def test_what_the_pages_call_exists() -> None:
         "varve.base",
         "varve.consumers",
         "varve.lock",
+        "varve.seal",
         "varve.fbs",
     }  # names of files and sub-databases
     missing = []

@@ -150,7 +150,7 @@ class Slow:
     def copyfd(self, fd: int, *, compact: bool) -> None:
         assert compact
         os.write(fd, b"first bytes")
-        self.let_go.wait()
+        self.let_go.wait(30)  # a test that fails must not hang
 
 
 def test_a_second_interrupt_leaves_the_map_to_the_copy(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_an_instant_has_every_side_table_that_was_made_by_then(
 
     def late(table: str) -> None:
         looked.append(table)
-        if len(looked) == 1:
+        if table == "consumers" and looked.count(table) == 1:
             run_script(MAKES_A_CONSUMER, tmp_path / "store")
         else:
             real(table)
@@ -209,5 +209,5 @@ def test_an_instant_has_every_side_table_that_was_made_by_then(
     monkeypatch.setattr(engine, "_open_side", late)
     with engine.complete_snapshot() as snapshot:
         assert b"\x01billing" in dict(snapshot.side_items("consumers"))
-    assert len(looked) == 2
+    assert looked.count("consumers") == 2
     db.close()

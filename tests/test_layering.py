@@ -23,7 +23,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("engine", "schema", "upcasts"),
     ("deferred",),
     ("backups",),  # whole stores as files: blocks, side tables and the engine's hot copy, nothing of events
-    ("record", "appends", "bindings"),
+    ("record", "appends", "bindings", "retention"),
     ("replay",),
     ("columns",),  # readers and streams lead to it; what it needs of them they hand over
     ("reader",),

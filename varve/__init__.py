@@ -13,7 +13,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     appends.py       input checked and encoded  replay.py  the walk over blocks
     bindings.py      which class an event comes as
     deferred.py      events made when they are asked for     upcasts.py  old types turned into new ones
-    record.py        Position, Span, Recorded
+    record.py        Position, Span, Recorded                 retention.py  what readers pass over
     engine/          the only room with LMDB: environment, snapshots and pins, commits
     codec/           events <-> FlatBuffers (no I/O)      layout/  what the bytes mean (no I/O)
     backups/         backups as files: written, listed, checked
@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from varve.opening import open  # noqa: A004 - used as varve.open
     from varve.reader import GlobalReader, StreamReader
     from varve.record import Position, Recorded, Span
+    from varve.retention import Retention
     from varve.series import Series, SeriesReader, SeriesReplay, SeriesStream
     from varve.store import Snapshot, SnapshotStats, StoreStats, Varve
     from varve.stream import Stream
@@ -111,6 +112,7 @@ _HOMES = {
     "varve.opening": "open",
     "varve.reader": "GlobalReader StreamReader",
     "varve.record": "Position Recorded Span",
+    "varve.retention": "Retention",
     "varve.series": "Series SeriesReader SeriesReplay SeriesStream",
     "varve.store": "Snapshot SnapshotStats StoreStats Varve",
     "varve.stream": "Stream",
@@ -194,6 +196,7 @@ __all__ = [
     "Position",
     "ReadonlyStore",
     "Recorded",
+    "Retention",
     "SchemaConflict",
     "SchemaError",
     "SealedStore",

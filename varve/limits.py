@@ -140,6 +140,9 @@ of its events that views know."""
 SCATTERED_RANGES_MAX: Final = 32
 """Short runs of events, here and there in the log, that an iterator reads at a time: as many as an index entry holds."""
 
+RETENTION_LOOK_S: Final = 0.25
+"""How often a handle looks whether another process has set the first retention rule of a store."""
+
 SNAPSHOT_AGE_S_WARN: Final = 60.0
 """A snapshot older than this is worth a warning: LMDB cannot reuse pages that it may still read."""
 

@@ -29,6 +29,7 @@ from varve.layout.keys import IdempotencyKey, check_name
 from varve.reader import GlobalReader, StreamReader
 from varve.record import to_time_ns
 from varve.replay import Fixed, Live, first_at
+from varve.retention import rules_of
 from varve.stream import Stream
 from varve.tailing.consumer import CommitMode, Consumer, check_commit, check_member
 from varve.tailing.consumers import ConsumerInfo, delete_consumer, list_consumers
@@ -232,6 +233,7 @@ class Varve:
         """
         if at is not None and (not isinstance(at, int) or isinstance(at, bool) or at < 0):
             raise InvalidInput(f"at is a global sequence from 0 on, not {at!r}")
+        rules_of(self._engine).exist  # noqa: B018 - so that the instant knows them
         snapshot = self._engine.held_snapshot(at)
         if at is not None and at < snapshot.first_sequence:
             error = snapshot.archived(f"the log before {at}")

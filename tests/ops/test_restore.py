@@ -298,6 +298,23 @@ def test_consumers_come_along_and_never_stand_behind_the_end(tmp_path: Path, new
     assert ops.verify(new).sound
 
 
+def test_retention_rules_come_along(tmp_path: Path) -> None:
+    """In full backups and in increments: what readers pass over they pass over still."""
+    with varve.open(tmp_path / "store", durability="relaxed") as db:
+        orders = db.stream("orders", Both)
+        orders.append_batch(1, [Placed(number) for number in range(10)])
+        orders.truncate_before(1, 3)
+        db.backup(tmp_path / "set")
+        orders.truncate_before(1, 6)
+        assert db.backup(tmp_path / "set", incremental=True).written
+    for number, first in enumerate((3, 6)):
+        backup = ops.backups(tmp_path / "set")[number].readable()
+        ops.restore(backup.path, tmp_path / f"new{number}", check=True)
+        with varve.open(tmp_path / f"new{number}") as db:
+            found = [one.stream_sequence for one in db.stream("orders", Both).reader().iter_stream(1)]
+        assert found == list(range(first, 10))
+
+
 def test_what_was_restored_can_be_backed_up(made: Made, new: Path, tmp_path: Path) -> None:
     """It is the store: the set goes on where it ended."""
     shutil.copytree(made.set, tmp_path / "set")

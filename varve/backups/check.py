@@ -15,7 +15,7 @@ from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile
 from varve.engine.seal import read_seal
 from varve.errors import CorruptedStore, VarveError
-from varve.layout import base, consumers, keys
+from varve.layout import base, consumers, keys, retention
 from varve.layout.base import Base, decode_base
 from varve.layout.derive import Derivation
 from varve.layout.records import StoreRecord, decode_store_record, unsupported
@@ -115,11 +115,15 @@ def _side(path: str, name: str, pairs: list[Pair]) -> list[Pair]:
 def unreadable_record(table: str, pairs: list[Pair]) -> bytes | None:
     """The key of the first record of a side table that cannot be read; None where all can."""
     for key, value in pairs:
-        if table != consumers.TABLE or key == consumers.TOKEN_KEY:
-            continue
-        record = consumers.decode_consumer(value, key)
-        if record is None or isinstance(record, int):
-            return key
+        if table == retention.TABLE:
+            try:
+                retention.decode_retention(key, value)
+            except UNREADABLE:
+                return key
+        elif table == consumers.TABLE and key != consumers.TOKEN_KEY:
+            record = consumers.decode_consumer(value, key)
+            if record is None or isinstance(record, int):
+                return key
     return None
 
 

@@ -89,6 +89,8 @@ class Engine:
         self.checked = CheckedBlocks()
         self.known_streams = KnownStreams()
         self.listener: Listener | None = None
+        self.rules: Any = None
+        """What readers pass over: kept here for ``varve.retention``, which makes it."""
         self._hints = HintSender(self.environment.path)
         self._iterators: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
         self.inboxes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()

@@ -56,6 +56,7 @@ def test_what_the_pages_call_exists() -> None:
         "varve.consumers",
         "varve.retention",
         "varve.lock",
+        "varve.seal",
         "varve.fbs",
     }  # names of files and sub-databases
     missing = []

@@ -22,6 +22,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("layout", "codec"),
     ("engine", "schema", "upcasts"),
     ("deferred",),
+    ("backups",),  # whole stores as files: blocks, side tables and the engine's hot copy, nothing of events
     ("record", "appends", "bindings", "retention", "stats"),
     ("replay",),
     ("columns",),  # readers and streams lead to it; what it needs of them they hand over

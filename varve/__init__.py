@@ -17,9 +17,10 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     stats.py  reports.py                       what `db.stats()` answers, what observers are told
     engine/          the only room with LMDB: environment, snapshots and pins, commits
     codec/           events <-> FlatBuffers (no I/O)      layout/  what the bytes mean (no I/O)
+    backups/         backups as files: written, listed, checked
     cli/             the command `varve` (extra `cli`)
     integrations/    metrics and traces for others' tools (extras `prometheus`, `opentelemetry`)
-    ops/             verify, repair, and what else is done to a whole store
+    ops/             verify, repair, back up, restore, and what else is done to a whole store
     testing/         for users' own tests
     schema.py        schemas as text
     types.py  expected.py  unknown.py  limits.py  logs.py  errors.py
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
     from varve.errors import (
         Archived,
+        BackupMismatch,
         ColumnConflict,
         CommitOutcomeUnknown,
         Conflict,
         ConsumerBusy,
         ConsumerFenced,
         ConsumersBehind,
+        CorruptedBackup,
         CorruptedBlock,
         CorruptedStore,
         DiskFull,
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
         ReadonlyStore,
         SchemaConflict,
         SchemaError,
+        SealedStore,
         SnapshotClosed,
         StoreAccessDenied,
         StoreAlreadyOpen,
@@ -160,6 +164,7 @@ __all__ = [
     "STREAM_EXISTS",
     "ArchiveReport",
     "Archived",
+    "BackupMismatch",
     "BatchReport",
     "ColumnConflict",
     "CommitOutcomeUnknown",
@@ -172,6 +177,7 @@ __all__ = [
     "ConsumerInfo",
     "ConsumerMember",
     "ConsumersBehind",
+    "CorruptedBackup",
     "CorruptedBlock",
     "CorruptedStore",
     "DiskFull",
@@ -202,6 +208,7 @@ __all__ = [
     "Retention",
     "SchemaConflict",
     "SchemaError",
+    "SealedStore",
     "Series",
     "SeriesReader",
     "SeriesReplay",

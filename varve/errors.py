@@ -24,6 +24,7 @@ The tree (built-in bases in parentheses)::
     |   |-- ConsumerBusy                   somebody else runs the consumer of this name
     |   |-- ConsumersBehind                consumers have not read yet what shall be archived
     |   |-- ConsumerFenced                 somebody else took the consumer over
+    |   |-- BackupMismatch                 the backups in a folder are not of this store's history
     |   `-- SchemaConflict                 an event class changed in a way old events cannot follow
     |-- StoreUnavailable (OSError)
     |   |-- StoreNotFound (FileNotFoundError)
@@ -31,6 +32,7 @@ The tree (built-in bases in parentheses)::
     |   |-- StoreAlreadyOpen               this process holds the store open already
     |   |-- StoreInUse                     another handle excludes this one (bulk loading)
     |   |-- StoreFailed                    the disk failed; nothing of this commit was written
+    |   |-- SealedStore                    a store that is read-only for good
     |   |-- UnsupportedFileSystem          LMDB is not safe on a network file system
     |   `-- TooManyReaders                 every reader slot of the store is taken
     |-- NoSpace (OSError)
@@ -50,6 +52,7 @@ The tree (built-in bases in parentheses)::
         |-- NotAVarveStore                 a file or an LMDB environment of another program
         |-- UnsupportedFormat              written by a newer Varve
         |-- CorruptedStore                 the store's own records contradict each other
+        |-- CorruptedBackup                a backup that was changed, or a part of its chain is missing
         `-- CorruptedBlock                 a block's checksum or shape is wrong
 
 ``code`` is a stable string per class, ``kind`` one of ``conflict``, ``retryable``, ``invalid``, ``integrity``,
@@ -284,6 +287,14 @@ class ConsumerFenced(Conflict):
     name: str
 
 
+class BackupMismatch(Conflict):
+    """The backups in a folder are of another store, or of another history of this one: it was restored to an earlier point, or
+    salvaged, and went on from there. Back it up into a folder of its own. Nothing was written. Facts: ``path`` (of the set)."""
+
+    code = "backup_mismatch"
+    path: str
+
+
 class SchemaConflict(Conflict, TypeError):
     """An event class changed in a way that events already in the store cannot follow. Facts: ``type_name``,
     ``reasons`` (every incompatibility, a tuple of str)."""
@@ -332,6 +343,12 @@ class StoreFailed(StoreUnavailable):
 
     code = "store_failed"
     reason: str
+
+
+class SealedStore(StoreUnavailable):
+    """A store that was sealed: it is read-only for good. Open it with ``readonly=True``. Facts: ``path``."""
+
+    code = "sealed_store"
 
 
 class UnsupportedFileSystem(StoreUnavailable):
@@ -474,6 +491,14 @@ class CorruptedStore(IntegrityError):
     findings: tuple[str, ...] = ()
 
 
+class CorruptedBackup(IntegrityError):
+    """A backup that is not as it was written: a file was changed or is missing, or the backups before it, which it continues,
+    are not there. Take another copy of the backups, or restore to an earlier point. Facts: ``path``, ``reason``."""
+
+    code = "corrupted_backup"
+    reason: str
+
+
 class CorruptedBlock(IntegrityError):
     """A block whose checksum or shape is wrong; nothing of it is returned, other blocks stay readable. Facts:
     ``first_sequence`` (the block's key), ``reason``."""
@@ -485,11 +510,13 @@ class CorruptedBlock(IntegrityError):
 
 __all__ = [
     "Archived",
+    "BackupMismatch",
     "CommitOutcomeUnknown",
     "Conflict",
     "ConsumerBusy",
     "ConsumerFenced",
     "ConsumersBehind",
+    "CorruptedBackup",
     "CorruptedBlock",
     "CorruptedStore",
     "DiskFull",
@@ -512,6 +539,7 @@ __all__ = [
     "ReadonlyStore",
     "SchemaConflict",
     "SchemaError",
+    "SealedStore",
     "SnapshotClosed",
     "StoreAccessDenied",
     "StoreAlreadyOpen",

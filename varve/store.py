@@ -23,7 +23,7 @@ from varve.engine.commit import check_evolution
 from varve.engine.core import Engine
 from varve.engine.environment import DURABILITIES, Durability
 from varve.engine.examine import examine
-from varve.errors import InvalidInput, ReadonlyStore, SchemaError
+from varve.errors import InvalidInput, SchemaError
 from varve.layout.keys import IdempotencyKey, check_name
 from varve.reader import GlobalReader, StreamReader
 from varve.record import to_time_ns
@@ -47,6 +47,7 @@ from varve.unknown import UnknownEvent
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
+    from varve.backups.manifest import BackupReport, Progress
     from varve.engine.snapshot import Snapshot as EngineSnapshot
 
 R = TypeVar("R")
@@ -272,7 +273,7 @@ class Varve:
     def _check_writable(self) -> None:
         self._engine.check_usable()
         if self.readonly:
-            raise ReadonlyStore(f"{self.path} was opened with readonly=True; open it without to write")
+            raise self._engine.environment.not_writable()
 
     def write(
         self,
@@ -447,6 +448,27 @@ class Varve:
         check_name(name, "consumer name")
         self._check_writable()
         return delete_consumer(self._engine, str.__str__(name), force=force)
+
+    # -- the whole store ---------------------------------------------------------------------------
+
+    def backup(
+        self, target: str | os.PathLike[str], *, incremental: bool = False, progress: Progress | None = None
+    ) -> BackupReport:
+        """Back the store up into the folder ``target`` (a backup *set*, made where there is none) while everybody goes on.
+
+        What is covered is one instant: the log, and consumers' positions. A full backup is a folder in ``target`` that holds a
+        compacted copy of the store, sealed; with ``incremental``, what came since the last backup in the set (a full one where
+        there is none). Each is verified after it was written, and appears under its name when it is complete and on disk.
+        Where nothing came since, nothing is written, and the report says so. ``progress`` is called with bytes done and bytes in
+        all, on this thread. Holds a snapshot meanwhile. ``varve.ops.restore`` makes a store of it.
+
+        Raises ``InvalidInput``, ``BackupMismatch`` (the set is another store's, or of another history), ``CorruptedBackup`` (what
+        would be continued), ``CorruptedStore`` and ``CorruptedBlock`` (the store is damaged: nothing is kept), ``StoreInUse``
+        (another backup into the set is running), ``DiskFull``, ``StoreUnavailable`` and its kin.
+        """
+        from varve.backups.take import take  # who only appends and reads does not load it
+
+        return take(self._engine, target, incremental=incremental, progress=progress)
 
     # -- ending ------------------------------------------------------------------------------------
 

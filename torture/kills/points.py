@@ -55,7 +55,7 @@ _SOURCES: Final[dict[str, tuple[ModuleType, str, str]]] = {
     "group applied": (group, "Group._commit_together", "session.commit(len(accepted))"),
     "group acknowledged": (group, "Group._commit_together", "_acknowledge(session, accepted)"),
     "group delivered": (group, "Group._commit", "_deliver(tickets)"),
-    "making the folder": (files, "_create_folder", "os.mkdir(folder"),
+    "making the folder": (files, "make_folder", "os.mkdir(folder"),
     "syncing a folder": (files, "sync_folder", "os.fsync(fd)"),
     "locking the handle": (files, "lock_handle", "fcntl.flock"),
     "making LMDB's file": (creation, "make_data_file", "_sync_file(unfinished)"),

@@ -11,7 +11,24 @@ import typer
 from typer.core import TyperGroup
 
 from varve import __version__
-from varve.cli import append, consumers, demo, events, get, init, repair, schema, schemas, stats, streams, tail, verify
+from varve.cli import (
+    append,
+    backup,
+    consumers,
+    demo,
+    events,
+    get,
+    init,
+    repair,
+    restore,
+    schema,
+    schemas,
+    seal,
+    stats,
+    streams,
+    tail,
+    verify,
+)
 from varve.cli.common import plain
 from varve.errors import Kind, VarveError
 
@@ -103,6 +120,9 @@ app.command(epilog=verify.EPILOG)(verify.verify)
 app.command(epilog=repair.EPILOG)(repair.repair)
 app.add_typer(schema.app, name="schema")
 app.add_typer(consumers.app, name="consumers")
+app.command("backup", epilog=backup.EPILOG)(backup.backup)
+app.command("restore", epilog=restore.EPILOG)(restore.restore)
+app.command("seal", epilog=seal.EPILOG)(seal.seal)
 schemas.register(schema.app)
 
 

@@ -18,6 +18,7 @@ from varve.engine import files
 from varve.engine.catalog import Catalog
 from varve.engine.checked import CheckedBlocks, parse
 from varve.engine.commit import Session
+from varve.engine.copy import copy_out
 from varve.engine.environment import Durability, Environment
 from varve.engine.failures import failed
 from varve.engine.group import Group, Ticket
@@ -209,11 +210,31 @@ class Engine:
 
         Raises ``HandleUnusable`` inside ``db.write`` where another process has made the table since this handle was opened.
         """
+        self._open_side(table)
+        return self.snapshot()
+
+    def _open_side(self, table: str) -> None:
         environment = self.environment
         if environment.opened_side(table) is None and environment.has_side(table):
             with self._writer.wait_idle():  # one of our threads may hold LMDB's writer lock, perhaps this one
                 environment.side(table)
-        return self.snapshot()
+
+    def complete_snapshot(self) -> Snapshot:
+        """The newest instant, in which every side table can be read, whoever has made it just before.
+
+        Raises as ``side_snapshot``.
+        """
+        while True:
+            for table in files.SIDE_TABLES:
+                self._open_side(table)
+            snapshot = self.snapshot()
+            if not any(snapshot.lacks_side(table) for table in files.SIDE_TABLES):
+                return snapshot
+            snapshot.close()  # made between the two lines
+
+    def copy_out(self, write: Callable[[bytes], object]) -> None:
+        """Hand the bytes of a compacted copy of the newest instant to ``write``: see ``varve.engine.copy``."""
+        copy_out(self.environment, write)
 
     def commit(self, request: CommitRequest) -> Committed:
         """Make one commit durable, on this thread or in the company of others."""

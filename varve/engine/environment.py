@@ -28,6 +28,7 @@ from varve.errors import (
     DiskFull,
     ForkedStore,
     NotAVarveStore,
+    ReadonlyStore,
     StoreAlreadyOpen,
     StoreClosed,
     StoreFailed,
@@ -169,6 +170,8 @@ class Environment:
         self.refusal: Callable[[], VarveError] | None = None
         self.active: set[int] = set()
         self.held: weakref.WeakSet[Snapshot] = weakref.WeakSet()
+        self.is_sealed = files.is_sealed(path)
+        self._refuse_sealed()
         creation.clear_unfinished(path, readonly=readonly)
         self.is_new = files.prepare(path, readonly=readonly, allow_network=allow_network)
         self.is_forked = False
@@ -183,6 +186,8 @@ class Environment:
             adopted = self._find(settings)
             self._lock_fd = files.lock_handle(path, exclusive=durability == "bulk", readonly=readonly)
             try:
+                self.is_sealed = files.is_sealed(path)  # nobody seals it from here on: that takes our lock exclusively
+                self._refuse_sealed()
                 if adopted is None:
                     self.env = self._open(map_bytes)
                     self.pins = Pins()
@@ -204,6 +209,16 @@ class Environment:
             raise
 
     # -- opening -----------------------------------------------------------------------------------
+
+    def _refuse_sealed(self) -> None:
+        if self.is_sealed and not self.readonly:
+            raise files.sealed(self.path)
+
+    def not_writable(self) -> VarveError:
+        """The error for a write on a handle that only reads."""
+        if self.is_sealed:
+            return files.sealed(self.path)
+        return ReadonlyStore(f"{self.path} was opened with readonly=True; open it without to write")
 
     def _find(self, settings: tuple[bool, Durability]) -> _Entry | None:
         """The lingering environment of this store, if there is one. Raises ``StoreAlreadyOpen``,
@@ -231,13 +246,15 @@ class Environment:
 
     def _open(self, map_bytes: int) -> lmdb.Environment:
         """LMDB's environment, made where the store is new."""
-        files.check_room_for_readers(self.path, limits.READERS_MAX)
+        if not self.is_sealed:
+            files.check_room_for_readers(self.path, limits.READERS_MAX)
         if self.is_new:
             self._make_file()
         env = open_environment(
             self.path,
             map_bytes,
             readonly=self.readonly,
+            lock=not self.is_sealed,  # nobody writes: LMDB's reader table would serve nobody
             metasync=self.durability == "full",
             sync=self.durability != "bulk",
             max_dbs=limits.DATABASES_MAX,
@@ -308,10 +325,14 @@ class Environment:
     def has_side(self, name: str) -> bool:
         """Whether a side table has been made, in whichever process."""
         with self.begin() as transaction:
-            try:
-                return transaction.get(side_name(name)) is not None
-            except lmdb.Error as exc:
-                raise self.read_error(exc) from exc
+            return self.names_side(name, transaction)
+
+    def names_side(self, name: str, transaction: lmdb.Transaction[memoryview]) -> bool:
+        """Whether it has been at an instant."""
+        try:
+            return transaction.get(side_name(name)) is not None
+        except lmdb.Error as exc:
+            raise self.read_error(exc) from exc
 
     def opened_side(self, name: str) -> lmdb._Database | None:
         """The sub-database of a side table, if ``side`` has found it."""

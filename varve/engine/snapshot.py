@@ -208,6 +208,10 @@ class Snapshot:
                 raise self._environment.read_error(exc) from exc
         return found
 
+    def lacks_side(self, table: str) -> bool:
+        """Whether a side table is there at this instant which was not open when it was taken, so that it cannot be read."""
+        return self._environment.opened_side(table) is None and self._environment.names_side(table, self.transaction)
+
     def meta(self, key: bytes) -> bytes:
         """A metadata value that must be there. Raises ``CorruptedStore``."""
         value = self.find_meta(key)

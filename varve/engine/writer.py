@@ -17,7 +17,7 @@ from varve.engine.commit import Session, State
 from varve.engine.failures import failed
 from varve.engine.observers import Observers, error_code
 from varve.engine.tally import Tally
-from varve.errors import HandleUnusable, ReadonlyStore, VarveError
+from varve.errors import HandleUnusable, VarveError
 
 if TYPE_CHECKING:
     from varve.engine.catalog import Catalog
@@ -200,7 +200,7 @@ class Writer:
         """Raise what every write on this handle is refused with, if it is."""
         environment = self.environment
         if environment.readonly:
-            raise ReadonlyStore(f"{environment.path} was opened with readonly=True; open it without to write")
+            raise environment.not_writable()
         if environment.refusal is not None:
             raise environment.refusal()
 

@@ -37,6 +37,9 @@ WHAT: Final = "varve.log"
 _UNFAITHFUL: Final = re.compile("|".join(f'"{text}"' for text in FLOATS))
 """JSON knows one NaN, of which a float has many: an event that may have one is looked at again."""
 
+_PIECE_EVENTS_MAX: Final = 512
+"""Lines that are read as one piece: whoever compares cuts pieces, which must not be long then."""
+
 _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -357,7 +360,8 @@ class JsonLines:
 
 def _continues(piece: Piece, behind: Piece) -> bool:
     return (
-        piece.end == behind.sequence
+        len(piece.events) < _PIECE_EVENTS_MAX
+        and piece.end == behind.sequence
         and piece.type is behind.type
         and piece.id_key == behind.id_key
         and piece.stream == behind.stream

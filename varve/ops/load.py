@@ -231,6 +231,7 @@ def request_of(commit: list[Piece], malformed: Callable[[Piece, int, str], Malfo
     head = commit[0].commit
     appends: list[AppendRequest] = []
     last: Piece | None = None
+    run: list[bytes] = []
     for piece in commit:
         size = sum(map(len, piece.events))
         if piece.line is None:  # lines were looked at one by one
@@ -243,10 +244,10 @@ def request_of(commit: list[Piece], malformed: Callable[[Piece, int, str], Malfo
             append = AppendRequest(piece.stream, None, [], piece.metadata, payload_bytes=size)
             appends.append(append)
         if same and last is not None and last.id_key == piece.id_key and last.type is piece.type:
-            id_key, declared, events = append.parts[-1]
-            append.parts[-1] = (id_key, declared, [*events, *piece.events])
+            run += piece.events
         else:
-            append.parts.append((piece.id_key, piece.type, piece.events))
+            run = list(piece.events)
+            append.parts.append((piece.id_key, piece.type, run))
         last = piece
     key = None if head.token is None else keys.decode_idempotency_key(head.token)
     return CommitRequest(appends, head.token, key, head.digest, recorded_ns=head.time_ns, moved=True)

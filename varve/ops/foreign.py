@@ -9,6 +9,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from varve import limits
@@ -100,9 +101,9 @@ def infer(
     """Work out an event type for the rows of a CSV, JSON lines or Parquet file, by reading all of it once.
 
     Integers become ``i64`` (``u64`` where they need it), numbers with a fraction ``f64``, then bools, ISO 8601 times of day
-    (without an offset: UTC), UUIDs, text; optional where a value is missing (in CSV: an empty cell). What would lose something stays
-    text: leading zeros, plus signs, integers beyond 64 bits. Objects become nested events and lists vectors where they are regular;
-    what is not is kept as JSON text. Parquet's own types are kept.
+    (without an offset: UTC), UUIDs, text; optional where a value is missing (in CSV: an empty cell). What would lose
+    something stays text: leading zeros, plus signs, integers beyond 64 bits. Objects become nested events and lists vectors
+    where they are regular; what is not is kept as JSON text. Parquet's own types are kept.
 
     ``format``: None looks at the file. ``delimiter``: of CSV; None takes the one of ``, ; | tab`` that its first line has most
     often. ``progress`` is called with bytes read and in all. Raises ``InvalidRow``, ``InvalidInput``.
@@ -116,7 +117,9 @@ def checked_type_name(name: str) -> str:
     """A type name that can be stored. Raises ``SchemaError``, ``InvalidInput``."""
     check_type_name(name)
     if name.startswith(limits.RESERVED_PREFIX):
-        raise InvalidInput(f"names that begin with {limits.RESERVED_PREFIX!r} are Varve's own; choose another than {name!r}")
+        raise InvalidInput(
+            f"names that begin with {limits.RESERVED_PREFIX!r} are Varve's own; choose another than {name!r}"
+        )
     return name
 
 
@@ -126,9 +129,7 @@ def _form(given: Input, form: Format | None) -> Format:
     return form or detect(given)
 
 
-def _infer(
-    given: Input, name: str, form: Format, delimiter: str | None, progress: Progress | None
-) -> Inferred:
+def _infer(given: Input, name: str, form: Format, delimiter: str | None, progress: Progress | None) -> Inferred:
     guesses: dict[str, Guess] = {}
     known = parquet_kinds(given) if form == "parquet" else {}
     count = 0
@@ -202,13 +203,13 @@ def load_rows(
     """Append an event for each row of a CSV, JSON lines or Parquet file to a store that this process does not hold open.
 
     ``stream``: name of the streams. ``id``: the column that holds the stream id, an int, a UUID or text as its field says.
-    ``event``: what ``infer`` gave, or an event class whose fields are the columns (one that is only ``id`` or ``time`` may have none).
-    ``time``: the column that says when each row was recorded; its times must not go backwards, and become ``recorded_at``. Without
-    it that is the time of the import.
+    ``event``: what ``infer`` gave, or an event class whose fields are the columns (one that is only ``id`` or ``time`` may
+    have none). ``time``: the column that says when each row was recorded; its times must not go backwards, and become
+    ``recorded_at``. Without it that is the time of the import.
 
-    ``IMPORT_ROWS_MAX`` rows become a commit (with ``time``: rows in a row of one time) and are written in one transaction, under an
-    idempotency key made of the file's content, stream and rows: the same import done again, also after it was cut off, writes
-    only what is missing. ``progress`` is called with bytes read and in all.
+    ``IMPORT_ROWS_MAX`` rows become a commit (with ``time``: rows in a row of one time) and are written in one transaction,
+    under an idempotency key made of the file's content, stream and rows: the same import done again, also after it was cut
+    off, writes only what is missing. ``progress`` is called with bytes read and in all.
 
     Raises ``InvalidRow``, ``InvalidInput``, ``SchemaConflict``, and what ``varve.open`` and appends raise.
     """
@@ -224,7 +225,7 @@ def load_rows(
 
 
 def _content(path: str) -> bytes:
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 
 
@@ -238,7 +239,7 @@ class _Rows:
         self._stream = stream
         self._id = id_column
         self._time = time_column
-        self._form = form
+        self._form: Format = form
         cls = event.event_class if isinstance(event, Inferred) else event
         self._type: EventType = event_type(cls)
         if self._type.declaration is None or not hasattr(self._type.declaration, "fields"):
@@ -297,9 +298,7 @@ class _Rows:
                 continue
             label, shape = member
             try:
-                values[label] = (
-                    cell_value(self._kinds[label], value) if self._form == "csv" else as_json(value, shape)
-                )
+                values[label] = cell_value(self._kinds[label], value) if self._form == "csv" else as_json(value, shape)
             except ValueError as exc:
                 raise invalid(self._given, line, f"{value!r:.80} {exc}", column) from None
         try:
@@ -319,7 +318,9 @@ class _Rows:
 
     def _id_of(self, line: int, row: dict[str, Any], values: dict[str, Any]) -> StreamId:
         if self._id not in row:
-            raise invalid(self._given, line, f"there is no such column; there are {', '.join(map(repr, row))}", self._id)
+            raise invalid(
+                self._given, line, f"there is no such column; there are {', '.join(map(repr, row))}", self._id
+            )
         member = self._member(self._id, line)
         value = row[self._id] if member is None else values.get(member[0])
         tag = "" if member is None else member[1].tag
@@ -328,12 +329,11 @@ class _Rows:
         try:
             if tag == "uuid":
                 value = uuid.UUID(value)
-            if isinstance(value, bool) or not isinstance(value, int | str | uuid.UUID):
-                raise InvalidStreamId(f"a {type(value).__name__} is no stream id")
             encode_stream_id(value)
         except (InvalidStreamId, ValueError) as exc:
             raise invalid(self._given, line, str(exc), self._id) from None
-        return value
+        found: StreamId = value
+        return found
 
     def _time_of(self, line: int, row: Mapping[str, Any]) -> int | None:
         if self._time is None:
@@ -345,7 +345,9 @@ class _Rows:
         time_ns = nanoseconds(when if when.tzinfo is not None else when.replace(tzinfo=dt.UTC))
         last_ns = self._last_ns
         if time_ns < max(0, last_ns):
-            raise invalid(self._given, line, f"{value} is before the time of the row before it, or before 1970", self._time)
+            raise invalid(
+                self._given, line, f"{value} is before the time of the row before it, or before 1970", self._time
+            )
         self._last_ns = time_ns
         return time_ns
 
@@ -355,5 +357,3 @@ class _Rows:
 def _batches(source: Iterator[Any], size: int) -> Iterator[list[Any]]:
     while batch := list(itertools.islice(source, size)):
         yield batch
-
-

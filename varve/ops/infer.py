@@ -31,9 +31,12 @@ Kind = str | dict[str, Any]
 _INT: Final = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 _FLOAT: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?|NaN|nan|-?(Infinity|inf)", re.ASCII)
 _MOMENT: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,6}0*)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?", re.ASCII
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,6}0*)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?",
+    re.ASCII,
 )
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
+_TIMES: Final = frozenset({"i64", "u64"})
+"""Integers that can hold a time, as nanoseconds since 1970: what .fbs text says of times."""
 _BOOLS: Final = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
 _EXACT: Final = 2**53
 _DIGITS_MAX: Final = 4_000
@@ -142,6 +145,8 @@ class Guess:
             case dt.datetime():
                 self._seen.add("datetime")
                 self._zones.add(value.tzinfo is not None)
+            case dt.date() | dt.time():
+                self._seen.add("date")
             case list() | tuple():
                 self._seen.add("list")
                 self._list(value, depth)
@@ -188,7 +193,7 @@ class Guess:
         seen = self._seen - {"cell"}
         if self._is_irregular:
             return "too many members, or nested too deeply"
-        if seen == {"int", "float"} and -_EXACT <= self._low and self._high <= _EXACT:
+        if seen == {"int", "float"} and self._low >= -_EXACT and self._high <= _EXACT:
             return None
         if len(seen) > 1:
             return f"mixed: {' and '.join(sorted(seen))}"
@@ -222,8 +227,10 @@ class Guess:
             tag = self._int() or "decimal"
         elif seen & {"cell", "str"}:
             tag = self._of_text()
+        elif not seen or seen == {"date"}:
+            tag = "str"
         else:
-            tag = next(iter(seen)) if seen else "str"
+            (tag,) = seen
         return tag, Shape(tag)
 
     def _int(self) -> str | None:
@@ -317,6 +324,8 @@ def cell_value(kind: Any, text: str) -> Any:
     """A cell of a CSV file as ``from_json`` takes it for a field of a kind (``schema.Kind``). Raises ``ValueError``."""
     tag = kind.tag
     if tag in INT_RANGES:
+        if tag in _TIMES and (when := moment(text)) is not None:
+            return _ns(when)
         if not _INT.fullmatch(text) or len(text) > _DIGITS_MAX:
             raise ValueError("is no integer")
         return int(text)
@@ -330,6 +339,8 @@ def cell_value(kind: Any, text: str) -> Any:
         return _BOOLS[text]
     if tag == "datetime":
         return _utc(text)
+    if tag == "struct" and _UUID.fullmatch(text):
+        return _uuid_struct(text)
     if tag == "enum" and _INT.fullmatch(text):
         return int(text)
     if tag in {"vector", "array", "table", "struct", "union"}:
@@ -338,6 +349,15 @@ def cell_value(kind: Any, text: str) -> Any:
         except (ValueError, RecursionError):
             raise ValueError("is no JSON") from None
     return text
+
+
+def _uuid_struct(text: str) -> dict[str, list[int]]:
+    """A UUID as the struct that .fbs text makes of it."""
+    return {"bytes": list(uuid.UUID(text).bytes)}
+
+
+def _ns(when: dt.datetime) -> int:
+    return nanoseconds(when if when.tzinfo is not None else when.replace(tzinfo=dt.UTC))
 
 
 def _utc(text: str) -> str:
@@ -357,6 +377,10 @@ def as_json(value: Any, shape: Shape) -> Any:
         case bool():
             return value
         case str():
+            if shape.tag in _TIMES and (when := moment(value)) is not None:
+                return _ns(when)
+            if shape.tag == "struct" and _UUID.fullmatch(value):
+                return _uuid_struct(value)
             return _utc(value) if shape.tag == "datetime" else value
         case int():
             return str(value) if shape.tag == "decimal" else value

@@ -21,7 +21,7 @@ from varve.appends import encode_metadata
 from varve.codec import from_json
 from varve.codec.json import FLOATS, plain_event
 from varve.engine.core import Engine
-from varve.errors import EventEncodingError, InvalidInput, MalformedDump, MalformedEvent, UnsupportedFormat, VarveError
+from varve.errors import EventEncodingError, MalformedDump, MalformedEvent, UnsupportedFormat, VarveError
 from varve.layout import keys
 from varve.layout.keys import StreamId
 from varve.layout.records import StoreRecord

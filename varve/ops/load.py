@@ -46,12 +46,14 @@ def load(path: str | os.PathLike[str], source: SourceFile, *, progress: Progress
     empty store keeps its own. A store that holds the beginning of the log is compared with it, event by event, and goes on
     behind: so an import that was cut off is finished by doing it again. Any other is refused.
 
-    Each event is verified before it is written. Write transactions are of bounded size (``IMPORT_BYTES_MAX``, or one commit), each
-    durable when the next begins; of a file that is damaged or ends too early, what comes before the damage is imported and
-    nothing of the commit in which it is (of a dump, of the section of ``docs/format.md``). Nobody else may write meanwhile.
+    Each event is verified before it is written. Write transactions are of bounded size (``IMPORT_BYTES_MAX``, or one commit),
+    each durable when the next begins; of a file that is damaged or ends too early, what comes before the damage is imported
+    and nothing of the commit in which it is (of a dump, of the section of ``docs/format.md``). Nobody else may write
+    meanwhile.
 
-    ``source``: a path or an open binary file, compressed by gzip or not. ``progress`` is called with bytes of the file read and in
-    all (0 where that is not known). Memory grows with the number of streams, by about 300 bytes each, and with the largest commit.
+    ``source``: a path or an open binary file, compressed by gzip or not. ``progress`` is called with bytes of the file read
+    and in all (0 where that is not known). Memory grows with the number of streams, by about 300 bytes each, and with the
+    largest commit.
 
     Raises ``MalformedDump``, ``ImportConflict`` (the store holds something else), ``InvalidInput`` (a file that is neither, or a
     part of a log that cannot be placed), ``UnsupportedFormat``, and what ``varve.open`` and appends raise.
@@ -119,7 +121,8 @@ class _Loading:
 
     def _conflict(self, what: str, sequence: int) -> ImportConflict:
         return ImportConflict(
-            f"{self._engine.path} holds something else than {self._given.name}: {what}. Nothing was written; import into a new store",
+            f"{self._engine.path} holds something else than {self._given.name}: {what}. Nothing was written; "
+            "import into a new store",
             global_sequence=sequence,
         )
 
@@ -145,7 +148,8 @@ class _Loading:
         following = next(rest)
         if following.commit.first_sequence != following.sequence:
             raise self._conflict(
-                f"its commit at {following.commit.first_sequence} ends at {self._next}, in the file it goes on", self._next
+                f"its commit at {following.commit.first_sequence} ends at {self._next}, in the file it goes on",
+                self._next,
             )
         return chain((following,), rest)
 

@@ -13,7 +13,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
 from varve import limits
@@ -30,6 +30,7 @@ __all__ = ["CommitHead", "LogType", "Piece", "Selection", "Store", "opened", "se
 
 Store = str | os.PathLike[str] | Varve
 """A store to read: the folder of one that this process does not hold open, or the handle of one that it does."""
+
 
 class LogType:
     """A version of an event type as a log declares it; equal where name and schema are."""
@@ -175,7 +176,7 @@ def store_pieces(engine: Engine, start: int, stop: int, chosen: Selection | None
     """The log of a store, from ``start`` up to ``stop`` (which exist). Nothing is held between two steps but one copied block."""
     walk = _Walk(engine)
     while start < stop:
-        blocks = []
+        blocks: list[list[Piece]] = []
         with engine.snapshot() as snapshot:
             until = time.monotonic() + limits.ITERATOR_SNAPSHOT_AGE_S_MAX
             # A few blocks at a time: whoever takes the pieces may take long, and must not hold the snapshot.
@@ -253,7 +254,7 @@ class _Walk:
         ends = [0, *block.ends()]
         at_run, at_commit = bisect_right(run_ends, low), bisect_right(commit_ends, low)
         out = []
-        for begin, end in zip(bounds, bounds[1:], strict=False):
+        for begin, end in pairwise(bounds):
             if begin >= run_ends[at_run]:
                 at_run += 1
             if begin >= commit_ends[at_commit]:

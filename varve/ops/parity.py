@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from varve.codec import EventType, event_type_from_schema
@@ -32,8 +33,8 @@ class Difference:
     global_sequence: int
     """Where: the event's global sequence."""
     what: str
-    """``end`` (one log ends there), ``sequence``, ``stream``, ``stream_id``, ``stream_sequence``, ``type``, ``schema``, ``commit``
-    (where it begins), ``recorded_at``, ``idempotency_key``, ``metadata``, ``event`` (a field's value)."""
+    """``end`` (one log ends there), ``sequence``, ``stream``, ``stream_id``, ``stream_sequence``, ``type``, ``schema``,
+    ``commit`` (where it begins), ``recorded_at``, ``idempotency_key``, ``metadata``, ``event`` (a field's value)."""
     field: str
     """Path of the field, where the events' values differ; empty otherwise."""
     left: str
@@ -66,9 +67,9 @@ def parity(
 ) -> ParityReport:
     """Compare two logs by content: each a store (a folder or an open handle), a dump or a JSON lines export.
 
-    Streams, ids, types with schema, commits, times, idempotency keys, metadata and events by value; neither uuid nor creation time,
-    nor how blocks lie. Where one is an export of a part, that part is compared. ``progress`` is called with events compared and
-    events in all, as far as that is known.
+    Streams, ids, types with schema, commits, times, idempotency keys, metadata and events by value; neither uuid nor creation
+    time, nor how blocks lie. Where one is an export of a part, that part is compared. ``progress`` is called with events
+    compared and events in all, as far as that is known.
 
     Raises what opening either raises, and ``MalformedDump``.
     """
@@ -102,7 +103,7 @@ class _Side:
 
 @contextlib.contextmanager
 def _side(given: str | os.PathLike[str] | Varve) -> Iterator[_Side]:
-    if isinstance(given, Varve) or os.path.isdir(given):
+    if isinstance(given, Varve) or Path(given).is_dir():
         with opened(given) as engine:
             with engine.snapshot() as snapshot:
                 count = snapshot.next_sequence
@@ -117,7 +118,7 @@ def _side(given: str | os.PathLike[str] | Varve) -> Iterator[_Side]:
 
 def log_file(given: Input) -> DumpFile | JsonLines | None:
     """A file as a log: a dump or an export; None where it is neither."""
-    begins = given.begins()
+    begins = given.head
     if begins.startswith(MAGIC[:4]):
         return DumpFile(given)
     first = begins.split(b"\n", 1)[0].lstrip()
@@ -202,7 +203,7 @@ def _beside(left: Piece, right: Piece) -> Difference | None:
     return None
 
 
-def _same_json(one: bytes | None, other: bytes | None) -> bool:
+def _same_json(one: Any, other: Any) -> bool:
     return one is not None and other is not None and json.loads(one) == json.loads(other)
 
 
@@ -303,5 +304,3 @@ def _first_difference(one: Any, other: Any, path: str) -> tuple[str, Any, Any] |
         return None
     same = type(one) is type(other) and one == other and str(one) == str(other)  # -0.0 is another number than 0.0
     return None if same else (path, one, other)
-
-

@@ -37,7 +37,7 @@ def invalid(given: Input, line: int, what: str, column: str | None = None) -> In
 
 def detect(given: Input) -> Format:
     """What a file is, by how it begins."""
-    begins = given.begins()
+    begins = given.head
     if begins.startswith(b"PAR1"):
         return "parquet"
     return "jsonl" if begins.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" else "csv"
@@ -60,7 +60,7 @@ def _text(given: Input) -> Any:
 def _records(given: Input, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
     """The records of a CSV file and the lines on which they begin; those of blank lines are left out."""
     if delimiter is None:
-        head = given.begins().decode("utf-8", "replace").removeprefix("\ufeff").splitlines()
+        head = given.head.decode("utf-8", "replace").removeprefix("\ufeff").splitlines()
         first = head[0] if head else ""
         delimiter = max(_DELIMITERS, key=first.count)
     text = _text(given)
@@ -189,7 +189,9 @@ def parquet_kinds(given: Input) -> dict[str, Any]:
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
         if pa.types.is_map(kind) or pa.types.is_duration(kind) or pa.types.is_interval(kind):
-            raise InvalidInput(f"{given.name}: the column {field.name!r} is a {kind}, which no field can hold; leave it out")
+            raise InvalidInput(
+                f"{given.name}: the column {field.name!r} is a {kind}, which no field can hold; leave it out"
+            )
         if kind in plain:
             found[field.name] = plain[kind]
         elif pa.types.is_timestamp(kind):

@@ -10,6 +10,7 @@ import secrets
 import tempfile
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, cast
 
 from varve.engine import files
@@ -26,34 +27,59 @@ TargetFile = str | os.PathLike[str] | BinaryIO
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_LEVEL: Final = 6
 _BUFFER_BYTES: Final = 1 << 20
-PEEK_BYTES: Final = 4_096
+HEAD_BYTES: Final = 4_096
+
+
+class _Chained(io.RawIOBase):
+    """A file whose first bytes were read already."""
+
+    def __init__(self, head: bytes, raw: Any) -> None:
+        self._head = head
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._head:
+            data: bytes = self._raw.read(len(buffer)) or b""
+        else:
+            data, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _begun(raw: Any) -> tuple[bytes, Any]:
+    """The first bytes of a file, and a file that gives them once more: a pipe cannot be read twice."""
+    head = b""
+    while len(head) < HEAD_BYTES and (piece := raw.read(HEAD_BYTES - len(head))):
+        head += piece
+    return head, io.BufferedReader(_Chained(head, raw), _BUFFER_BYTES)
 
 
 class Input:
     """A file that is read from its beginning to its end."""
 
-    def __init__(self, raw: BinaryIO, name: str) -> None:
+    def __init__(self, raw: Any, name: str) -> None:
         self.name = name
         """For messages."""
         self._raw = raw
         self.total_bytes = _size(raw)
         """Length of the file as it is stored; 0 where that is not known."""
-        outer = io.BufferedReader(cast("Any", raw), _BUFFER_BYTES) if not hasattr(raw, "peek") else cast("Any", raw)
-        self.is_packed = bytes(outer.peek(2)[:2]) == _GZIP
-        self.file: Any = outer
+        self.head: bytes
+        """The first bytes, unpacked."""
+        self.file: Any
+        """What is in it, unpacked."""
+        self.head, self.file = _begun(raw)
+        self.is_packed = self.head.startswith(_GZIP)
         if self.is_packed:
-            packed: Any = gzip.GzipFile(fileobj=outer, mode="rb")
-            self.file = io.BufferedReader(packed, _BUFFER_BYTES)
-
-    def begins(self) -> bytes:
-        """The first bytes, which are read again."""
-        with self.guarded():
-            return bytes(self.file.peek(PEEK_BYTES)[:PEEK_BYTES])
+            with self.guarded():
+                self.head, self.file = _begun(gzip.GzipFile(fileobj=self.file, mode="rb"))
 
     def done_bytes(self) -> int:
         """How far it was read, in bytes as they are stored."""
         try:
-            return int(self._raw.tell()) if self.total_bytes else 0
+            return min(int(self._raw.tell()), self.total_bytes) if self.total_bytes else 0
         except (OSError, ValueError):
             return 0
 
@@ -69,7 +95,11 @@ class Input:
             ) from None
 
 
-def _size(raw: BinaryIO) -> int:
+def _is_text(given: Any) -> bool:
+    return isinstance(given, io.TextIOBase)
+
+
+def _size(raw: Any) -> int:
     try:
         return os.fstat(raw.fileno()).st_size if raw.seekable() else 0
     except (OSError, ValueError, AttributeError):
@@ -77,28 +107,32 @@ def _size(raw: BinaryIO) -> int:
 
 
 @contextlib.contextmanager
-def reading(source: SourceFile) -> Iterator[Input]:
+def reading(source: SourceFile | Input) -> Iterator[Input]:
     """A file to read from. Raises ``InvalidInput``, ``StoreUnavailable``, ``StoreNotFound`` and kin where it cannot be opened."""
+    if isinstance(source, Input):
+        yield source
+        return
     if isinstance(source, str | os.PathLike):
         path = files.folder(source, "the file's path")
         with contextlib.ExitStack() as stack:
             try:
-                raw = stack.enter_context(open(path, "rb", buffering=0))
+                raw = stack.enter_context(Path(path).open("rb", buffering=0))
+                given = Input(raw, path)
             except OSError as exc:
                 raise files.unavailable(path, exc) from exc
-            yield Input(cast("BinaryIO", raw), path)
+            yield given
         return
-    if not hasattr(source, "read") or isinstance(source, io.TextIOBase):
+    if not hasattr(source, "read") or _is_text(source):
         raise InvalidInput(f"a file to read is a path or an open binary file, not {source!r:.80}")
     yield Input(source, str(getattr(source, "name", "the file")))
 
 
 @contextlib.contextmanager
-def rewindable(source: SourceFile) -> Iterator[str]:
+def rewindable(source: SourceFile | Input) -> Iterator[str]:
     """The path of a file that is read more than once: of a pipe or a compressed file, a copy in the system's temporary folder
     that is gone afterwards."""
     with reading(source) as given, contextlib.ExitStack() as stack:
-        if isinstance(source, str | os.PathLike) and not given.is_packed and given.total_bytes:
+        if given.total_bytes and not given.is_packed and Path(given.name).is_file():
             yield given.name
             return
         copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="varve-"))
@@ -114,34 +148,33 @@ def writing(target: TargetFile, store: str) -> Iterator[IO[bytes]]:
     """A file to write to. A path is written under a temporary name beside it, forced to disk and renamed when all is there;
     what stood there before is replaced. Nothing is written into the folder of the store."""
     if not isinstance(target, str | os.PathLike):
-        if not hasattr(target, "write") or isinstance(target, io.TextIOBase):
+        if not hasattr(target, "write") or _is_text(target):
             raise InvalidInput(f"a file to write is a path or an open binary file, not {target!r:.80}")
         yield target
         return
-    path = os.path.abspath(files.folder(target, "the file's path"))
-    if files.holds(store, path):
+    path = Path(files.folder(target, "the file's path")).absolute()
+    if files.holds(store, str(path)):
         raise InvalidInput(f"{path} lies in the store that is read; write to another folder")
-    if os.path.isdir(path):
+    if path.is_dir():
         raise InvalidInput(f"{path} is a folder; name a file")
-    unfinished = f"{path}.{secrets.token_hex(8)}.unfinished"
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.unfinished")
     try:
-        with contextlib.ExitStack() as stack:
-            raw = stack.enter_context(open(unfinished, "xb", buffering=_BUFFER_BYTES))
-            if path.endswith(".gz"):  # neither name nor time: equal logs give equal files
+        with unfinished.open("xb", buffering=_BUFFER_BYTES) as raw:
+            if path.suffix == ".gz":  # neither name nor time: equal logs give equal files
                 with gzip.GzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0) as packed:
                     yield cast("IO[bytes]", packed)
             else:
                 yield raw
             raw.flush()
             os.fsync(raw.fileno())
-        os.replace(unfinished, path)
-        files.sync_folder(os.path.dirname(path))
+        unfinished.replace(path)
+        files.sync_folder(str(path.parent))
     except OSError as exc:
         if exc.errno in files.SPACE_ERRORS:
-            raise DiskFull(f"no room for {path}; free some and retry: nothing was kept", path=path) from exc
-        if exc.filename in {unfinished, path}:
-            raise files.unavailable(path, exc) from exc
+            raise DiskFull(f"no room for {path}; free some and retry: nothing was kept", path=str(path)) from exc
+        if exc.filename in {unfinished, str(unfinished), str(path)}:
+            raise files.unavailable(str(path), exc) from exc
         raise
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(unfinished)
+            unfinished.unlink()

@@ -9,7 +9,7 @@ from typing import Final
 
 import typer
 
-from varve.cli import schema
+from varve.cli import schema, transfer
 from varve.errors import Kind, VarveError
 
 __all__ = ["EXIT_CODES", "INTERRUPTED", "app", "run"]
@@ -54,6 +54,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(schema.app, name="schema")
+transfer.add_commands(app)
 
 
 @app.callback()

@@ -152,23 +152,29 @@ def _infer(given: Input, name: str, form: Format, delimiter: str | None, progres
         raise InvalidInput(f"{given.name} has no rows")
     types: dict[str, Any] = {}
     shape = table_shape(types, name, guesses)
-    notes = {column: _note(guess) for column, guess in guesses.items()}
+    notes: dict[str, str] = {}
     for entry, (column, (label, inside)) in zip(types[name]["table"], shape.members.items(), strict=True):
+        guess = guesses[column]
         if column in known:
             entry["type"] = known[column]
             shape.members[column] = (label, Shape(known[column]))
         elif inside.is_json_text:
-            notes[column] = f"JSON text ({guesses[column].irregular()})"
+            notes[column] = f"JSON text ({guess.irregular()})"
+            continue
+        notes[column] = _note(guess, shape.members[column][1].tag)
     _drop_unused(types, name)
     made = event_type_of(name, types)
     columns = tuple(Column(column, label, notes[column]) for column, (label, _) in shape.members.items())
     return Inferred(made.cls, columns, count, shape)
 
 
-def _note(guess: Guess) -> str:
+def _note(guess: Guess, tag: str) -> str:
+    """What .fbs text does not say of a field."""
     if not guess.present:
         return "no values"
-    return "times without an offset count as UTC" if guess.is_naive else ""
+    if tag == "datetime":
+        return "times; they have no offset and count as UTC" if guess.is_naive else "times"
+    return {"decimal": "decimals, as text", "uuid": "UUIDs"}.get(tag, "")
 
 
 def _drop_unused(types: dict[str, Any], root: str) -> None:

@@ -116,15 +116,20 @@ def _side(given: str | os.PathLike[str] | Varve) -> Iterator[_Side]:
         yield _Side(log.selection if isinstance(log, JsonLines) else Selection(), 0, log)
 
 
+def is_log(given: Input) -> bool:
+    """Whether a file begins as a dump or an export of Varve does."""
+    return _is_dump(given) or given.head.lstrip().startswith(b'{"varve":')
+
+
+def _is_dump(given: Input) -> bool:
+    return given.head.startswith(MAGIC[:4])
+
+
 def log_file(given: Input) -> DumpFile | JsonLines | None:
-    """A file as a log: a dump or an export; None where it is neither."""
-    begins = given.head
-    if begins.startswith(MAGIC[:4]):
-        return DumpFile(given)
-    first = begins.split(b"\n", 1)[0].lstrip()
-    if first.startswith(b'{"varve":'):
-        return JsonLines(given)
-    return None
+    """A file as a log: a dump or an export; None where it is neither. Raises ``MalformedDump``."""
+    if not is_log(given):
+        return None
+    return DumpFile(given) if _is_dump(given) else JsonLines(given)
 
 
 class Lockstep:

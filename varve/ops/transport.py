@@ -18,9 +18,6 @@ from varve.errors import DiskFull, InvalidInput, MalformedDump
 
 __all__ = ["Input", "SourceFile", "TargetFile", "reading", "writing"]
 
-SourceFile = str | os.PathLike[str] | BinaryIO
-"""A file to read: its path, or an open binary file. What begins as gzip does is unpacked."""
-
 TargetFile = str | os.PathLike[str] | BinaryIO
 """A file to write: its path (``.gz``: compressed), or an open binary file. A path appears when it is complete."""
 
@@ -95,6 +92,10 @@ class Input:
             ) from None
 
 
+SourceFile = str | os.PathLike[str] | BinaryIO | Input
+"""A file to read: its path, or an open binary file. What begins as gzip does is unpacked."""
+
+
 def _is_text(given: Any) -> bool:
     return isinstance(given, io.TextIOBase)
 
@@ -107,7 +108,7 @@ def _size(raw: Any) -> int:
 
 
 @contextlib.contextmanager
-def reading(source: SourceFile | Input) -> Iterator[Input]:
+def reading(source: SourceFile) -> Iterator[Input]:
     """A file to read from. Raises ``InvalidInput``, ``StoreUnavailable``, ``StoreNotFound`` and kin where it cannot be opened."""
     if isinstance(source, Input):
         yield source
@@ -128,7 +129,7 @@ def reading(source: SourceFile | Input) -> Iterator[Input]:
 
 
 @contextlib.contextmanager
-def rewindable(source: SourceFile | Input) -> Iterator[str]:
+def rewindable(source: SourceFile) -> Iterator[str]:
     """The path of a file that is read more than once: of a pipe or a compressed file, a copy in the system's temporary folder
     that is gone afterwards."""
     with reading(source) as given, contextlib.ExitStack() as stack:

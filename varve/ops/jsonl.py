@@ -235,7 +235,7 @@ class JsonLines:
             header = self._parsed(self._next())
         try:
             self._header(header)
-        except (KeyError, ValueError, TypeError, AttributeError) as exc:
+        except (_Bad, KeyError, ValueError, TypeError, AttributeError) as exc:
             raise self._wrong(f"the header makes no sense: {exc}") from None
 
     def _header(self, header: dict[str, Any]) -> None:
@@ -251,7 +251,7 @@ class JsonLines:
             )
         self.uuid = uuid.UUID(header["store"]).bytes
         self.created_at_ns = _number(header, "created_at")
-        streams, types = header["streams"], header["types"]
+        streams, types = header.get("streams"), header.get("types")
         self.selection = Selection(
             _number(header, "start"),
             _number(header, "stop"),

@@ -46,10 +46,9 @@ def load(path: str | os.PathLike[str], source: SourceFile, *, progress: Progress
     empty store keeps its own. A store that holds the beginning of the log is compared with it, event by event, and goes on
     behind: so an import that was cut off is finished by doing it again. Any other is refused.
 
-    Each event is verified before it is written. Write transactions are of bounded size (``IMPORT_BYTES_MAX``, or one commit),
-    each durable when the next begins; of a file that is damaged or ends too early, what comes before the damage is imported
-    and nothing of the commit in which it is (of a dump, of the section of ``docs/format.md``). Nobody else may write
-    meanwhile.
+    Each event is verified before it is written. Write transactions are of bounded size (``IMPORT_COMMITS_MAX``,
+    ``IMPORT_BYTES_MAX``, or one commit) and durable one after the other. Of a file that is damaged or ends too early, the
+    transactions before the damage stay and nothing from there on is written. Nobody else may write meanwhile.
 
     ``source``: a path or an open binary file, compressed by gzip or not. ``progress`` is called with bytes of the file read
     and in all (0 where that is not known). Memory grows with the number of streams, by about 300 bytes each, and with the

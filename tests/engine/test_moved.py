@@ -16,7 +16,9 @@ from varve.limits import MAP_BYTES
 from varve.ops import verify
 
 
-def request(recorded_ns: int | None, *events: Any, moved: bool = False, stream: str = "notes", key: str | None = None) -> Any:
+def request(
+    recorded_ns: int | None, *events: Any, moved: bool = False, stream: str = "notes", key: str | None = None
+) -> Any:
     """A commit of these events to one stream."""
     types = StreamTypes(stream, [event_type(Note), event_type(Mark)])
     append = append_one(types, 1, events[0]) if len(events) == 1 else append_batch(types, 1, events)

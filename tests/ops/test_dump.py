@@ -13,7 +13,19 @@ from typing import Any
 import pytest
 import transfer_models as models
 from hypothesis import given, settings
-from transfer_models import Append, Commit, Everything, History, Note, contents, fast_folder, foreign_note, put, sample, write
+from transfer_models import (
+    Append,
+    Commit,
+    Everything,
+    History,
+    Note,
+    contents,
+    fast_folder,
+    foreign_note,
+    put,
+    sample,
+    write,
+)
 
 import varve
 from varve import ops
@@ -74,7 +86,9 @@ def test_a_dump_does_not_depend_on_blocks(history: History) -> None:
 def large(folder: Path, groups: list[int]) -> None:
     """A log of many sections, with a commit over several blocks and keys and metadata in the middle."""
     commits = [Commit([Append("orders", [(n % 7, Note(n, "x" * (n % 50))) for n in range(900)], {"n": 1})], "long", 1)]
-    commits += [Commit([Append("s", [(1, Note(n, "y" * 300))], {"n": n} if n % 3 else None)], None, 1) for n in range(600)]
+    commits += [
+        Commit([Append("s", [(1, Note(n, "y" * 300))], {"n": n} if n % 3 else None)], None, 1) for n in range(600)
+    ]
     write(folder, History(commits, groups))
 
 
@@ -100,8 +114,17 @@ def test_the_digest_tells_logs_apart_and_nothing_else(tmp_path: Path) -> None:
     """Another uuid is the same digest; another time, key, metadata, id, type or byte is another."""
 
     def history(**change: Any) -> History:
-        one: dict[str, Any] = {"id": 1, "event": Note(1, "a"), "metadata": {"a": 1}, "key": "k", "time": 7, "stream": "s"} | change
-        return History([Commit([Append(one["stream"], [(one["id"], one["event"])], one["metadata"])], one["key"], one["time"])])
+        one: dict[str, Any] = {
+            "id": 1,
+            "event": Note(1, "a"),
+            "metadata": {"a": 1},
+            "key": "k",
+            "time": 7,
+            "stream": "s",
+        } | change
+        return History(
+            [Commit([Append(one["stream"], [(one["id"], one["event"])], one["metadata"])], one["key"], one["time"])]
+        )
 
     changes: list[dict[str, Any]] = [
         {}, {"id": "1"}, {"event": Note(1, "b")}, {"event": models.Flag(True)}, {"metadata": {"a": 2}}, {"metadata": None},
@@ -164,7 +187,12 @@ def test_a_line_is_what_people_expect(tmp_path: Path) -> None:
         "varve": "varve.log", "version": 1, "store": "00010203-0405-0607-0809-0a0b0c0d0e0f", "created_at": 1000,
         "start": 0, "stop": 6, "streams": None, "types": None,
     }  # fmt: skip
-    assert [(one["type"], one["version"]) for one in lines[1:5]] == [("Note", 1), ("Flag", 1), ("Thing", 1), ("Thing", 2)]
+    assert [(one["type"], one["version"]) for one in lines[1:5]] == [
+        ("Note", 1),
+        ("Flag", 1),
+        ("Thing", 1),
+        ("Thing", 2),
+    ]
     digest = lines[5].pop("idempotency_digest")
     assert len(bytes.fromhex(digest)) == 16
     assert lines[5] == {
@@ -197,7 +225,14 @@ def test_a_part_of_a_log_is_exported(tmp_path: Path) -> None:
     with pytest.raises(varve.InvalidInput, match="some streams or types of a log only"):
         ops.load(tmp_path / "b", tmp_path / "part.jsonl")
     assert not (tmp_path / "b").exists()
-    for wrong in ({"start": -1}, {"stop": 1.5}, {"start": True}, {"streams": "orders"}, {"types": Note}, {"types": [3]}):
+    for wrong in (
+        {"start": -1},
+        {"stop": 1.5},
+        {"start": True},
+        {"streams": "orders"},
+        {"types": Note},
+        {"types": [3]},
+    ):
         with pytest.raises(varve.InvalidInput):
             ops.export_jsonl(tmp_path / "a", io.BytesIO(), **wrong)  # type: ignore[arg-type]
 
@@ -334,7 +369,11 @@ def test_a_dump_with_something_behind_it_is_refused(tmp_path: Path, small: bytes
 def test_a_compressed_dump_that_is_damaged_is_refused(tmp_path: Path, small: bytes) -> None:
     """Truncated, flipped, with rubbish behind it."""
     packed = gzip.compress(small, mtime=0)
-    for wrong in (*(packed[:size] for size in range(2, len(packed), 5)), packed + b"rubbish", packed[:40] + b"xx" + packed[42:]):
+    for wrong in (
+        *(packed[:size] for size in range(2, len(packed), 5)),
+        packed + b"rubbish",
+        packed[:40] + b"xx" + packed[42:],
+    ):
         with pytest.raises(REFUSED):
             ops.load(tmp_path / "b", io.BytesIO(wrong))
         assert not (tmp_path / "b").exists()
@@ -369,10 +408,21 @@ def test_of_a_damaged_dump_whole_transactions_before_the_damage_are_imported(
 
 def test_a_dump_that_says_what_cannot_be_is_refused(tmp_path: Path) -> None:
     """Checks and digest are right, the contents are not: who makes such a file cannot harm a store either."""
-    from varve.ops.dump import (
-        COMMIT, END, EVENTS, METADATA, STREAM, TYPE, _END, _EVENTS, _HEADER, _RECORD, MAGIC,
-    )  # fmt: skip
     from hashlib import blake2b
+
+    from varve.ops.dump import (
+        _END,
+        _EVENTS,
+        _HEADER,
+        _RECORD,
+        COMMIT,
+        END,
+        EVENTS,
+        MAGIC,
+        METADATA,
+        STREAM,
+        TYPE,
+    )  # fmt: skip
 
     note = event_type(Note)
     raw = note.pack(Note(1, "a"))
@@ -433,7 +483,7 @@ def test_a_dump_that_says_what_cannot_be_is_refused(tmp_path: Path) -> None:
         ops.load(tmp_path / "v2", io.BytesIO(header + blake2b(header, digest_size=16).digest()))
     with pytest.raises(varve.MalformedDump, match="longer than a commit can be"):
         good_start = dumped([commit], (0, 1, 0, 0))
-        ops.load(tmp_path / "v3", io.BytesIO(good_start[: 56] + _RECORD.pack(EVENTS, 2**32 - 1) + b"x"))
+        ops.load(tmp_path / "v3", io.BytesIO(good_start[:56] + _RECORD.pack(EVENTS, 2**32 - 1) + b"x"))
 
 
 # -- damaged lines ---------------------------------------------------------------------------------

@@ -87,7 +87,9 @@ def csv_file(folder: Path, text: str | bytes) -> Path:
         (["9" * 5_000], "str"),
     ],
 )
-def test_a_column_of_csv_becomes_the_narrowest_type_that_loses_nothing(tmp_path: Path, cells: list[str], kind: str) -> None:
+def test_a_column_of_csv_becomes_the_narrowest_type_that_loses_nothing(
+    tmp_path: Path, cells: list[str], kind: str
+) -> None:
     """And its values come back."""
     path = csv_file(tmp_path, "id,x\n" + "".join(f"{n},{cell}\n" for n, cell in enumerate(cells)))
     found = ops.infer(path, type_name="Row")
@@ -108,7 +110,17 @@ def test_nasty_csv(tmp_path: Path) -> None:
     """Byte order mark, quotes, newlines in cells, semicolons, blank lines, odd names, no newline at the end."""
     text = '\ufeffOrder ID;class;2nd;Größe;a b;a_b;"x\ny";__z;\r\n1;"a;""b""";"two\r\nlines";ß;1;2;;z;q\r\n\r\n2;c;d;e;3;4;f;;r'
     found = ops.infer(csv_file(tmp_path, text), type_name="Row")
-    assert [column.name for column in found.columns] == ["Order ID", "class", "2nd", "Größe", "a b", "a_b", "x\ny", "__z", ""]
+    assert [column.name for column in found.columns] == [
+        "Order ID",
+        "class",
+        "2nd",
+        "Größe",
+        "a b",
+        "a_b",
+        "x\ny",
+        "__z",
+        "",
+    ]
     assert [column.field for column in found.columns] == [
         "Order_ID", "class_", "n2nd", "Grosse", "a_b", "a_b_2", "x_y", "z", "column",
     ] or found.columns[3].field == "Groe"  # fmt: skip
@@ -167,7 +179,12 @@ def test_rows_become_events_of_a_class_that_one_has(tmp_path: Path) -> None:
     with varve.open(tmp_path / "s") as db:
         reader = db.stream("orders", Order).reader()
         assert reader.get(1, 0) == Order(
-            1, "a", False, dt.datetime(2024, 1, 2, 3, 4, 5, tzinfo=dt.UTC), Decimal("1.50"), ("x",)  # type: ignore[arg-type]
+            1,
+            "a",
+            False,
+            dt.datetime(2024, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
+            Decimal("1.50"),
+            ("x",),  # type: ignore[arg-type]
         )
         assert reader.get(2, 0) == Order(2, "b")
 
@@ -223,7 +240,11 @@ def test_times_of_rows_become_those_of_their_commits(tmp_path: Path) -> None:
         report = ops.load_rows(tmp_path / "s", path, stream="s", id="id", event=found, time="at")
         assert (report.events, report.present) == (3 - present, present)
     with varve.open(tmp_path / "s") as db:
-        assert [(r.time_ns // 10**9 % 60, r.commit_sequence) for r in db.global_reader().iter_from(0)] == [(0, 0), (0, 0), (1, 2)]
+        assert [(r.time_ns // 10**9 % 60, r.commit_sequence) for r in db.global_reader().iter_from(0)] == [
+            (0, 0),
+            (0, 0),
+            (1, 2),
+        ]
     path = csv_file(tmp_path, f"id,at\n1,{rows[2]}\n2,{rows[0]}\n")
     with pytest.raises(varve.InvalidRow, match="before the time of the row before it"):
         ops.load_rows(tmp_path / "t", path, stream="s", id="id", event=found, time="at")
@@ -233,7 +254,9 @@ def test_the_same_file_is_imported_once(tmp_path: Path) -> None:
     """Another stream is another import; a file that grew is another file."""
     path = csv_file(tmp_path, "id,x\n1,2\n")
     found = ops.infer(path, type_name="Row")
-    counts = [ops.load_rows(tmp_path / "s", path, stream=stream, id="id", event=found).events for stream in ("a", "a", "b")]
+    counts = [
+        ops.load_rows(tmp_path / "s", path, stream=stream, id="id", event=found).events for stream in ("a", "a", "b")
+    ]
     assert counts == [1, 0, 1]
 
 
@@ -266,7 +289,8 @@ def test_json_lines_keep_their_structure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "line"), [(b'{"id":1}\n[1]\n', 2), (b'{"id":1}\n{"id"\n', 2), (b'{"id":1}\n' + b'{"a":' * 99_999, 2), (b"{\xff}", 1)]
+    ("lines", "line"),
+    [(b'{"id":1}\n[1]\n', 2), (b'{"id":1}\n{"id"\n', 2), (b'{"id":1}\n' + b'{"a":' * 99_999, 2), (b"{\xff}", 1)],
 )
 def test_what_is_no_json_line_is_told(tmp_path: Path, lines: bytes, line: int) -> None:
     """By its number."""
@@ -321,11 +345,18 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
     }  # fmt: skip
     assert ops.load_rows(tmp_path / "s", tmp_path / "x.parquet", stream="s", id="id", event=found).events == 2
     first = events(tmp_path / "s")[0]
-    assert (first.b, first.t, first.d, first.day) == (b"x", dt.datetime(2024, 1, 1, tzinfo=dt.UTC), Decimal("1.50"), "2024-01-02")
+    assert (first.b, first.t, first.d, first.day) == (
+        b"x",
+        dt.datetime(2024, 1, 1, tzinfo=dt.UTC),
+        Decimal("1.50"),
+        "2024-01-02",
+    )
     pq.write_table(pa.table({"id": [1], "t": pa.array([1], pa.timestamp("ns"))}), tmp_path / "ns.parquet")
     with pytest.raises(varve.InvalidRow, match="would lose data"):
         ops.infer(tmp_path / "ns.parquet", type_name="Row")
-    pq.write_table(pa.table({"id": [1], "m": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))}), tmp_path / "m.parquet")
+    pq.write_table(
+        pa.table({"id": [1], "m": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))}), tmp_path / "m.parquet"
+    )
     with pytest.raises(varve.InvalidInput, match="which no field can hold"):
         ops.infer(tmp_path / "m.parquet", type_name="Row")
     raw = (tmp_path / "x.parquet").read_bytes()
@@ -442,7 +473,10 @@ def test_what_is_no_file_of_eventsourcing_is_told(tmp_path: Path) -> None:
         ops.infer_eventsourcing(path, table="other")
     ops.load_eventsourcing(tmp_path / "s", path)
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE stored_events SET state = ? WHERE originator_version = 2", (json.dumps(ROWS[1][3] | {"timestamp": at(9)}),))
+    connection.execute(
+        "UPDATE stored_events SET state = ? WHERE originator_version = 2",
+        (json.dumps(ROWS[1][3] | {"timestamp": at(9)}),),
+    )
     connection.commit()
     connection.close()
     with pytest.raises(varve.ImportConflict, match="is not notification 2"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import subprocess
@@ -96,7 +97,9 @@ def test_a_store_that_goes_on_differently_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(varve.ImportConflict, match=what):
             ops.load(tmp_path / store, tmp_path / f"{file}.dump")
-    assert str(ops.parity(tmp_path / "long", tmp_path / "short").difference).startswith("global sequence 1, end: a Note")
+    assert str(ops.parity(tmp_path / "long", tmp_path / "short").difference).startswith(
+        "global sequence 1, end: a Note"
+    )
 
 
 def test_a_field_is_named_however_deep(tmp_path: Path) -> None:
@@ -168,7 +171,7 @@ def test_somebody_who_writes_meanwhile_stops_the_import(tmp_path: Path, monkeypa
     monkeypatch.setattr(varve.limits, "IMPORT_COMMITS_MAX", 5)
     write(tmp_path / "a", History([one(Note(n, "x")) for n in range(20)]))
     ops.dump(tmp_path / "a", tmp_path / "a.dump")
-    from varve.ops import load as module
+    module = importlib.import_module("varve.ops.load")
 
     made: list[Any] = []
     opened = module.open_target
@@ -201,7 +204,9 @@ def test_a_salvaged_log_can_be_moved(tmp_path: Path) -> None:
     from varve.ops.load import open_target
 
     engine = open_target(str(tmp_path / "a"))
-    append = AppendRequest("varve.lost", 1, [(keys.encode_stream_id(1), event_type(ops.LostEvent), [raw])], payload_bytes=len(raw))
+    append = AppendRequest(
+        "varve.lost", 1, [(keys.encode_stream_id(1), event_type(ops.LostEvent), [raw])], payload_bytes=len(raw)
+    )
     engine.commit(CommitRequest([append], moved=True))
     engine.release()
     file = io.BytesIO()

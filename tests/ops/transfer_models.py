@@ -111,7 +111,9 @@ events = (
     | everything
 )
 ids = st.sampled_from([0, 1, 2**64 - 1, "1", "ä", uuid.UUID(int=5)])
-metadatas = st.none() | st.dictionaries(texts, st.none() | st.integers() | texts | st.floats(allow_nan=False, allow_infinity=False), max_size=2)
+metadatas = st.none() | st.dictionaries(
+    texts, st.none() | st.integers() | texts | st.floats(allow_nan=False, allow_infinity=False), max_size=2
+)
 idempotency = st.none() | st.text("ab", min_size=1, max_size=3) | st.uuids() | st.binary(min_size=1, max_size=3)
 
 
@@ -138,7 +140,10 @@ class History:
 
 
 appends = st.builds(
-    Append, st.sampled_from(["orders", "payments", "ü"]), st.lists(st.tuples(ids, events), min_size=1, max_size=4), metadatas
+    Append,
+    st.sampled_from(["orders", "payments", "ü"]),
+    st.lists(st.tuples(ids, events), min_size=1, max_size=4),
+    metadatas,
 )
 histories = st.builds(
     History,
@@ -165,7 +170,9 @@ def request_of(commit: Commit, time_ns: int, used: set[bytes]) -> CommitRequest:
     return request
 
 
-def write(folder: Path, history: History, groups: list[int] | None = None, identity: tuple[bytes, int] | None = None) -> None:
+def write(
+    folder: Path, history: History, groups: list[int] | None = None, identity: tuple[bytes, int] | None = None
+) -> None:
     """Make a store of a history."""
     engine = open_target(str(folder), identity or (bytes(range(16)), 1_000))
     try:

@@ -107,7 +107,7 @@ def infer_eventsourcing(
         for topic, guess in guesses.items():
             types: dict[str, Any] = {}
             try:
-                shape = table_shape(types, names[topic], guess.members)
+                shape = table_shape(types, names[topic], guess.members, guess.present)
                 made = event_type_of(names[topic], types)
             except VarveError as exc:
                 raise InvalidInput(f"{file.path}: the topic {topic!r} cannot become an event type: {exc}") from None

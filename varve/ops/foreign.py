@@ -140,7 +140,6 @@ def _infer(given: Input, name: str, form: Format, delimiter: str | None, progres
                 if len(guesses) == limits.FIELDS_MAX:
                     raise invalid(given, line, f"more columns than FIELDS_MAX = {limits.FIELDS_MAX}")
                 guess = guesses[column] = Guess()
-                guess.missing = count
             if form == "csv":
                 guess.cell(value)
             else:
@@ -151,7 +150,7 @@ def _infer(given: Input, name: str, form: Format, delimiter: str | None, progres
     if not count:
         raise InvalidInput(f"{given.name} has no rows")
     types: dict[str, Any] = {}
-    shape = table_shape(types, name, guesses)
+    shape = table_shape(types, name, guesses, count)
     notes: dict[str, str] = {}
     for entry, (column, (label, inside)) in zip(types[name]["table"], shape.members.items(), strict=True):
         guess = guesses[column]

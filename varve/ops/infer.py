@@ -220,7 +220,7 @@ class Guess:
         if seen == {"object"}:
             while name in types:
                 name += "_"
-            return {"table": name}, table_shape(types, name, self.members)
+            return {"table": name}, table_shape(types, name, self.members, self.present)
         if "float" in seen:
             tag = "f64"
         elif seen == {"int"}:
@@ -252,18 +252,17 @@ class Guess:
         return "uuid" if "uuid" in could else "str"
 
 
-def table_shape(types: dict[str, Any], name: str, members: Mapping[str, Guess]) -> Shape:
-    """Describe objects with these members as a table. Raises ``InvalidInput`` where there are too many."""
+def table_shape(types: dict[str, Any], name: str, members: Mapping[str, Guess], total: int) -> Shape:
+    """Describe so many objects with these members as a table. Raises ``InvalidInput`` where there are too many."""
     if len(members) > limits.FIELDS_MAX:
         raise InvalidInput(f"{len(members)} columns; an event has at most FIELDS_MAX = {limits.FIELDS_MAX} fields")
-    most = max((guess.present + guess.missing for guess in members.values()), default=0)
     fields: list[dict[str, Any]] = []
     types[name] = {"table": fields}
     shape = Shape("table")
     for (member, guess), label in zip(members.items(), field_names(members), strict=True):
         kind, inside = guess.shape(f"{name}_{label}", types)
         entry: dict[str, Any] = {"name": label, "type": kind}
-        if not guess.present or guess.missing or guess.present < most:
+        if guess.present < total:
             entry["optional"] = True
         fields.append(entry)
         shape.members[member] = (label, inside)

@@ -7,6 +7,7 @@ import io
 import json
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def test_a_log_goes_through_files_and_comes_out_as_it_was(history: History) -> N
         ops.dump(folder / "b", folder / "b.dump")
         assert (folder / "b.dump").read_bytes() == (folder / "a.dump").read_bytes()
         sides: list[Path] = [folder / one for one in ("a", "b", "c", "a.dump", "a.jsonl.gz")]
-        for one, other in zip(sides, sides[1:], strict=False):
+        for one, other in pairwise(sides):
             found = ops.parity(one, other)
             assert found.equal, str(found.difference)
             assert found.events == report.events

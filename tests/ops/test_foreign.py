@@ -68,7 +68,7 @@ def csv_file(folder: Path, text: str | bytes) -> Path:
         (["1e999"], "str"),
         ([".5"], "str"),
         (["1_000"], "str"),
-        (["١"], "str"),
+        (["\u0661"], "str"),
         (["true", "FALSE"], "bool"),
         (["true", "1"], "str"),
         (["2024-01-02T03:04:05Z", "2024-01-02 03:04+02:00"], "datetime"),
@@ -263,7 +263,8 @@ def test_the_same_file_is_imported_once(tmp_path: Path) -> None:
 def test_json_lines_keep_their_structure(tmp_path: Path) -> None:
     """Nested objects, lists, missing members, mixtures; what is irregular is JSON text."""
     rows: list[dict[str, Any]] = [
-        {"id": "a", "n": 1, "f": 1, "deep": {"x": [1, 2], "y": {"z": None}}, "lines": [{"sku": "s", "n": 1}], "mix": 1, "big": 2**70,
+        {"id": "a", "n": 1, "f": 1, "deep": {"x": [1, 2], "y": {"z": None}}, "lines": [{"sku": "s", "n": 1}], "mix": 1,
+         "big": 2**70,
          "at": "2024-01-01T00:00:00Z", "nul": None, "empty": {}, "none": [], "lol": [[1]], "u": 2**63, "fb": 2**60},
         {"id": "b", "n": 2, "f": 1.5, "deep": {"x": [], "y": {"z": "t"}}, "lines": [], "mix": "1", "big": 1, "extra": True,
          "at": "2024-01-01T00:00:00+02:00", "nul": None, "empty": {}, "none": [], "lol": [], "u": 0, "fb": 0.5},

@@ -9,23 +9,24 @@ import pytest
 from engine_helpers import Mark, Note
 
 import varve
-from varve.appends import StreamTypes, append_batch, append_one, commit_request
 from varve.codec import event_type
 from varve.engine.core import Engine
+from varve.engine.request import AppendRequest, CommitRequest
+from varve.layout import keys
 from varve.limits import MAP_BYTES
 from varve.ops import verify
 
 
 def request(
     recorded_ns: int | None, *events: Any, moved: bool = False, stream: str = "notes", key: str | None = None
-) -> Any:
+) -> CommitRequest:
     """A commit of these events to one stream."""
-    types = StreamTypes(stream, [event_type(Note), event_type(Mark)])
-    append = append_one(types, 1, events[0]) if len(events) == 1 else append_batch(types, 1, events)
-    out = commit_request([append], key)
-    out.recorded_ns = recorded_ns
-    out.moved = moved
-    return out
+    id_key = keys.encode_stream_id(1)
+    packed = [(event_type(type(event)), event_type(type(event)).pack(event)) for event in events]
+    size = sum(len(raw) for _, raw in packed)
+    append = AppendRequest(stream, 1, [(id_key, one, [raw]) for one, raw in packed], payload_bytes=size)
+    token = None if key is None else keys.encode_idempotency_key(key)
+    return CommitRequest([append], token, key, b"" if key is None else bytes(16), recorded_ns=recorded_ns, moved=moved)
 
 
 def times(db: varve.Varve) -> list[int]:
@@ -112,9 +113,8 @@ def test_only_what_was_moved_may_have_names_of_varves_own(tmp_path: Path) -> Non
     class Own:
         number: int
 
-    types = StreamTypes("varve.lost", [event_type(Own)])
     with varve.open(tmp_path / "s") as db:
-        mine = commit_request([append_one(types, 1, Own(1))], None)
+        mine = request(None, Own(1), stream="varve.lost")
         with pytest.raises(varve.InvalidName, match=r"Varve's own"):
             db._engine.commit(mine)
         mine.moved = True
@@ -134,10 +134,8 @@ def test_versions_of_a_moved_type_are_not_judged_again(tmp_path: Path) -> None:
         text: str
 
     with varve.open(tmp_path / "s") as db:
-        for cls, event in ((First, First(1)), (Second, Second("x"))):
-            out = commit_request([append_one(StreamTypes("s", [event_type(cls)]), 1, event)], None)
-            out.moved = True
-            db._engine.commit(out)
+        for event in (First(1), Second("x")):
+            db._engine.commit(request(None, event, moved=True))
         with pytest.raises(varve.SchemaConflict):
             db.stream("s", _third())
 

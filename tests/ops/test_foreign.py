@@ -274,7 +274,8 @@ def test_json_lines_keep_their_structure(tmp_path: Path) -> None:
     found = ops.infer(path, type_name="Row")
     assert kinds(found) == {
         "id": "str", "n": "i64", "f": "f64", "deep": "Row_deep", "lines": "list[Row_lines]", "mix": "str", "big": "decimal",
-        "at": "datetime", "nul": "str?", "empty": "str", "none": "list[str]", "lol": "str", "u": "u64", "fb": "str", "extra": "bool?",
+        "at": "datetime", "nul": "str?", "empty": "str", "none": "list[str]", "lol": "str", "u": "u64", "fb": "str",
+        "extra": "bool?",
     }  # fmt: skip
     notes = {column.name: column.note for column in found.columns if column.note}
     assert notes == {
@@ -312,7 +313,8 @@ def test_an_id_that_is_none_is_told(tmp_path: Path, value: Any) -> None:
 
 
 json_values: Any = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(st.characters(exclude_categories=["Cs"]), max_size=4),
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=4),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b c", "b_c"]), inner, max_size=3),
     max_leaves=6,
 )  # fmt: skip

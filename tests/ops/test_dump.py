@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import struct
 from collections.abc import Iterator
+from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -409,8 +411,6 @@ def test_of_a_damaged_dump_whole_transactions_before_the_damage_are_imported(
 
 def test_a_dump_that_says_what_cannot_be_is_refused(tmp_path: Path) -> None:
     """Checks and digest are right, the contents are not: who makes such a file cannot harm a store either."""
-    from hashlib import blake2b
-
     from varve.ops.dump import (
         _END,
         _EVENTS,
@@ -631,3 +631,15 @@ def test_an_event_of_every_kind_reads_as_people_write_it(tmp_path: Path) -> None
     assert Everything.__varve__.fields  # type: ignore[attr-defined]
     engine = open_target(str(tmp_path / "b"))
     engine.release()
+
+
+def test_the_format_page_gives_the_places_of_the_header(small: bytes) -> None:
+    """docs/format.md's offsets are those of a dump, to the byte."""
+    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (\d+)", page[page.index("## Dumps") : page.index("## JSON lines")], re.MULTILINE)
+    assert [(int(at), int(size)) for at, size in rows] == [(0, 8), (8, 4), (12, 4), (16, 16), (32, 8), (40, 16)]
+    assert struct.unpack_from("<8sII16sq", small) == (b"VRVDUMP\n", 1, 0, bytes(range(16)), 1000)
+    assert small[40:56] == blake2b(small[:40], digest_size=16).digest()
+    assert small[56:57] == b"C"
+    assert struct.unpack_from("<IqH", small, 57) == (8 + 2 + 4 + 16, 2005, 4)
+    assert small[-32 - 24 - 5 :][:1] == b"Z"

@@ -52,6 +52,7 @@ def test_what_the_pages_call_exists() -> None:
         "varve.log",
         "varve.index",
         "varve.meta",
+        "varve.base",
         "varve.consumers",
         "varve.lock",
         "varve.fbs",

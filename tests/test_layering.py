@@ -28,8 +28,10 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("reader",),
     ("tailing",),  # below what makes tails: it needs the engine, classes and the walk, nothing of a stream or a store
     ("stream",),
-    ("transaction",),
+    ("transaction", "archive"),
     ("store",),
+    ("series",),
+    ("opening",),
     ("derived",),
     ("ops",),
     ("testing",),

@@ -65,7 +65,7 @@ def open_as(path: Path, mode: str) -> varve.Varve:
     """A handle of one of the four kinds."""
     if mode == "readonly":
         return varve.open(path, readonly=True)
-    return varve.open(path, durability=mode)  # type: ignore[arg-type]
+    return varve.open(path, durability=mode)  # type: ignore[call-overload, no-any-return]
 
 
 # -- children ----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 The map of the package; imports point downwards only, tests/test_layering.py holds it::
 
-    store.py         open, Varve, Snapshot, statistics               what a user holds
+    opening.py       open                                            what a user begins with
+    series.py        archives and a store, read in a row
+    store.py         Varve, Snapshot, statistics                     what a user holds
+    archive.py       the beginning of a log moved out
     transaction.py   one commit over several streams
     stream.py        typed appends             reader.py  typed reads, replays
     tailing/         watcher, tail, follow, consumer: what is live
@@ -23,13 +26,16 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
 TYPE_CHECKING = False  # typing itself would be a fifth of what `import varve` costs; type checkers know the name
 if TYPE_CHECKING:
     from varve import errors, limits, ops, schema, testing
+    from varve.archive import ArchiveReport
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
     from varve.errors import (
+        Archived,
         ColumnConflict,
         CommitOutcomeUnknown,
         Conflict,
         ConsumerBusy,
         ConsumerFenced,
+        ConsumersBehind,
         CorruptedBlock,
         CorruptedStore,
         DiskFull,
@@ -78,9 +84,11 @@ if TYPE_CHECKING:
         WrongExpectedVersion,
     )
     from varve.expected import ANY, NO_STREAM, STREAM_EXISTS, Expected
+    from varve.opening import open  # noqa: A004 - used as varve.open
     from varve.reader import GlobalReader, StreamReader
     from varve.record import Position, Recorded, Span
-    from varve.store import Snapshot, SnapshotStats, StoreStats, Varve, open  # noqa: A004 - used as varve.open
+    from varve.series import Series, SeriesReader, SeriesReplay, SeriesStream
+    from varve.store import Snapshot, SnapshotStats, StoreStats, Varve
     from varve.stream import Stream
     from varve.tailing.consumer import Consumer, ConsumerBatches
     from varve.tailing.consumers import ConsumerInfo, ConsumerMember
@@ -96,11 +104,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "varve.archive": "ArchiveReport",
     "varve.codec": "event from_json owned struct to_dict to_json",
     "varve.expected": "ANY NO_STREAM STREAM_EXISTS Expected",
+    "varve.opening": "open",
     "varve.reader": "GlobalReader StreamReader",
     "varve.record": "Position Recorded Span",
-    "varve.store": "Snapshot SnapshotStats StoreStats Varve open",
+    "varve.series": "Series SeriesReader SeriesReplay SeriesStream",
+    "varve.store": "Snapshot SnapshotStats StoreStats Varve",
     "varve.stream": "Stream",
     "varve.tailing.consumer": "Consumer ConsumerBatches",
     "varve.tailing.consumers": "ConsumerInfo ConsumerMember",
@@ -142,6 +153,8 @@ __all__ = [
     "END",
     "NO_STREAM",
     "STREAM_EXISTS",
+    "ArchiveReport",
+    "Archived",
     "ColumnConflict",
     "CommitOutcomeUnknown",
     "Conflict",
@@ -151,6 +164,7 @@ __all__ = [
     "ConsumerFenced",
     "ConsumerInfo",
     "ConsumerMember",
+    "ConsumersBehind",
     "CorruptedBlock",
     "CorruptedStore",
     "DiskFull",
@@ -182,6 +196,10 @@ __all__ = [
     "Recorded",
     "SchemaConflict",
     "SchemaError",
+    "Series",
+    "SeriesReader",
+    "SeriesReplay",
+    "SeriesStream",
     "Snapshot",
     "SnapshotClosed",
     "SnapshotStats",

@@ -18,12 +18,14 @@ The tree (built-in bases in parentheses)::
     |-- MalformedEvent (ValueError)        bytes that are not a valid event
     |-- MalformedDump (ValueError)         a dump or export that is truncated or damaged
     |-- UnexpectedEventType                the log holds an event that this reader does not declare
+    |-- Archived (LookupError)             what you read was moved to an archive
     |-- UpcastError (TypeError)            an upcast gave something else than it declares
     |-- Conflict
     |   |-- WrongExpectedVersion           the stream is not as long as you expected
     |   |-- IdempotencyConflict            the same key came with other content
     |   |-- ImportConflict                 the store holds something else than the file to be imported
     |   |-- ConsumerBusy                   somebody else runs the consumer of this name
+    |   |-- ConsumersBehind                consumers have not read yet what shall be archived
     |   |-- ConsumerFenced                 somebody else took the consumer over
     |   `-- SchemaConflict                 an event class changed in a way old events cannot follow
     |-- StoreUnavailable (OSError)
@@ -215,6 +217,17 @@ class UnexpectedEventType(VarveError):
     global_sequence: int
 
 
+class Archived(VarveError, LookupError):
+    """What was read lies below the horizon of this store: it was moved to an archive. Open archive and store in a row
+    (``varve.open([archive, store])``), or begin at ``first_sequence``. Facts: ``path``, ``first_sequence`` (the first global
+    sequence that the store still holds)."""
+
+    code = "archived"
+    kind: ClassVar[Kind] = "unavailable"
+    path: str
+    first_sequence: int
+
+
 class UpcastError(VarveError, TypeError):
     """A function under ``@varve.upcast`` gave something else than an event of its new type. The event's bytes stay readable
     (``Recorded.raw``). Facts: ``old_type``, ``new_type`` (names), ``got`` (the class of what it gave), ``global_sequence``."""
@@ -273,6 +286,16 @@ class ConsumerBusy(Conflict):
     code = "consumer_busy"
     name: str
     pid: int | None
+
+
+class ConsumersBehind(Conflict):
+    """Consumers have not read yet what shall be archived; nothing was changed. Let them catch up, delete those that nobody runs
+    any more, or archive less; ``force=True`` leaves them behind: their next read raises ``Archived``. Facts: ``names``,
+    ``position`` (of the one that is furthest behind)."""
+
+    code = "consumers_behind"
+    names: tuple[str, ...]
+    position: int
 
 
 class ConsumerFenced(Conflict):
@@ -495,10 +518,12 @@ class CorruptedBlock(IntegrityError):
 
 
 __all__ = [
+    "Archived",
     "CommitOutcomeUnknown",
     "Conflict",
     "ConsumerBusy",
     "ConsumerFenced",
+    "ConsumersBehind",
     "CorruptedBlock",
     "CorruptedStore",
     "DiskFull",

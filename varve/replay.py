@@ -220,6 +220,8 @@ def walk_blocks(
         last = end(snapshot)
         upper = last if stop is None else min(stop, last)
         limit = snapshot.next_sequence
+        if snapshot.first_sequence:
+            _check_retained(snapshot, ranges, start, upper)
         yield None
         begun_s = time.monotonic()
         block: Block | None = None
@@ -269,6 +271,14 @@ def walk_blocks(
     finally:
         block = some = None  # an error that is kept keeps this frame, and must not keep the map
         source.end(snapshot)
+
+
+def _check_retained(snapshot: Snapshot, ranges: Ranges, start: int, stop: int) -> None:
+    """Whether everything that shall be walked is above the horizon: said at once, and not by an iterator that is half done.
+    Raises ``Archived``."""
+    for _, first, _ in ranges(snapshot, start, stop, False):
+        snapshot.check_retained(first)
+        return
 
 
 def _scattered(
@@ -489,8 +499,10 @@ def recorded_at(
 
 def first_at(snapshot: Snapshot, time_ns: int) -> int:
     """The first global sequence whose commit was recorded at or after a time: bisection, since times never go
-    backwards."""
-    low, high = 0, snapshot.next_sequence
+    backwards. Raises ``Archived`` where it may be below the horizon."""
+    low, high = snapshot.first_sequence, snapshot.next_sequence
+    if low and time_ns <= snapshot.archived_until_ns:
+        raise snapshot.archived("what was recorded then")
     while low < high:
         block = snapshot.block((low + high) // 2)
         if block.last_time_ns < time_ns:

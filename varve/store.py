@@ -1,4 +1,4 @@
-"""The store: ``varve.open`` and what it gives."""
+"""The store: what ``varve.open`` gives."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing_extensions import TypeAliasType
 
 from varve import limits
 from varve.appends import Metadata, StreamTypes
+from varve.archive import ArchiveReport, archive
 from varve.bindings import Bindings, UnknownAnywhere, UnknownTyped
 from varve.codec import EventType, event_type
 from varve.engine import files
@@ -46,49 +47,6 @@ if TYPE_CHECKING:
     from varve.engine.snapshot import Snapshot as EngineSnapshot
 
 R = TypeVar("R")
-
-
-def open(  # noqa: A001 - the field's word, used as varve.open
-    path: str | os.PathLike[str],
-    *,
-    readonly: bool = False,
-    durability: Durability = "full",
-    map_bytes: int = limits.MAP_BYTES,
-    allow_network: bool = False,
-    linger_s: float = 0.0,
-    trust: bool = True,
-    clock: Callable[[], int] = time.time_ns,
-) -> Varve:
-    """Open the store in the folder ``path``, creating it (and its parents) where there is none.
-
-    ``readonly``: never write; the store must exist. ``durability``: ``"full"`` returns from an append after fsync;
-    ``"relaxed"`` keeps the store whole but may lose the last commits at a power cut; ``"bulk"`` writes nothing through
-    until ``db.sync()`` and can corrupt the store at a power cut: for rebuilding, and it needs the store alone.
-    ``map_bytes``: address space to reserve, the most that the store can grow to (sparse; halved until the machine
-    agrees). ``allow_network``: use a network file system all the same. ``linger_s``: seconds that a commit waits for
-    company, so that fewer, larger commits are made where many append at once; 0 never waits, and still takes along
-    whatever is waiting already.
-    ``trust``: False for a file that may be damaged or comes from elsewhere: all of it is verified first, in a process of its
-    own, and ``CorruptedStore`` says what is wrong with it. Whatever the file holds, this process lives; and nothing is served
-    from it that verification would not let pass. (By default only the cheap checks are made: length, meta pages, format; blocks
-    are checked when they are read. LMDB can abort the process on a damaged page.) The folder must not be
-    writable for whoever is not trusted.
-    ``clock``: nanoseconds since 1970, for tests.
-
-    Raises ``StoreNotFound``, ``StoreAccessDenied``, ``StoreAlreadyOpen``, ``StoreInUse``, ``NotAVarveStore``,
-    ``UnsupportedFormat``,
-    ``CorruptedStore``, ``UnsupportedFileSystem``, ``InvalidInput``.
-    """
-    return Varve(
-        path,
-        readonly=readonly,
-        durability=durability,
-        map_bytes=map_bytes,
-        allow_network=allow_network,
-        linger_s=linger_s,
-        trust=trust,
-        clock=clock,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +232,10 @@ class Varve:
         if at is not None and (not isinstance(at, int) or isinstance(at, bool) or at < 0):
             raise InvalidInput(f"at is a global sequence from 0 on, not {at!r}")
         snapshot = self._engine.held_snapshot(at)
+        if at is not None and at < snapshot.first_sequence:
+            error = snapshot.archived(f"the log before {at}")
+            snapshot.close()
+            raise error
         if at is not None and at > snapshot.record.next_sequence:
             end = snapshot.record.next_sequence
             snapshot.close()
@@ -342,6 +304,40 @@ class Varve:
     def sync(self) -> None:
         """Force everything committed so far to disk: what ``durability="bulk"`` leaves to you."""
         self._engine.sync()
+
+    # -- the whole store ---------------------------------------------------------------------------
+
+    @property
+    def first_global_sequence(self) -> int:
+        """The first global sequence that the log still holds: 0, unless its beginning was archived."""
+        with self._engine.snapshot() as snapshot:
+            return snapshot.first_sequence
+
+    def archive(
+        self,
+        before: int,
+        to: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ArchiveReport:
+        """Move the beginning of the log into a store of its own: whole blocks, up to the one that holds global sequence
+        ``before``.
+
+        Positions never change: everything keeps its global and its stream sequence, streams their lengths, idempotency keys their
+        effect. Reads below the new beginning (``first_global_sequence``) raise ``Archived``, never an empty result;
+        ``varve.open([archive, store])`` replays through both. The last block always stays. The file does not shrink: its pages
+        are used again.
+
+        ``to`` must not exist; it gets its name once it is complete, verified and on disk, and only then does one commit take
+        what it holds out of this store. Where that was cut off between the two, the same call goes on. Consumers that have not
+        read so far are a reason to refuse (``ConsumersBehind``) unless ``force`` is given. ``progress`` is called with events
+        done and in all. Other handles go on reading and writing meanwhile; snapshots and views that they hold stay whole.
+
+        Raises ``InvalidInput``, ``ReadonlyStore``, ``ConsumersBehind``, ``Conflict`` (another process archived meanwhile),
+        ``CorruptedBlock``, ``CorruptedStore``, ``DiskFull`` and what a commit raises; nothing has changed then.
+        """
+        return archive(self._engine, before, to, force=force, progress=progress)
 
     # -- live --------------------------------------------------------------------------------------
 

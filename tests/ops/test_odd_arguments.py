@@ -14,7 +14,7 @@ from damage import Noted
 import varve
 from varve import ops
 
-NO_PATHS: list[Any] = ["", b"", b"store", 5, None, "a\0b", "\ud800", ["store"]]
+NO_PATHS: list[Any] = ["", b"", b"store", 5, None, "a\0b", "\ud800", {"store"}]
 
 
 def names(folder: Path) -> list[str]:

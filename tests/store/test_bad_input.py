@@ -314,7 +314,7 @@ def test_bad_bounds(db: varve.Varve, orders: Any, bound: Any) -> None:
         reader.iter_stream(1, None)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("path", ["", 5, None, b"bytes", "a\0b", True, 1.0, ["a"]], ids=repr)
+@pytest.mark.parametrize("path", ["", 5, None, b"bytes", "a\0b", True, 1.0, {"a"}, [], [5], [["a"]]], ids=repr)
 def test_bad_paths(path: Any) -> None:
     """What names no folder."""
     with pytest.raises(varve.InvalidInput, match="path"):

@@ -31,6 +31,8 @@ AFTERWARDS = {
 USES: dict[str, dict[str, Any]] = {
     "Varve": {
         "next_global_sequence": lambda db: db.next_global_sequence,
+        "first_global_sequence": lambda db: db.first_global_sequence,
+        "archive": lambda db: db.archive(0, "archive"),
         "stats": lambda db: db.stats(),
         "stream": lambda db: db.stream("x", OrderPlaced),
         "global_reader": lambda db: db.global_reader(),

@@ -252,7 +252,7 @@ class Session:
             try:
                 committed = apply_single(self, request)
             except lmdb.Error as exc:
-                raise self._failed(exc, limits.TAIL_BLOCK_BYTES_MAX) from exc
+                raise self.failed(exc, limits.TAIL_BLOCK_BYTES_MAX) from exc
             if committed is not None:
                 return committed
         return self.apply(request)
@@ -513,21 +513,14 @@ class Session:
             if self._effects:
                 put_effects(self, self._effects)
         except lmdb.Error as exc:
-            raise self._failed(exc, payload_bytes) from exc
+            raise self.failed(exc, payload_bytes) from exc
         written = self._written
         if written is None and not self._effects:
             if self._found_token:
                 self._settle()
             return  # nothing to write: leave no empty commit behind
-        transaction = self.open
+        identity = self.end(payload_bytes)
         writer = self.writer
-        identity = transaction.id()
-        self._index_cursor = None
-        self.transaction = None
-        try:
-            transaction.commit()
-        except lmdb.Error as exc:
-            raise self._failed(exc, payload_bytes) from exc
         if written is not None:
             self._remember(written)
             # A large block is not kept for those who tail.
@@ -536,6 +529,18 @@ class Session:
         writer.state = self.state
         writer.last_id = identity
         writer.unreaped_bytes += payload_bytes + limits.COMMIT_BYTES
+
+    def end(self, payload_bytes: int) -> int:
+        """Make durable what was put into LMDB's transaction; its number. Raises what ``commit`` does."""
+        transaction = self.open
+        identity = transaction.id()
+        self._index_cursor = None
+        self.transaction = None
+        try:
+            transaction.commit()
+        except lmdb.Error as exc:
+            raise self.failed(exc, payload_bytes) from exc
+        return identity
 
     def _settle(self) -> None:
         """Make durable what a replayed request found: whoever committed it may have been killed while the disk was at it, or
@@ -566,7 +571,7 @@ class Session:
         if transaction is not None and not self.environment.is_forked:
             transaction.abort()
 
-    def _failed(self, exc: lmdb.Error, payload_bytes: int) -> VarveError:
+    def failed(self, exc: lmdb.Error, payload_bytes: int) -> VarveError:
         """End the transaction and say what its failure means."""
         transaction, self.transaction = self.transaction, None
         if transaction is not None:

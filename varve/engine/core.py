@@ -20,6 +20,7 @@ from varve.engine.environment import Durability, Environment
 from varve.engine.failures import failed
 from varve.engine.group import Group, Ticket
 from varve.engine.hints import HintSender
+from varve.engine.horizon import move_horizon
 from varve.engine.located import KnownStream, KnownStreams
 from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
@@ -27,6 +28,7 @@ from varve.engine.snapshot import Snapshot
 from varve.engine.writer import Writer, holds_lock
 from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, ViewsStillAlive
 from varve.layout import keys, records
+from varve.layout.base import Base
 from varve.layout.block import Block
 from varve.layout.records import StoreRecord, unpack_store_record
 
@@ -215,6 +217,14 @@ class Engine:
         if self._group.busy:
             self._group.drain()
         return self._writer.session()
+
+    def check_writable(self) -> None:
+        """Raise what every write on this handle is refused with, if it is."""
+        self._writer.check_entry()
+
+    def move_horizon(self, base: Base, before: Base | None) -> None:
+        """Let go of what was archived: see ``engine.horizon``."""
+        move_horizon(self._writer, base, before)
 
     def notify(self, next_sequence: int) -> None:
         """A commit raised the next global sequence: tell whoever waits for it, here and in other processes. Never raises."""

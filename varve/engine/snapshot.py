@@ -22,11 +22,11 @@ from varve.engine.checked import CheckedBlocks, Mark, corrupted, mark_of, parse
 from varve.engine.checking import SHARED_BYTES_MIN, UNLOCKED_BYTES_MIN, find_right, processors
 from varve.engine.mapped import MappedFrames, Stretch
 from varve.engine.pins import LivePin, address_of, warn_of_age
-from varve.errors import CorruptedBlock, CorruptedStore, SnapshotClosed
+from varve.errors import Archived, CorruptedBlock, CorruptedStore, SnapshotClosed
 from varve.layout import keys
 from varve.layout.block import UNREAD, Block, EventPlaces, Unread, lone_event
 from varve.layout.frame import MalformedBlock
-from varve.layout.records import StoreRecord, unpack_store_record
+from varve.layout.records import StoreRecord, decode_horizon, unpack_store_record
 from varve.layout.runs import decode_runs, find_in_runs
 
 if TYPE_CHECKING:
@@ -167,11 +167,15 @@ class Snapshot:
     def find_meta(self, key: bytes) -> bytes | None:
         """A copy of a metadata value; None where there is none."""
         with self._lock:
-            try:
-                value = self.transaction.get(key, db=self._environment.meta)
-            except lmdb.Error as exc:
-                raise self._environment.read_error(exc) from exc
-            return None if value is None else bytes(value)
+            return self._find_meta(key)
+
+    def _find_meta(self, key: bytes) -> bytes | None:
+        """The same, with the lock held."""
+        try:
+            value = self.transaction.get(key, db=self._environment.meta)
+        except lmdb.Error as exc:
+            raise self._environment.read_error(exc) from exc
+        return None if value is None else bytes(value)
 
     def side_value(self, table: str, key: bytes) -> bytes | None:
         """A copy of a value of a side table that ``Engine.side_snapshot`` was made for; None where there is none."""
@@ -244,6 +248,31 @@ class Snapshot:
         count = self.record.next_sequence
         return count if self.limit is None else min(count, self.limit)
 
+    @property
+    def first_sequence(self) -> int:
+        """The horizon: the first global sequence that is in the log still; what is below was archived."""
+        return self.record.first_sequence
+
+    @property
+    def archived_until_ns(self) -> int:
+        """When the last event below the horizon was recorded. There has to be one."""
+        return decode_horizon(self.meta(keys.HORIZON_KEY))
+
+    def archived(self, what: str) -> Archived:
+        """The error for what lies below the horizon."""
+        first = self.first_sequence
+        return Archived(
+            f"{self.path}: {what} was archived; this store begins at global sequence {first}. Open the archives and the store "
+            "in a row (varve.open takes a list), or begin there",
+            path=self.path,
+            first_sequence=first,
+        )
+
+    def check_retained(self, sequence: int) -> None:
+        """Whether a global sequence is above the horizon. Raises ``Archived``."""
+        if sequence < self.first_sequence:
+            raise self.archived(f"global sequence {sequence}")
+
     # -- blocks ------------------------------------------------------------------------------------
 
     def _log_cursor(self) -> Cursor:
@@ -265,6 +294,9 @@ class Snapshot:
         except lmdb.Error as exc:
             raise self._environment.read_error(exc) from exc
         if not found:
+            if self._record is None:  # here, since the lock is held
+                self._record = unpack_store_record(self._find_meta(keys.STORE_RECORD_KEY) or b"")
+            self.check_retained(sequence)
             raise CorruptedStore(
                 f"{self.path}: no block holds global sequence {sequence}; verify the store", path=self.path
             )
@@ -517,7 +549,7 @@ class Snapshot:
                 malformed = "its columns reach beyond its end"
             except MalformedBlock as exc:
                 malformed = str(exc)
-            except (CorruptedBlock, CorruptedStore):
+            except (Archived, CorruptedBlock, CorruptedStore):
                 if not found:
                     raise
             finally:
@@ -661,7 +693,7 @@ class Snapshot:
         entry = self._floor(keys.stream_entry_key(number, stream_sequence))
         position = None if entry is None else keys.stream_entry_position(entry[0], number)
         if entry is None or position is None:
-            self._check_unborn(number)
+            self._check_unborn(number, stream_sequence)
             return None
         found = find_in_runs(entry[1], stream_sequence - position)
         if found is None or (self.limit is not None and found >= self.limit):
@@ -682,17 +714,28 @@ class Snapshot:
         low, high = 0, length  # the first event at or after the limit, by bisection over the index
         while low < high:
             middle = (low + high) // 2
-            if self.global_of(number, middle) is None:
+            try:
+                is_beyond = self.global_of(number, middle) is None
+            except Archived:
+                is_beyond = False
+            if is_beyond:
                 high = middle
             else:
                 low = middle + 1
         return low
 
-    def _check_unborn(self, number: int) -> None:
-        """A stream without an index entry is younger than this instant. Where the instant knows it, the entry is lost, and must
-        not look like a stream without events: raises ``CorruptedStore``."""
+    def _check_unborn(self, number: int, stream_sequence: int | None = None) -> None:
+        """A stream without an index entry (at or before a stream sequence) is younger than this instant. Where the instant knows
+        it, the entry was archived, or is lost, and must not look like a stream without events: raises ``Archived`` or
+        ``CorruptedStore``."""
         if self.find_meta(keys.stream_key(number)) is not None:
+            if stream_sequence is not None and self._is_archived(number):
+                raise self.archived(f"stream sequence {stream_sequence}")
             raise self._index_gap(f"stream number {number}")
+
+    def _is_archived(self, number: int) -> bool:
+        """Whether the beginning of a stream's index was archived, where it is missing."""
+        return self.first_sequence > 0 and self.stream_entry(number, 2**64 - 1) is not None
 
     def stream_runs(self, number: int, start: int, stop: int, *, reverse: bool = False) -> Iterator[StreamRun]:
         """Runs that cover stream sequences ``start .. stop`` (which exist), cut to them."""
@@ -706,6 +749,8 @@ class Snapshot:
         while start <= at < stop:
             entry = self.stream_entry(number, at)
             if entry is None:
+                if self._is_archived(number):
+                    raise self.archived(f"stream sequence {at}")
                 raise self._index_gap(f"stream number {number}, stream sequence {at}")
             position, runs = entry
             firsts, counts = zip(*runs, strict=True)

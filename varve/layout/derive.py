@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from varve import limits
 from varve.layout import keys, records
+from varve.layout.base import Base
 from varve.layout.block import Block
 from varve.layout.frame import MalformedBlock
 from varve.layout.records import IdempotencyRecord, StoreRecord, TypeRecord
@@ -19,10 +20,11 @@ class Derivation:
     """Feed it every block in order, then ask for the pairs. Memory grows with the number of streams and with index
     entries.
 
-    Raises ``MalformedBlock`` where a block does not continue the ones before it.
+    ``base``: what the archived beginning of the log has left; blocks follow from its horizon on. Raises ``MalformedBlock`` where
+    a block does not continue the ones before it, and where the base contradicts itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, base: Base | None = None) -> None:
         self._runs: dict[int, list[Run]] = {}
         self._name_runs: dict[int, list[Run]] = {}
         self._lengths: dict[int, int] = {}
@@ -35,7 +37,55 @@ class Derivation:
         self._open_key: bytes | None = None
         self._store: tuple[bytes, int] | None = None
         self._commit = 0
+        self._last_time_ns = 0
+        self._positions: dict[int, int] = {}
+        """Where the runs of a stream begin, of those whose beginning is archived."""
+        self._archived_until_ns = 0
+        self.first_sequence = 0
         self.next_sequence = 0
+        if base is not None:
+            self._begin(base)
+
+    def _begin(self, base: Base) -> None:
+        self._store = (base.uuid, base.created_at_ns)
+        self._names = dict(enumerate(base.names))
+        self._name_numbers = {name: number for number, name in self._names.items()}
+        self._name_runs = {number: list(runs) for number, runs in enumerate(base.name_runs)}  # they will grow
+        self._types = dict(enumerate(base.types))
+        for number, (name_number, id_key, position, runs) in enumerate(base.streams):
+            self._declare_stream(number, name_number, id_key)
+            self._runs[number] = list(runs)
+            self._positions[number] = position
+            self._lengths[number] = position + sum(count for _, count in runs)
+        self._keys = dict(base.keys)
+        if base.open_key and base.open_key not in self._keys:
+            raise MalformedBlock("what was archived ends in a commit whose idempotency key it does not know")
+        if len(self._name_numbers) != len(base.names):
+            raise MalformedBlock("what was archived declares a name twice")
+        self._open_key = base.open_key or None
+        self._commit = base.commit
+        self._last_time_ns = self._archived_until_ns = base.last_time_ns
+        self.first_sequence = self.next_sequence = base.horizon
+
+    def base(self) -> Base | None:
+        """What is left when everything so far is archived; None where there is nothing. Raises ``MalformedBlock`` where something
+        was declared in a block that has no event of it."""
+        if self._store is None:
+            return None
+        out = Base(*self._store, self.next_sequence, self._last_time_ns, self._commit, self._open_key or b"")
+        out.names = [self._names[number] for number in range(len(self._names))]
+        out.types = [self._types[number] for number in range(len(self._types))]
+        for number, name in self._names.items():
+            if number not in self._name_runs:
+                raise MalformedBlock(f"the name {name!r} is declared before its first event")
+            out.name_runs.append(_last_entry(self._name_runs[number], 0)[1])
+        for number, (name_number, id_key) in self._streams.items():
+            if number not in self._runs:
+                raise MalformedBlock(f"stream number {number} is declared before its first event")
+            position, runs = _last_entry(self._runs[number], self._positions.get(number, 0))
+            out.streams.append((name_number, id_key, position, runs))
+        out.keys = dict(self._keys)
+        return out
 
     def feed(self, block: Block) -> None:
         """The next block."""
@@ -58,6 +108,7 @@ class Derivation:
             append_runs(self._runs.setdefault(stream, []), ((at, count),))
             append_runs(self._name_runs.setdefault(self._streams[stream][0], []), ((at, count),))
             at += count
+        self._last_time_ns = block.last_time_ns
         self.next_sequence = block.end
 
     def _declare(self, block: Block) -> None:
@@ -81,15 +132,18 @@ class Derivation:
             self._types[number] = TypeRecord(name, schema)
         for number, name_number, id_key in block.declared_streams():
             _next(number, len(self._streams), "stream")
-            if name_number not in self._names:
-                raise MalformedBlock(f"stream number {number} has the undeclared name number {name_number}")
-            _check_id(number, id_key)
-            if (name_number, id_key) in self._numbers:
-                raise MalformedBlock(
-                    f"stream number {number} has the name and id of stream number {self._numbers[name_number, id_key]}"
-                )
-            self._streams[number] = (name_number, id_key)
-            self._numbers[name_number, id_key] = number
+            self._declare_stream(number, name_number, id_key)
+
+    def _declare_stream(self, number: int, name_number: int, id_key: bytes) -> None:
+        if name_number not in self._names:
+            raise MalformedBlock(f"stream number {number} has the undeclared name number {name_number}")
+        _check_id(number, id_key)
+        if (name_number, id_key) in self._numbers:
+            raise MalformedBlock(
+                f"stream number {number} has the name and id of stream number {self._numbers[name_number, id_key]}"
+            )
+        self._streams[number] = (name_number, id_key)
+        self._numbers[name_number, id_key] = number
 
     def _feed_keys(self, block: Block) -> None:
         """Idempotency records: their commits' events are counted over all blocks that hold some."""
@@ -118,12 +172,19 @@ class Derivation:
         """The store's record; None for an empty log."""
         if self._store is None:
             return None
-        return StoreRecord(*self._store, 0, self.next_sequence, len(self._streams), len(self._names), len(self._types))
+        return StoreRecord(
+            *self._store,
+            self.first_sequence,
+            self.next_sequence,
+            len(self._streams),
+            len(self._names),
+            len(self._types),
+        )
 
     def index_pairs(self) -> Iterator[Pair]:
         """Every pair of the index, in key order."""
         for number, runs in sorted(self._runs.items()):
-            position = 0
+            position = self._positions.get(number, 0)
             for entry in split_entries(runs):
                 yield keys.stream_entry_key(number, position), encode_runs(entry)
                 position += sum(count for _, count in entry)
@@ -137,6 +198,8 @@ class Derivation:
         record = self.record
         if record is not None:
             pairs.append((keys.STORE_RECORD_KEY, record.encode()))
+            if record.first_sequence:
+                pairs.append((keys.HORIZON_KEY, records.encode_horizon(self._archived_until_ns)))
         for number, name in self._names.items():
             pairs.append((keys.name_key(number), name.encode()))
             pairs.append((keys.name_lookup_key(name), records.encode_name_number(number)))
@@ -150,6 +213,13 @@ class Derivation:
             pairs.append((keys.stream_key(number), records.encode_stream(name_number, id_key)))
         pairs += [(keys.idempotency_key(token), record.encode()) for token, record in self._keys.items()]
         return sorted(pairs)
+
+
+def _last_entry(runs: list[Run], position: int) -> tuple[int, list[Run]]:
+    """The last index entry of runs that begin at a position: its own position and runs."""
+    size = limits.RUNS_PER_INDEX_ENTRY_MAX
+    start = (len(runs) - 1) // size * size
+    return position + sum(count for _, count in runs[:start]), runs[start:]
 
 
 def _check_id(stream: int, id_key: bytes) -> None:

@@ -13,6 +13,7 @@ All integers in keys are big-endian, so that LMDB's byte order is the numeric or
             0x05 | u16 name number | id key                           -> stream number
             0x06 | u32 stream number                                  -> name number, id key
             0x07 | key token                                          -> idempotency record
+            0x08                                                      -> when the last archived commit was recorded
 
 An *id key* is a stream id as bytes: a kind byte, then the value. Ids of different kinds never collide, and within a
 kind the order of the bytes is the order of the values. A *key token* does the same for idempotency keys.
@@ -116,6 +117,10 @@ def stream_key(stream_number: int) -> bytes:
 def idempotency_key(token: bytes) -> bytes:
     """Meta key of an idempotency record."""
     return b"\x07" + token
+
+
+HORIZON_KEY = b"\x08"
+"""Meta key of the time of the last archived commit; absent where nothing was archived."""
 
 
 # -- stream ids ------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ type numbers       ``u16`` each, oldest version first
 stream number      ``u32``
 stream             ``u16 name number | id key``
 idempotency        ``u64 first sequence | u64 events | 16s content digest``
+horizon            ``i64`` when the last archived commit was recorded (ns)
 =================  =====================================================================================
 """
 
@@ -26,6 +27,7 @@ MAGIC = b"VRV1"
 _STORE = struct.Struct("<4sI16sqQQIHH")
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
+_I64 = struct.Struct("<q")
 _IDEMPOTENCY = struct.Struct("<QQ16s")
 
 
@@ -153,7 +155,16 @@ def decode_numbers(value: bytes | memoryview) -> list[int]:
 
 
 encode_name_number = _U16.pack
+encode_horizon = _I64.pack
 encode_stream_number = _U32.pack
+
+
+def decode_horizon(value: bytes | memoryview) -> int:
+    """When the last archived commit was recorded (ns). Raises ``MalformedRecord``."""
+    if len(value) != _I64.size:
+        raise malformed("time of what was archived", value)
+    time_ns: int = _I64.unpack(value)[0]
+    return time_ns
 
 
 def decode_name_number(value: bytes | memoryview) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Where = Literal["structure", "log", "index", "meta", "consumers"]
-"""The part of a store: LMDB's pages, or one of the sub-databases."""
+Where = Literal["structure", "base", "log", "index", "meta", "consumers"]
+"""The part of a store: LMDB's pages, or one of the sub-databases (``base`` is what archives have left)."""
 
 FindingKind = Literal[
     "page",
@@ -39,7 +39,7 @@ FindingKind = Literal[
 ``schema``      an event has a type that nothing declares
 ``event``       an event is no valid FlatBuffer of its type
 ``metadata``    an append's metadata is no JSON object
-``missing``     index or metadata lack a pair that follows from the log
+``missing``     index or metadata lack a pair that follows from the log, or there is nothing of what was archived
 ``extra``       they hold a pair that does not
 ``different``   they hold another value than follows from the log
 ``record``      a consumer's record is damaged

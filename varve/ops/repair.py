@@ -13,14 +13,28 @@ from varve.engine.fresh import FreshStore
 from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.errors import CorruptedBlock, CorruptedStore, InvalidInput, StoreUnavailable
+from varve.layout import base as bases
 from varve.layout import consumers, keys
+from varve.layout.base import Base, decode_base
 from varve.layout.block import Block
 from varve.layout.derive import Derivation
 from varve.layout.draft import BlockDraft
 from varve.layout.frame import MalformedBlock, crc_holds
 from varve.layout.records import StoreRecord, TypeRecord, decode_store_record
 from varve.ops.salvage import LOST, Identity, Lost, Piece, Remains, is_token, readable_positions
-from varve.ops.verify import CONSUMERS, LOG, META, UNREADABLE, Progress, Told, VerifyReport, check_format, verify
+from varve.ops.verify import (
+    BASE,
+    CONSUMERS,
+    LOG,
+    META,
+    UNREADABLE,
+    Progress,
+    Told,
+    VerifyReport,
+    check_format,
+    stored_record,
+    verify,
+)
 
 _LOST_PER_BLOCK = 1_000
 
@@ -139,7 +153,7 @@ class _Copied:
         self._file: PageFile = instant.file
         self._fresh = fresh
         self._told = told
-        self._derivation = Derivation()
+        self._derivation = Derivation()  # once it is known what archives have left
         self._blocks = 0
         self._total = 0
         self._notes = [] if instant.misnumbered is None else [f"{instant.misnumbered} (a meta page)"]
@@ -157,6 +171,10 @@ class _Copied:
                 raise self._damaged("there is no sub-database varve.log")
             self._total = 0 if record is None else record.next_sequence
             self._told(0, self._total)
+            base = stored_base(self._file, trees.get(BASE), record, self._path)
+            if base is not None:
+                self._fresh.put(bases.TABLE, base.pairs())
+                self._derivation = Derivation(base)
             self._fresh.put("log", self._log(trees[LOG]))
         except DamagedPage as exc:
             raise self._damaged(str(exc)) from None
@@ -209,6 +227,19 @@ class _Copied:
             self._told(block.end, self._total)
 
 
+def stored_base(file: PageFile, tree: Tree | None, record: StoreRecord | None, path: str) -> Base | None:
+    """What archives have left; None where nothing was archived. Raises ``CorruptedStore``: nothing else tells what it held."""
+    try:
+        pairs = list(file.items(tree)) if tree is not None else []
+        if not pairs and record is not None and record.first_sequence:
+            raise MalformedBlock(f"nothing is left of the {record.first_sequence} events before the log")
+        return decode_base(pairs) if pairs else None
+    except (DamagedPage, *UNREADABLE) as exc:
+        raise CorruptedStore(
+            f"{path}: what was archived has left something that cannot be read ({exc}). Restore a backup", path=path
+        ) from None
+
+
 def _derived(fresh: FreshStore, derivation: Derivation, record: StoreRecord | None, path: str) -> None:
     """Write index and metadata as they follow from the log."""
     fresh.put("index", derivation.index_pairs())
@@ -229,10 +260,12 @@ class _Salvaged:
 
     def __init__(self, instant: Instant, fresh: FreshStore, told: Told) -> None:
         self._path = instant.path
-        self._remains = Remains(instant, lambda done, total: told(done, 3 * max(done, total)))
+        tables = dict(instant.file.readable_tables(lambda _: None))
+        self._base = base = stored_base(instant.file, tables.get(BASE), stored_record(instant.file), instant.path)
+        self._remains = Remains(instant, base, lambda done, total: told(done, 3 * max(done, total)))
         self._fresh = fresh
         self._told = told
-        self._derivation = Derivation()
+        self._derivation = Derivation(base)
         self._blocks = 0
         self._tokens: set[bytes] = set()
         self._names: dict[str, int] = {}
@@ -242,17 +275,33 @@ class _Salvaged:
         self._commit = 0
         self._last_ns = 0
         self._lost: list[LostRun] = []
+        if base is not None:
+            self._begin(base)
         compiled = event_type(LostEvent)
         self._lost_type = TypeRecord(compiled.name, compiled.schema_bytes)
         self._stand_in = compiled.pack(LostEvent())
+
+    def _begin(self, base: Base) -> None:
+        """Go on with the numbers of what was archived."""
+        self._names = {name: number for number, name in enumerate(base.names)}
+        self._types = {declared: number for number, declared in enumerate(base.types)}
+        for number, (name_number, id_key, position, runs) in enumerate(base.streams):
+            identity = Identity(base.names[name_number], id_key)
+            self._streams[identity] = number
+            self._lengths[identity] = position + sum(count for _, count in runs)
+        self._tokens = set(base.keys)
+        self._commit = base.commit
+        self._last_ns = base.last_time_ns
 
     def make(self) -> RepairReport:
         """Write everything."""
         remains = self._remains
         parts = remains.plan()
+        if self._base is not None:
+            self._fresh.put(bases.TABLE, self._base.pairs())
         self._fresh.put("log", self._log(parts))
         record = remains.record
-        if not parts:
+        if not parts and self._base is None:
             if record is None:
                 raise CorruptedStore(f"{self._path}: nothing of a store can be read; restore a backup", path=self._path)
             record = StoreRecord(*record[:2])

@@ -23,6 +23,7 @@ from varve.engine import files
 from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.layout import consumers, keys
+from varve.layout.base import Base
 from varve.layout.block import Block
 from varve.layout.frame import MalformedBlock, crc_holds
 from varve.layout.records import (
@@ -97,8 +98,14 @@ class Remains:
     known.
     """
 
-    def __init__(self, instant: Instant, looked: Callable[[int, int], None] = lambda _done, _total: None) -> None:
+    def __init__(
+        self,
+        instant: Instant,
+        base: Base | None = None,
+        looked: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> None:
         self._looked = looked
+        self._first = 0 if base is None else base.horizon
         self.file: PageFile = instant.file
         self.notes: list[str] = []
         self._damaged_meta = instant.damage is not None
@@ -118,13 +125,27 @@ class Remains:
         self._names: dict[int, str] = {}
         self._keys: dict[int, tuple[bytes, IdempotencyRecord]] = {}
         self._tokens: set[bytes] = set()
+        self._lengths: dict[int, tuple[int, int]] = {}
+        """Events of each stream that were archived, and the horizon."""
         self._witness(meta)
+        if base is not None:
+            self._begin(base)
         self.pieces = self._pieces(trees.get(LOG))
-        self.next_sequence = self.pieces[-1].end if self.pieces else 0
+        self.next_sequence = self.pieces[-1].end if self.pieces else self._first
         if self.record is None:
             self.notes.append("the store's record cannot be read: there may have been events behind the last block")
         elif self.record.next_sequence > self.next_sequence:
             self._believe(self.record.next_sequence)
+
+    def _begin(self, base: Base) -> None:
+        """What was archived is known for certain."""
+        self._names.update(enumerate(base.names))
+        self._types.update(enumerate(base.types))
+        for number, (name_number, id_key, position, runs) in enumerate(base.streams):
+            self._streams[number] = name_number, id_key
+            self._lengths[number] = position + sum(count for _, count in runs), base.horizon
+        for token, known in base.keys.items():
+            self._keys[known.first_sequence] = token, known
 
     def _can_have_held(self, events: int) -> bool:
         """Whether so many events can have been in the file."""
@@ -150,11 +171,11 @@ class Remains:
     def _pieces(self, log: Tree | None) -> list[Piece]:
         found: dict[int, Piece] = {}
         said = 0 if self.record is None else self.record.next_sequence
-        total = said if self._can_have_held(said) else 0
+        total = said if self._can_have_held(said - self._first) else 0
         self._looked(0, total)
         for key, frame, at in self.file.places(log, self._note) if log is not None else ():
             block = self._block(frame)
-            if block is not None and self._can_have_held(block.end):
+            if block is not None and self._can_have_held(block.end - self._first):
                 self._looked(block.end, total)
             if block is not None and key == keys.log_key(block.first):
                 found[block.first] = self._piece(block, at)
@@ -165,7 +186,7 @@ class Remains:
             self._look_elsewhere(found)
         pieces: list[Piece] = []
         for _, piece in sorted(found.items()):
-            end = pieces[-1].end if pieces else 0
+            end = pieces[-1].end if pieces else self._first
             if piece.first < end:
                 self.notes.append(f"the block at {piece.first} begins before the last one ends")
             elif not self._can_have_held(piece.first - end):
@@ -347,7 +368,7 @@ class Remains:
         up."""
         while True:
             gaps = list(self._gaps())
-            blamed, lost = _assign(self.pieces, gaps, self._index_runs(gaps))
+            blamed, lost = _assign(self.pieces, gaps, self._index_runs(gaps), self._lengths)
             if blamed is None:
                 self._tokens = {token for piece in self.pieces for token in piece.tokens}
                 parts: dict[int, Piece | list[Lost]] = {piece.first: piece for piece in self.pieces}
@@ -360,7 +381,7 @@ class Remains:
             self.pieces.remove(blamed)
 
     def _gaps(self) -> Iterator[tuple[int, int]]:
-        at = 0
+        at = self._first
         for piece in self.pieces:
             if piece.first > at:
                 yield at, piece.first
@@ -410,10 +431,13 @@ class _Hole(NamedTuple):
 
 
 def _assign(
-    pieces: list[Piece], gaps: list[tuple[int, int]], said: list[tuple[int, int, int, int]]
+    pieces: list[Piece],
+    gaps: list[tuple[int, int]],
+    said: list[tuple[int, int, int, int]],
+    begun: dict[int, tuple[int, int]],
 ) -> tuple[Piece | None, list[Lost]]:
     """Which stream each lost sequence belonged to. A block instead that cannot stand where it does."""
-    lengths: dict[int, tuple[int, int]] = {}  # stream: events so far, the global sequence behind the last one
+    lengths = dict(begun)  # stream: events so far, the global sequence behind the last one
     holes: list[_Hole] = []
     for piece in pieces:
         for stream, first_stream_sequence, first, count in piece.runs:

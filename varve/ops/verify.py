@@ -15,7 +15,9 @@ from varve.engine import files
 from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.errors import CorruptedStore, MalformedEvent, NotAVarveStore, SchemaError, VarveError
+from varve.layout import base as bases
 from varve.layout import consumers, keys
+from varve.layout.base import Base, decode_base
 from varve.layout.block import Block
 from varve.layout.derive import Derivation, Pair
 from varve.layout.frame import MalformedBlock, crc_holds
@@ -51,6 +53,7 @@ class Told:
 
 LOG, INDEX, META = files.DATABASES
 CONSUMERS = b"varve." + consumers.TABLE.encode()
+BASE = b"varve." + bases.TABLE.encode()
 
 UNREADABLE = (ValueError, IndexError, struct.error)  # MalformedBlock and MalformedRecord are ValueErrors
 """What reading a block raises whose columns contradict each other in a way that ``Block.check`` does not look for."""
@@ -194,7 +197,8 @@ class _Verification:
         by_key = dict(meta or ())
         check_format(path, by_key.get(keys.STORE_RECORD_KEY))
         index = self._pairs(file, trees.get(INDEX), "index")
-        derivation = self._log(file, trees.get(LOG), by_key)
+        begun = self._base(file, trees.get(BASE), by_key)
+        derivation = self._log(file, trees.get(LOG), by_key, *begun)
         if derivation is None:
             self.not_checked.append("index and metadata against the log: the log is damaged")
         else:
@@ -225,17 +229,39 @@ class _Verification:
 
     # -- the log -----------------------------------------------------------------------------------
 
-    def _log(self, file: PageFile, tree: Tree | None, meta: dict[bytes, bytes]) -> Derivation | None:
-        """What follows from the log; None where it is damaged."""
+    def _base(self, file: PageFile, tree: Tree | None, meta: dict[bytes, bytes]) -> tuple[Base | None, Derivation]:
+        """What archives have left, and what follows from it. Where it cannot be read, that is found, and nothing follows."""
+        before = self._found
+        pairs = self._pairs(file, tree, "base") or []
+        record = decode_store_record(meta.get(keys.STORE_RECORD_KEY, b""))
+        first = record.first_sequence if isinstance(record, StoreRecord) else 0
+        if pairs:
+            try:
+                base = decode_base(pairs)
+                return base, Derivation(base)
+            except UNREADABLE as exc:
+                self.find("base", "record", f"what was archived has left something that cannot be read: {exc}")
+        elif first and self._found == before:
+            self.find("base", "missing", f"the log begins at {first}, and nothing tells what was archived before that")
+        derivation = Derivation()
+        derivation.next_sequence = first
+        return None, derivation
+
+    def _log(
+        self, file: PageFile, tree: Tree | None, meta: dict[bytes, bytes], base: Base | None, derivation: Derivation
+    ) -> Derivation | None:
+        """What follows from the log, behind what was archived; None where it is damaged."""
         if tree is None:
             return None
         before = self._found
+        is_sound = not any(finding.where == "base" for finding in self._findings)
         types = _Types(meta)
-        derivation = Derivation()
+        for number, declared in enumerate([] if base is None else base.types):
+            self._declare(types, number, declared)
         stored = decode_store_record(meta.get(keys.STORE_RECORD_KEY, b""))
         total = stored.next_sequence if stored is not None and not isinstance(stored, int) else 0
-        next_sequence = 0
-        last_ns = 0
+        next_sequence = derivation.next_sequence
+        last_ns = 0 if base is None else base.last_time_ns
         for key, frame in file.readable(tree, self._damage("log")):
             block = self._block(key, frame)
             if block is None:
@@ -245,7 +271,7 @@ class _Verification:
             next_sequence = max(next_sequence, block.end)
             try:
                 last_ns = self._times(block, last_ns)
-                if self._found == before:
+                if is_sound and self._found == before:
                     derivation.feed(block)
                 self._check_events(block, types)
             except UNREADABLE as exc:
@@ -254,7 +280,7 @@ class _Verification:
             self._progress(next_sequence, total)
         if total > next_sequence and self._found > before:
             self._gap(next_sequence, total)
-        return derivation if self._found == before else None
+        return derivation if is_sound and self._found == before else None
 
     def _block(self, key: bytes, frame: bytes) -> Block | None:
         """A block that is whole in itself."""
@@ -297,11 +323,7 @@ class _Verification:
         """Every event as a FlatBuffer of its type, and the metadata beside them."""
         if not block.is_plain:
             for number, name, schema in block.declared_types():
-                problem = types.declare(number, TypeRecord(name, schema))
-                if problem is not None:  # its checksum is right, so that is how it was written
-                    self.not_checked.append(
-                        f"events of the type {name!r}, whose schema this Varve cannot read: {problem}"
-                    )
+                self._declare(types, number, TypeRecord(name, schema))
             self._check_metadata(block)
         index = 0
         payload = block.payload()
@@ -322,6 +344,13 @@ class _Verification:
             if compiled is None and not types.is_declared(run.type):
                 at = block.first + index - run.count
                 self.find("log", "schema", f"the type number {run.type} of the event at {at} is unknown", at)
+
+    def _declare(self, types: _Types, number: int, declared: TypeRecord) -> None:
+        problem = types.declare(number, declared)
+        if problem is not None:  # its checksum is right, so that is how it was written
+            self.not_checked.append(
+                f"events of the type {declared.name!r}, whose schema this Varve cannot read: {problem}"
+            )
 
     def _check_metadata(self, block: Block) -> None:
         for first in block.column("metadata_firsts"):

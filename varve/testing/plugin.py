@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from varve.opening import open as open_store
 from varve.store import Varve
-from varve.store import open as open_store
 from varve.testing.clock import ManualClock
 from varve.testing.store import assert_sound
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from varve.opening import open as open_store
 from varve.ops import verify
 from varve.store import Varve
-from varve.store import open as open_store
 
 
 def assert_sound(path: str | os.PathLike[str]) -> None:

@@ -1,0 +1,185 @@
+"""Archives: the beginning of a log moved into a store of its own.
+
+Three steps, each of which can be cut off. The archive is written under a temporary name, read back and verified, and named:
+until then nothing of the store has changed. One commit then takes what was archived out of the store (``engine.horizon``).
+Whoever was cut off between the two asks again: an archive that is there already, of this very stretch of this very store, is
+verified and used.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from varve import limits
+from varve.engine import files
+from varve.engine.core import Engine
+from varve.engine.examine import examine
+from varve.engine.fresh import FreshStore
+from varve.errors import ConsumersBehind, CorruptedBlock, InvalidInput
+from varve.layout import keys
+from varve.layout.base import TABLE, Base, decode_base
+from varve.layout.derive import Derivation
+from varve.layout.frame import MalformedBlock
+from varve.tailing.consumers import list_consumers
+
+Progress = Callable[[int, int], None]
+"""Called with events done and in all."""
+
+_BLOCKS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveReport:
+    """What was archived."""
+
+    path: str
+    """The archive, a sealed store; empty where there was nothing to archive."""
+    first_sequence: int
+    """The first global sequence in it."""
+    next_sequence: int
+    """The global sequence behind its last one, at which the store begins from now on."""
+    blocks: int
+    """Blocks of the log that were moved."""
+
+    @property
+    def events(self) -> int:
+        """Events that were moved."""
+        return self.next_sequence - self.first_sequence
+
+
+def archive(
+    engine: Engine, before: int, to: str | os.PathLike[str], *, force: bool = False, progress: Progress | None = None
+) -> ArchiveReport:
+    """See ``Varve.archive``."""
+    if isinstance(before, bool) or not isinstance(before, int) or before < 0:
+        raise InvalidInput(f"before is a global sequence, not {before!r}")
+    target = str(Path(files.folder(to, "the archive's path")).absolute())
+    engine.check_writable()
+    if files.holds(engine.path, target):
+        raise InvalidInput(f"{target} lies in the store itself; name a folder elsewhere")
+    first, horizon = _bounds(engine, before)
+    if horizon <= first:
+        return ArchiveReport("", first, first, 0)
+    if not force:
+        _check_consumers(engine, horizon)
+    old = read_base(engine)
+    moving = _Moving(engine, Derivation(old), horizon, progress or _nothing)
+    if os.path.lexists(target):
+        moving.check_done(target)
+    else:
+        moving.write(target)
+    base = moving.derivation.base()
+    assert base is not None  # it has a block
+    engine.move_horizon(base, old)
+    return ArchiveReport(target, first, horizon, moving.blocks)
+
+
+def _nothing(done: int, total: int) -> None:
+    """Nobody looks."""
+
+
+def _bounds(engine: Engine, before: int) -> tuple[int, int]:
+    """Where the store begins, and where it shall begin: the beginning of a block. The last one stays, whatever is asked for."""
+    with engine.snapshot() as snapshot:
+        first, end = snapshot.first_sequence, snapshot.next_sequence
+        if before > end:
+            raise InvalidInput(f"the log has {end} events; before={before} lies in the future")
+        if before <= first:
+            return first, first
+        return first, snapshot.copied_block(min(before, end - 1)).first
+
+
+def _check_consumers(engine: Engine, horizon: int) -> None:
+    behind = sorted((info for info in list_consumers(engine) if info.position < horizon), key=lambda one: one.position)
+    if behind:
+        names = tuple(info.name for info in behind)
+        raise ConsumersBehind(
+            f"{engine.path}: {len(names)} consumers have not read yet what shall be archived up to {horizon} (the furthest "
+            f"behind is {names[0]!r}, at {behind[0].position}). Let them catch up, delete those that nobody runs, or pass "
+            "force=True",
+            names=names,
+            position=behind[0].position,
+        )
+
+
+def read_base(engine: Engine) -> Base | None:
+    """What earlier archives have left; None where nothing was archived. Raises ``CorruptedStore``."""
+    with engine.side_snapshot(TABLE) as snapshot:
+        return decode_base(snapshot.side_items(TABLE)) if snapshot.first_sequence else None
+
+
+class _Moving:
+    """The blocks up to a new horizon, on their way."""
+
+    def __init__(self, engine: Engine, derivation: Derivation, horizon: int, progress: Progress) -> None:
+        self._engine = engine
+        self.derivation = derivation
+        self.blocks = 0
+        self._first = derivation.next_sequence
+        self._horizon = horizon
+        self._progress = progress
+
+    def write(self, target: str) -> None:
+        """Write the archive, verify it, name it."""
+        old = self.derivation.base() if self._first else None
+        with FreshStore(target) as fresh:
+            fresh.put("log", self._frames())
+            fresh.put("index", self.derivation.index_pairs())
+            fresh.put("meta", self.derivation.meta_pairs())
+            if old is not None:
+                fresh.put(TABLE, old.pairs())
+            fresh.close()
+            examine(fresh.unfinished)
+            fresh.finish()
+
+    def check_done(self, target: str) -> None:
+        """Whether an archive that is there already is the one that was asked for: block for block. Raises ``InvalidInput``."""
+        examine(target)
+        other = Engine(
+            target, readonly=True, durability="full", map_bytes=limits.MAP_BYTES, allow_network=True, clock=time.time_ns
+        )
+        try:
+            with other.snapshot() as snapshot:
+                if (snapshot.first_sequence, snapshot.next_sequence) != (self._first, self._horizon):
+                    raise self._another(target)
+                for key, frame in self._frames():
+                    if bytes(snapshot.copied_block(keys.log_sequence(key)).data) != frame:
+                        raise self._another(target)
+        finally:
+            other.release()
+
+    def _another(self, target: str) -> InvalidInput:
+        return InvalidInput(
+            f"{target} exists, and is no archive of the events {self._first} to {self._horizon - 1} of this store; name a folder "
+            "that does not exist"
+        )
+
+    def _frames(self) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and frames of the log, each checked and fed to the derivation. No snapshot is held for long."""
+        at = self._first
+        total = self._horizon - at
+        while at < self._horizon:
+            with self._engine.snapshot() as snapshot:
+                for _ in range(_BLOCKS_AT_ONCE):
+                    block = snapshot.copied_block(at)
+                    try:
+                        block.check()
+                        self.derivation.feed(block)
+                    except MalformedBlock as exc:
+                        raise CorruptedBlock(
+                            f"{self._engine.path}: the block at global sequence {at} is corrupted: {exc}; nothing was archived. "
+                            "Verify the store",
+                            path=self._engine.path,
+                            first_sequence=at,
+                            reason=str(exc),
+                        ) from None
+                    yield keys.log_key(at), bytes(block.data)
+                    self.blocks += 1
+                    at = block.end
+                    self._progress(at - self._first, total)
+                    if at >= self._horizon:
+                        break

@@ -251,6 +251,9 @@ def test_an_export_of_the_end_continues_its_own_log(tmp_path: Path) -> None:
     ops.export_jsonl(tmp_path / "a", tmp_path / "end.jsonl", start=7)
     with pytest.raises(varve.ImportConflict, match="it ends at 0, the file begins at 7"):
         ops.load(tmp_path / "empty", tmp_path / "end.jsonl")
+    with pytest.raises(varve.InvalidInput, match="continues a store; there is none"):
+        ops.load(tmp_path / "none", tmp_path / "end.jsonl")
+    assert not (tmp_path / "none").exists()
     assert ops.load(tmp_path / "b", tmp_path / "end.jsonl").events == 1
     assert ops.load(tmp_path / "b", tmp_path / "end.jsonl").present == 1
     assert ops.digest(tmp_path / "a") == ops.digest(tmp_path / "b")

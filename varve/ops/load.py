@@ -66,6 +66,10 @@ def load(path: str | os.PathLike[str], source: SourceFile, *, progress: Progress
                 "rows are of"
             )
         start = _start_of(log, given)
+        if start and not os.path.lexists(folder):
+            raise InvalidInput(
+                f"{given.name} begins at global sequence {start} and continues a store; there is none at {folder}"
+            )
         pieces = log.pieces()
         first = next(pieces, None)  # before the store is made: of a file that begins with damage nothing shall be left
         engine = open_target(folder, (log.uuid, log.created_at_ns))

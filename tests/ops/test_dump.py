@@ -8,7 +8,8 @@ import json
 import re
 import struct
 from collections.abc import Iterator
-from hashlib import blake2b
+from dataclasses import replace
+from hashlib import blake2b, sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,9 @@ from transfer_models import (
 import varve
 from varve import ops
 from varve.codec import event_type
-from varve.ops.dump import CHECK_BYTES
+from varve.ops.dump import CHECK_BYTES, _Writer
 from varve.ops.load import open_target
+from varve.ops.log import store_pieces
 
 
 @pytest.fixture
@@ -92,6 +94,7 @@ def large(folder: Path, groups: list[int]) -> None:
     commits += [
         Commit([Append("s", [(1, Note(n, "y" * 300))], {"n": n} if n % 3 else None)], None, 1) for n in range(600)
     ]
+    commits.append(Commit([Append("run", [(1, Note(n, "z" * 20)) for n in range(900)])], None, 1))
     write(folder, History(commits, groups))
 
 
@@ -646,3 +649,28 @@ def test_the_format_page_gives_the_places_of_the_header(small: bytes) -> None:
     assert small[56:57] == b"C"
     assert struct.unpack_from("<IqH", small, 57) == (8 + 2 + 4 + 16, 2005, 4)
     assert small[-32 - 24 - 5 :][:1] == b"Z"
+
+
+def test_a_dump_of_this_log_has_these_bytes_for_ever(small: bytes) -> None:
+    """Whoever changes them makes another version of the format."""
+    assert len(small) == 1076
+    assert sha256(small).hexdigest() == "48bf7e708098488361d70438a11fa5802883f09258c4ca857dd10b1f19851d43"
+    assert small[-32:].hex() == "99a5570832063e818c0304340a86fd78b5561c0cd05d5d79e742e21513dc90c8"
+
+
+def test_how_a_log_is_cut_into_pieces_does_not_show(tmp_path: Path) -> None:
+    """Long runs cut at every event, and not at all: the same bytes."""
+    large(tmp_path / "a", [])
+    with varve.open(tmp_path / "a", readonly=True) as db:
+        whole = list(store_pieces(db._engine, 0, db.next_global_sequence))
+    single = [replace(piece.behind(n), events=[event]) for piece in whole for n, event in enumerate(piece.events)]
+    assert len(single) > len(whole)
+    files = []
+    for pieces in (whole, single):
+        parts: list[bytes] = []
+        writer = _Writer(parts.append)
+        for piece in pieces:
+            writer.piece(piece)
+        writer.end()
+        files.append(b"".join(parts))
+    assert files[0] == files[1]

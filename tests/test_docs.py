@@ -54,6 +54,7 @@ def test_what_the_pages_call_exists() -> None:
         "varve.meta",
         "varve.base",
         "varve.consumers",
+        "varve.retention",
         "varve.lock",
         "varve.fbs",
     }  # names of files and sub-databases

@@ -140,6 +140,15 @@ of its events that views know."""
 SCATTERED_RANGES_MAX: Final = 32
 """Short runs of events, here and there in the log, that an iterator reads at a time: as many as an index entry holds."""
 
+RETENTION_LOOK_S: Final = 0.25
+"""How often a handle looks whether another process has set the first retention rule of a store."""
+
+SLOW_COMMIT_S: Final = 1.0
+"""LMDB's part of a commit (pages and fsync) that takes longer is worth a warning in the log."""
+
+SLOW_COMMIT_LOG_INTERVAL_S: Final = 60.0
+"""How often such a warning is repeated at most, by each handle."""
+
 SNAPSHOT_AGE_S_WARN: Final = 60.0
 """A snapshot older than this is worth a warning: LMDB cannot reuse pages that it may still read."""
 

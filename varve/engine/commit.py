@@ -10,6 +10,7 @@ open tail, lengths of streams) is used only if nobody else has committed since, 
 from __future__ import annotations
 
 import threading
+from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import lmdb
@@ -83,7 +84,14 @@ class _Written(NamedTuple):
 
 
 class Session:
-    """One write transaction."""
+    """One write transaction.
+
+    ``commits``, ``events``, ``event_bytes`` and ``commit_s`` say what it has made durable and how long LMDB was at that;
+    ``begun_s`` (set where somebody observes) and ``writing_s`` when it began, and when LMDB did.
+    """
+
+    commits = events = event_bytes = replays = 0
+    begun_s = writing_s = commit_s = 0.0
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -291,6 +299,7 @@ class Session:
                 key=request.key,
                 global_sequence=found.first_sequence,
             )
+        self.replays += 1
         return Committed(found.first_sequence, replayed=True)
 
     def _stream_number(self, stream: str, id_key: bytes) -> int | None:
@@ -502,8 +511,8 @@ class Session:
 
     # -- ending ------------------------------------------------------------------------------------
 
-    def commit(self) -> None:
-        """Write what was applied and make it durable. Raises ``DiskFull``, ``StoreFull``, ``TooManyItems``,
+    def commit(self, requests: int = 1) -> None:
+        """Write what was applied, so many requests, and make it durable. Raises ``DiskFull``, ``StoreFull``, ``TooManyItems``,
         ``StoreFailed``, ``CorruptedStore``, ``CommitOutcomeUnknown``."""
         pending = self._pending
         payload_bytes = limits.TAIL_BLOCK_BYTES_MAX if pending is None else pending.payload_bytes
@@ -521,7 +530,10 @@ class Session:
             return  # nothing to write: leave no empty commit behind
         identity = self.end(payload_bytes)
         writer = self.writer
+        self.commits = requests - self.replays
         if written is not None:
+            self.events = written.record.next_sequence - self.state.record.next_sequence
+            self.event_bytes = written.payload_bytes
             self._remember(written)
             # A large block is not kept for those who tail.
             writer.last_frame = written.frame if len(written.frame) <= limits.BLOCK_BYTES_MAX else None
@@ -529,6 +541,7 @@ class Session:
         writer.state = self.state
         writer.last_id = identity
         writer.unreaped_bytes += payload_bytes + limits.COMMIT_BYTES
+        writer.tally.add(self.commits, self.events, self.event_bytes, self.commit_s)
 
     def end(self, payload_bytes: int) -> int:
         """Make durable what was put into LMDB's transaction; its number. Raises what ``commit`` does."""
@@ -536,10 +549,12 @@ class Session:
         identity = transaction.id()
         self._index_cursor = None
         self.transaction = None
+        self.writing_s = begun_s = perf_counter()
         try:
             transaction.commit()
         except lmdb.Error as exc:
             raise self.failed(exc, payload_bytes) from exc
+        self.commit_s = perf_counter() - begun_s
         return identity
 
     def _settle(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Generator
@@ -22,15 +24,20 @@ from varve.engine.group import Group, Ticket
 from varve.engine.hints import HintSender
 from varve.engine.horizon import move_horizon
 from varve.engine.located import KnownStream, KnownStreams
+from varve.engine.observers import Observers
 from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.snapshot import Snapshot
+from varve.engine.tally import Tally
+from varve.engine.usage import Usage, usage
 from varve.engine.writer import Writer, holds_lock
 from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, ViewsStillAlive
 from varve.layout import keys, records
 from varve.layout.base import Base
 from varve.layout.block import Block
 from varve.layout.records import StoreRecord, unpack_store_record
+from varve.logs import DEBUG, say
+from varve.reports import Observer
 
 T = TypeVar("T")
 
@@ -90,10 +97,14 @@ class Engine:
         self.checked = CheckedBlocks()
         self.known_streams = KnownStreams()
         self.listener: Listener | None = None
+        self.rules: Any = None
+        """What readers pass over: kept here for ``varve.retention``, which makes it."""
         self._hints = HintSender(self.environment.path)
         self._iterators: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
         self.inboxes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         """Where event loops await commits: kept here for ``tailing``, which makes them."""
+        self._observers = Observers(self.environment.path)
+        self._observing = threading.Lock()
         self.inbox: Any = None
         """That of the loop that asked last."""
         try:
@@ -104,6 +115,7 @@ class Engine:
         except BaseException:
             self.environment.release()
             raise
+        say(DEBUG, "%s: opened (%s)", self.path, "readonly" if readonly else f"durability {durability}")
 
     @property
     def path(self) -> str:
@@ -162,7 +174,8 @@ class Engine:
                     )
                 record = StoreRecord(*(identity or (uuid.uuid4().bytes, clock()))).encode()
                 transaction.put(keys.STORE_RECORD_KEY, record, db=environment.meta)
-                return record
+            say(DEBUG, "%s: created", self.path)
+            return record
         except lmdb.Error as exc:
             raise failed(environment, exc, limits.PAGE_BYTES) from exc
 
@@ -285,6 +298,43 @@ class Engine:
         finally:
             environment.active.discard(id(mark))
 
+    # -- observing ---------------------------------------------------------------------------------
+
+    @property
+    def observers(self) -> Observers | None:
+        """Who is told of commits and batches; None where nobody is."""
+        return self._writer.observers
+
+    def observe(self, observer: Observer) -> None:
+        """Tell this one of every commit of the handle from now on."""
+        with self._observing:
+            self.check_usable()
+            self._observers.add(observer)
+            self._writer.observers = self._observers
+
+    def unobserve(self, observer: Observer) -> None:
+        """Tell it no more; nothing happens where it is not told."""
+        with self._observing:
+            if not self._observers.remove(observer):
+                self._writer.observers = None
+
+    @property
+    def tally(self) -> Tally:
+        """What this handle has committed."""
+        return self._writer.tally
+
+    @property
+    def queued(self) -> int:
+        """Commits that wait for the helper thread."""
+        return self._group.waiting
+
+    def usage(self, snapshot: Snapshot) -> Usage:
+        """What the store takes up at an instant."""
+        try:
+            return usage(self.environment, snapshot.transaction)
+        except lmdb.Error as exc:
+            raise self.environment.read_error(exc) from exc
+
     def check_usable(self) -> None:
         """Raise what this handle refuses everything with, if it does: ``StoreClosed`` and its kin."""
         if self.environment.refusal is not None:
@@ -295,10 +345,12 @@ class Engine:
         self.check_usable()
         if self.environment.readonly:
             raise ReadonlyStore(f"{self.path} was opened with readonly=True; whoever writes to it can sync it")
+        begun_s = time.perf_counter()
         try:
             self.environment.env.sync(True)
         except lmdb.Error as exc:
             raise self.environment.fail(f"cannot force it to disk ({exc})", str(exc)) from exc
+        say(DEBUG, "%s: forced to disk in %.3f s", self.path, time.perf_counter() - begun_s)
 
     def live(self) -> list[LivePin]:
         """Live snapshots of this process: those that views pin, and those that the user holds."""
@@ -331,6 +383,7 @@ class Engine:
         finally:
             if self.environment.is_closed:
                 self._group.end()
+        say(DEBUG, "%s: closed", self.path)
 
     @holds_lock
     def _close_idle(self) -> None:
@@ -355,6 +408,7 @@ class Engine:
         self._group.drain()
         with self._writer.wait_idle():
             self._release_idle()
+        say(DEBUG, "%s: closed, as far as views let it", self.path)
 
     @holds_lock
     def _release_idle(self) -> None:
@@ -388,6 +442,7 @@ class Engine:
 
     def _tell_closed(self) -> None:
         self._hints.close()
+        self._writer.observers = None  # they may hold the handle; no lock, since a finaliser may come here
         listener, self.listener = self.listener, None
         if listener is not None:
             listener.closed()

@@ -37,6 +37,7 @@ from varve.errors import (
     VarveError,
     ViewsStillAlive,
 )
+from varve.logs import ERROR, INFO, say
 
 if TYPE_CHECKING:
     from varve.engine.snapshot import Snapshot
@@ -274,7 +275,7 @@ class Environment:
                 databases = [self.env.open_db(name, transaction, create=True) for name in files.DATABASES]
                 for name in files.SIDE_TABLES:  # those that are there, while we hold the writer's lock anyway
                     with contextlib.suppress(lmdb.NotFoundError):
-                        self._side[name] = self.env.open_db(_side_name(name), transaction, create=False)
+                        self._side[name] = self.env.open_db(side_name(name), transaction, create=False)
                 return databases
         except (lmdb.NotFoundError, lmdb.ReadonlyError):
             raise NotAVarveStore(
@@ -298,7 +299,7 @@ class Environment:
             with self._side_lock:
                 if name not in self._side:
                     try:
-                        self._side[name] = self.env.open_db(_side_name(name), create=False)
+                        self._side[name] = self.env.open_db(side_name(name), create=False)
                     except lmdb.Error as exc:
                         raise self.read_error(exc) from exc
                 known = self._side.get(name)
@@ -308,7 +309,7 @@ class Environment:
         """Whether a side table has been made, in whichever process."""
         with self.begin() as transaction:
             try:
-                return transaction.get(_side_name(name)) is not None
+                return transaction.get(side_name(name)) is not None
             except lmdb.Error as exc:
                 raise self.read_error(exc) from exc
 
@@ -319,7 +320,7 @@ class Environment:
     def make_side(self, name: str) -> None:
         """Make the sub-database of a side table, durably. The caller holds the writer's lock. Raises ``lmdb.Error``."""
         with self._side_lock, self.env.begin(write=True) as transaction:
-            database = self.env.open_db(_side_name(name), transaction, create=True)
+            database = self.env.open_db(side_name(name), transaction, create=True)
         self._side[name] = database
 
     # -- reading -----------------------------------------------------------------------------------
@@ -350,7 +351,9 @@ class Environment:
     def reap(self) -> None:
         """Free the reader slots of processes that died: pages that they could still read are not used again."""
         with contextlib.suppress(lmdb.Error):  # nobody's commit or read hangs on it
-            self.env.reader_check()
+            dead = self.env.reader_check()
+            if dead:
+                say(INFO, "%s: freed %d reader slots of processes that died", self.path, dead)
 
     # -- letting go --------------------------------------------------------------------------------
 
@@ -376,6 +379,7 @@ class Environment:
     def fail(self, what: str, reason: str) -> StoreFailed:
         """Refuse everything from now on: the disk failed."""
         message = f"{self.path}: {what}. Look at the disk, then open it again"
+        say(ERROR, "%s", message)
         path = self.path
         self.refusal = lambda: StoreFailed(message, path=path, reason=reason)
         return StoreFailed(message, path=path, reason=reason)
@@ -471,7 +475,8 @@ class Environment:
                 yield int(fields[0]), None if fields[2] == "-" else int(fields[2])
 
 
-def _side_name(name: str) -> bytes:
+def side_name(name: str) -> bytes:
+    """What the sub-database of a side table is called."""
     return f"varve.{name}".encode()
 
 

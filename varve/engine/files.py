@@ -37,7 +37,7 @@ DATA = "data.mdb"
 LMDB_LOCK = "lock.mdb"
 LOCK = "varve.lock"
 DATABASES = (b"varve.log", b"varve.index", b"varve.meta")
-SIDE_TABLES = ("base", "consumers")
+SIDE_TABLES = ("base", "consumers", "retention")
 """What stands beside the log in sub-databases of its own, made at first use."""
 
 SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Where = Literal["structure", "base", "log", "index", "meta", "consumers"]
+Where = Literal["structure", "base", "log", "index", "meta", "consumers", "retention"]
 """The part of a store: LMDB's pages, or one of the sub-databases (``base`` is what archives have left)."""
 
 FindingKind = Literal[
@@ -42,7 +42,7 @@ FindingKind = Literal[
 ``missing``     index or metadata lack a pair that follows from the log, or there is nothing of what was archived
 ``extra``       they hold a pair that does not
 ``different``   they hold another value than follows from the log
-``record``      a consumer's record is damaged
+``record``      a consumer's record, a retention rule, or what archives have left is damaged
 ``position``    a consumer stands beyond the end of the log
 ``token``       a consumer's token was never given
 ==============  ==========================================================================================

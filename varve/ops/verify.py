@@ -16,7 +16,7 @@ from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.errors import CorruptedStore, MalformedEvent, NotAVarveStore, SchemaError, VarveError
 from varve.layout import base as bases
-from varve.layout import consumers, keys
+from varve.layout import consumers, keys, retention
 from varve.layout.base import Base, decode_base
 from varve.layout.block import Block
 from varve.layout.derive import Derivation, Pair
@@ -54,6 +54,7 @@ class Told:
 LOG, INDEX, META = files.DATABASES
 CONSUMERS = b"varve." + consumers.TABLE.encode()
 BASE = b"varve." + bases.TABLE.encode()
+RETENTION = b"varve." + retention.TABLE.encode()
 
 UNREADABLE = (ValueError, IndexError, struct.error)  # MalformedBlock and MalformedRecord are ValueErrors
 """What reading a block raises whose columns contradict each other in a way that ``Block.check`` does not look for."""
@@ -89,7 +90,7 @@ def verify(
 
     Structure (LMDB's own verifier), every block's checksum and shape, every event as a FlatBuffer of its type, sequences without
     gaps, times that never go back, index and metadata equal to what the log says pair by pair, positions of consumers within the
-    log. Nothing is written to the store. Its pages are read, not mapped: damage is a finding, not a crash.
+    log, retention rules. Nothing is written to the store. Its pages are read, not mapped: damage is a finding, not a crash.
 
     Other processes may write meanwhile: what is verified is one instant, held like a snapshot. LMDB's verifier then works on a
     copy of the file, in the folder ``scratch`` (the system's folder for temporary files), which needs as much room.
@@ -206,6 +207,10 @@ class _Verification:
             self._compare("meta", meta, _meta_pairs(derivation, by_key))
         if CONSUMERS in trees:
             self._consumers(self._pairs(file, trees[CONSUMERS], "consumers"), derivation)
+        if RETENTION in trees:
+            for key, value in self._pairs(file, trees[RETENTION], "retention") or ():
+                if not is_rule(key, value):
+                    self.find("retention", "record", f"the rule {_spelled(key, value)} is damaged", key=key)
         known = {*files.DATABASES, *(f"varve.{name}".encode() for name in files.SIDE_TABLES)}
         self._unknown_tables = [
             f"the sub-database {name!r}, which this Varve does not know" for name in sorted(trees.keys() - known)
@@ -470,6 +475,19 @@ def _meta_pairs(derivation: Derivation, found: dict[bytes, bytes]) -> list[Pair]
     if stored is None or record is None or isinstance(record, int) or record.next_sequence:
         return [(keys.STORE_RECORD_KEY, b"the record of an empty store")]
     return [(keys.STORE_RECORD_KEY, stored)]
+
+
+def is_rule(key: bytes, value: bytes) -> bool:
+    """Whether a pair of the table of retention rules is one."""
+    try:
+        name, id_key = retention.decode_key(key)
+        keys.check_name(name)
+        if id_key is not None:
+            keys.decode_stream_id(id_key)
+        retention.decode_retention(key, value)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def _merged(found: Iterable[Pair], expected: Iterable[Pair]) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:

@@ -9,18 +9,21 @@ The tree (built-in bases in parentheses)::
     |   |-- InvalidMetadata                an append's metadata
     |   |-- InvalidIdempotencyKey          an append's idempotency key
     |   |-- EventTooLarge                  an event above EVENT_BYTES_MAX
+    |   |-- InvalidRow                     a row of a file of other origin that cannot become an event
     |   |-- ColumnConflict                 a column that cannot be made of these event types
     |   `-- TooManyItems                   above another limit of varve.limits
     |-- EventEncodingError (ValueError)    a field's value does not fit its declared type
     |-- EventTypeError (TypeError)         an event of a class that the stream does not declare
     |-- SchemaError (TypeError)            a class that cannot become an event type
     |-- MalformedEvent (ValueError)        bytes that are not a valid event
+    |-- MalformedDump (ValueError)         a dump or export that is truncated or damaged
     |-- UnexpectedEventType                the log holds an event that this reader does not declare
     |-- Archived (LookupError)             what you read was moved to an archive
     |-- UpcastError (TypeError)            an upcast gave something else than it declares
     |-- Conflict
     |   |-- WrongExpectedVersion           the stream is not as long as you expected
     |   |-- IdempotencyConflict            the same key came with other content
+    |   |-- ImportConflict                 the store holds something else than the file to be imported
     |   |-- ConsumerBusy                   somebody else runs the consumer of this name
     |   |-- ConsumersBehind                consumers have not read yet what shall be archived
     |   |-- ConsumerFenced                 somebody else took the consumer over
@@ -150,6 +153,17 @@ class ColumnConflict(InvalidInput):
     type_names: tuple[str, ...]
 
 
+class InvalidRow(InvalidInput):
+    """A row of a file of other origin that cannot become an event: it is not what its format demands, or a value does not fit its
+    field. Nothing of its transaction was written. Facts: ``path``, ``line`` (from 1; of Parquet and SQLite the row), ``column``
+    (None where the whole row is meant)."""
+
+    code = "invalid_row"
+    path: str
+    line: int
+    column: str | None = None
+
+
 class EventEncodingError(VarveError, ValueError):
     """A field's value does not fit its declared type; nothing was written.
 
@@ -256,6 +270,14 @@ class IdempotencyConflict(Conflict):
 
     code = "idempotency_conflict"
     key: object
+    global_sequence: int
+
+
+class ImportConflict(Conflict):
+    """The store holds something else than the file that should be imported, or got it meanwhile. Import into a new store. Facts:
+    ``global_sequence`` (of the first difference)."""
+
+    code = "import_conflict"
     global_sequence: int
 
 
@@ -461,6 +483,18 @@ class ViewsStillAlive(VarveError, BufferError):
     count: int
 
 
+class MalformedDump(VarveError, ValueError):
+    """A file of ``varve.ops`` (a dump, a JSON lines export) that is truncated, extended or damaged, or whose lines make no sense:
+    nothing from there on was imported. Facts: ``path`` (of the file), ``offset`` (bytes into a dump, None otherwise), ``line``
+    (from 1, of JSON lines, None otherwise)."""
+
+    code = "malformed_dump"
+    kind: ClassVar[Kind] = "integrity"
+    path: str
+    offset: int | None = None
+    line: int | None = None
+
+
 class IntegrityError(VarveError):
     """What is on disk is not what Varve wrote. Facts: ``path``."""
 
@@ -526,13 +560,16 @@ __all__ = [
     "ForkedStore",
     "HandleUnusable",
     "IdempotencyConflict",
+    "ImportConflict",
     "IntegrityError",
     "InvalidIdempotencyKey",
     "InvalidInput",
     "InvalidMetadata",
     "InvalidName",
+    "InvalidRow",
     "InvalidStreamId",
     "Kind",
+    "MalformedDump",
     "MalformedEvent",
     "NoSpace",
     "NotAVarveStore",

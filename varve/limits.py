@@ -206,6 +206,19 @@ CONSUMER_CLAIM_TRIES_MAX: Final = 50
 
 ANNOTATED_BYTES_MAX: Final = 2**20
 """An event whose bytes are annotated one by one: each number is an object then."""
+# -- moving logs -----------------------------------------------------------------------------------
+
+IMPORT_COMMITS_MAX: Final = 4_096
+"""Commits that an import puts into one write transaction."""
+
+IMPORT_BYTES_MAX: Final = 8 * 2**20
+"""Encoded events of one write transaction of an import; a larger commit has one to itself."""
+
+IMPORT_ROWS_MAX: Final = 1_000
+"""Rows of a file of other origin that become one commit."""
+
+IMPORT_LINE_BYTES_MAX: Final = 8 * EVENT_BYTES_MAX
+"""One line of a JSON lines file: text may take six bytes for a character."""
 
 FINDINGS_MAX: Final = 1_000
 """Findings that a verification spells out; it counts the others."""

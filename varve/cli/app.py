@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from varve import __version__
 from varve.cli import (
     append,
+    archive,
     backup,
     consumers,
     demo,
@@ -27,6 +28,7 @@ from varve.cli import (
     stats,
     streams,
     tail,
+    transfer,
     verify,
 )
 from varve.cli.common import plain
@@ -51,7 +53,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Begin": ("demo", "init"),
     "Look": ("stats", "streams", "cat", "log", "get", "tail", "ui"),
     "Write": ("append", "import"),
-    "Take out": ("export", "dump", "parity"),
+    "Take out": ("export", "parity", "digest"),
     "Keep": ("verify", "repair", "backup", "restore", "seal", "archive", "compact"),
     "Schemas and consumers": ("schema", "consumers"),
 }
@@ -123,7 +125,9 @@ app.add_typer(consumers.app, name="consumers")
 app.command("backup", epilog=backup.EPILOG)(backup.backup)
 app.command("restore", epilog=restore.EPILOG)(restore.restore)
 app.command("seal", epilog=seal.EPILOG)(seal.seal)
+app.command("archive", epilog=archive.EPILOG)(archive.archive)
 schemas.register(schema.app)
+transfer.add_commands(app)
 
 
 def _version(wanted: bool) -> None:

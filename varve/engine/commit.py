@@ -232,7 +232,13 @@ class Session:
                 raise self.environment.read_error(exc) from exc
             if single is not None:
                 return single
-        plan = Plan(pending.record, self.now_ns(), token=request.token, digest=request.digest)
+        plan = Plan(
+            pending.record,
+            self.now_ns(request.recorded_ns),
+            token=request.token,
+            digest=request.digest,
+            moved=request.moved,
+        )
         committed = Committed(plan.first_sequence)
         try:
             for append in request.appends:
@@ -259,13 +265,26 @@ class Session:
                 return committed
         return self.apply(request)
 
-    def now_ns(self) -> int:
-        """The time of this commit: the clock's, or the last commit's where the clock went backwards."""
-        now_ns = self.writer.clock()
-        if type(now_ns) is not int or not 0 <= now_ns < 1 << 63:
-            raise InvalidInput(f"the clock gives nanoseconds since 1970 as an int, not {now_ns!r}")
+    @property
+    def last_time_ns(self) -> int:
+        """When the last commit was recorded, those that were applied in this transaction included; 0 where there is none."""
         pending = self._pending
-        return max(now_ns, self.state.last_time_ns if pending is None else pending.time_ns)
+        return self.state.last_time_ns if pending is None else pending.time_ns
+
+    def now_ns(self, recorded_ns: int | None) -> int:
+        """The time of this commit: the clock's, or the last commit's where the clock went backwards; or the one that the
+        request brings, which may not go backwards."""
+        now_ns = self.writer.clock() if recorded_ns is None else recorded_ns
+        if type(now_ns) is not int or not 0 <= now_ns < 1 << 63:
+            whose = "the clock gives" if recorded_ns is None else "a commit's time is"
+            raise InvalidInput(f"{whose} nanoseconds since 1970 as an int, not {now_ns!r}")
+        last_ns = self.last_time_ns
+        if recorded_ns is not None and recorded_ns < last_ns:
+            raise InvalidInput(
+                f"a commit recorded at {recorded_ns} ns cannot follow one recorded at {last_ns} ns: the log's time never goes "
+                "backwards. Nothing was written"
+            )
+        return max(now_ns, last_ns)
 
     def length(self, stream: str, id_key: bytes) -> int:
         """Events of a stream, as this transaction found it."""
@@ -411,7 +430,8 @@ class Session:
         if number is None:
             number = self.writer.catalog.name_number(self, name)
         if number is None:
-            _check_free(name, "stream name", InvalidName)
+            if not plan.moved:
+                _check_free(name, "stream name", InvalidName)
             number = plan.record.next_name + len(plan.names)
             _check_count(
                 "NAMES_MAX", limits.NAMES_MAX, number, "stream names; a name is a category, put the rest into the id"
@@ -433,8 +453,9 @@ class Session:
             return planned[0]
         number = self.writer.catalog.type_number(self, declaration)
         if number is None:
-            _check_free(declaration.name, "type name", InvalidInput)
-            self._check_evolution(pending, plan, declaration)
+            if not plan.moved:
+                _check_free(declaration.name, "type name", InvalidInput)
+                self._check_evolution(pending, plan, declaration)
             number = plan.record.next_type + len(plan.types)
             _check_count("TYPES_MAX", limits.TYPES_MAX, number, "event types")
             plan.types[declaration.fingerprint] = (number, TypeRecord(declaration.name, declaration.schema_bytes))

@@ -83,7 +83,9 @@ class Engine:
         allow_network: bool,
         clock: Callable[[], int],
         linger_s: float = 0.0,
+        identity: tuple[bytes, int] | None = None,
     ) -> None:
+        """``identity``: uuid and creation time (ns) of the store, where it is made now: of a copy of another's log."""
         self.environment = Environment(
             os.path.abspath(path),
             readonly=readonly,
@@ -107,7 +109,7 @@ class Engine:
         self.inbox: Any = None
         """That of the loop that asked last."""
         try:
-            self.created = self._found(clock)
+            self.created = self._found(clock, identity)
             self._writer = Writer(self.environment, self.catalog, self.checked, clock)
             self._writer.on_committed = weakref.WeakMethod(self.notify)
             self._group = Group(self._writer, linger_s)
@@ -121,7 +123,7 @@ class Engine:
         """The store's folder."""
         return self.environment.path
 
-    def _found(self, clock: Callable[[], int]) -> StoreRecord:
+    def _found(self, clock: Callable[[], int], identity: tuple[bytes, int] | None) -> StoreRecord:
         """The store's record; made where the store is new. Raises ``NotAVarveStore``, ``UnsupportedFormat``,
         ``CorruptedStore``."""
         environment = self.environment
@@ -136,7 +138,7 @@ class Engine:
                 raise NotAVarveStore(
                     f"{self.path} was never finished being created; open it once without readonly", path=self.path
                 )
-            value = self._create(clock)
+            value = self._create(clock, identity)
         record = records.decode_store_record(value)
         if record is None:
             raise CorruptedStore(
@@ -154,7 +156,7 @@ class Engine:
         if self.environment.durability == "full":
             self.sync()
 
-    def _create(self, clock: Callable[[], int]) -> bytes:
+    def _create(self, clock: Callable[[], int], identity: tuple[bytes, int] | None = None) -> bytes:
         environment = self.environment
         try:
             # Before the record, so that a store with a record has its name for good: whoever made the file may have been
@@ -171,7 +173,7 @@ class Engine:
                     raise CorruptedStore(
                         f"{self.path} has a log but no store record; repair the metadata with varve.ops", path=self.path
                     )
-                record = StoreRecord(uuid.uuid4().bytes, clock()).encode()
+                record = StoreRecord(*(identity or (uuid.uuid4().bytes, clock()))).encode()
                 transaction.put(keys.STORE_RECORD_KEY, record, db=environment.meta)
             say(DEBUG, "%s: created", self.path)
             return record

@@ -54,7 +54,9 @@ def test_what_the_pages_call_exists() -> None:
         "varve.meta",
         "varve.base",
         "varve.consumers",
+        "varve.retention",
         "varve.lock",
+        "varve.seal",
         "varve.fbs",
     }  # names of files and sub-databases
     missing = []

@@ -18,11 +18,12 @@ ROOT = Path(__file__).parents[1]
 # lower tiers; rooms of one tier do not know each other. "varve" is the __init__, which gathers the public names.
 TIERS: tuple[tuple[str, ...], ...] = (
     ("limits", "errors"),
-    ("types", "expected", "typing_support", "unknown"),
+    ("types", "expected", "typing_support", "unknown", "logs", "reports"),
     ("layout", "codec"),
     ("engine", "schema", "upcasts"),
     ("deferred",),
-    ("record", "appends", "bindings"),
+    ("backups",),  # whole stores as files: blocks, side tables and the engine's hot copy, nothing of events
+    ("record", "appends", "bindings", "retention", "stats"),
     ("replay",),
     ("columns",),  # readers and streams lead to it; what it needs of them they hand over
     ("reader",),
@@ -30,7 +31,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("stream",),
     ("transaction", "archive"),
     ("store",),
-    ("series",),
+    ("series", "integrations"),  # integrations: what others' tools are told, through what a store tells anybody
     ("opening",),
     ("derived",),
     ("ops",),
@@ -49,7 +50,20 @@ RESERVED: dict[str, frozenset[str]] = {
     "asyncio": frozenset({"tailing", "derived", "testing", "ui", "cli"}),
 }
 # Optional extras: imported where they are used, inside functions, never when a module loads.
-OPTIONAL = frozenset({"anyio", "numpy", "pyarrow", "rich", "sse_starlette", "starlette", "typer", "uvicorn"})
+OPTIONAL = frozenset(
+    [
+        "anyio",
+        "numpy",
+        "opentelemetry",
+        "prometheus_client",
+        "pyarrow",
+        "rich",
+        "sse_starlette",
+        "starlette",
+        "typer",
+        "uvicorn",
+    ]
+)
 # But for the rooms that are nothing without them: the __init__ of each says so where they are missing.
 OWN = {"cli": frozenset({"rich", "typer"}), "ui": frozenset({"anyio", "sse_starlette", "starlette", "uvicorn"})}
 
@@ -79,7 +93,13 @@ NOT_PURE = frozenset(
 PURE_EXCEPT = {"codec": frozenset({"threading"})}
 
 # What tests, examples and documentation may import.
-PUBLIC_MODULES = frozenset({"varve", *(f"varve.{room}" for room in ("errors", "limits", "ops", "schema", "testing"))})
+PUBLIC_MODULES = frozenset(
+    {
+        "varve",
+        *(f"varve.{room}" for room in ("errors", "integrations", "limits", "ops", "schema", "testing")),
+        *(f"varve.integrations.{tool}" for tool in ("opentelemetry", "prometheus")),
+    }
+)
 
 # Calls that open what they are given. Closing lock.mdb destroys LMDB's locks, so nobody may open it.
 OPENERS = frozenset(
@@ -289,6 +309,9 @@ def plant(root: Path, path: str, source: str) -> None:
         ("varve/reader.py", "import numpy as np", ":1: numpy is optional"),
         ("varve/columns/read.py", "import pyarrow", ":1: pyarrow is optional"),
         ("varve/ops/check.py", "import typer", ":1: typer is optional"),
+        ("varve/integrations/prometheus.py", "import prometheus_client", ":1: prometheus_client is optional"),
+        ("varve/integrations/opentelemetry.py", "from opentelemetry import trace", ":1: opentelemetry is optional"),
+        ("varve/store.py", "from varve.integrations import prometheus", ":1: store imports integrations"),
         ("varve/cli/__init__.py", "import rich.console", ":1: rich is optional"),
         ("varve/cli/schema.py", "import numpy", ":1: numpy is optional"),
         ("varve/cli/ui.py", "import uvicorn", ":1: uvicorn is optional"),

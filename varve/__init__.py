@@ -4,7 +4,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
 
     opening.py       open                                            what a user begins with
     series.py        archives and a store, read in a row
-    store.py         Varve, Snapshot, statistics                     what a user holds
+    store.py         Varve, Snapshot                                 what a user holds
     archive.py       the beginning of a log moved out
     transaction.py   one commit over several streams
     stream.py        typed appends             reader.py  typed reads, replays
@@ -13,29 +13,34 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     appends.py       input checked and encoded  replay.py  the walk over blocks
     bindings.py      which class an event comes as
     deferred.py      events made when they are asked for     upcasts.py  old types turned into new ones
-    record.py        Position, Span, Recorded
+    record.py        Position, Span, Recorded                 retention.py  what readers pass over
+    stats.py  reports.py                       what `db.stats()` answers, what observers are told
     engine/          the only room with LMDB: environment, snapshots and pins, commits
     codec/           events <-> FlatBuffers (no I/O)      layout/  what the bytes mean (no I/O)
-    cli/             the command `varve` (extra `cli`)    ui/  its explorer in the browser (extra `ui`)
-    ops/             verify, repair, and what else is done to a whole store
+    backups/         backups as files: written, listed, checked
+    cli/             the command `varve` (extra `cli`)       ui/  its explorer in the browser (extra `ui`)
+    integrations/    metrics and traces for others' tools (extras `prometheus`, `opentelemetry`)
+    ops/             verify, repair, back up, restore, and what else is done to a whole store
     testing/         for users' own tests
     schema.py        schemas as text
-    types.py  expected.py  unknown.py  limits.py  errors.py
+    types.py  expected.py  unknown.py  limits.py  logs.py  errors.py
 """
 
 TYPE_CHECKING = False  # typing itself would be a fifth of what `import varve` costs; type checkers know the name
 if TYPE_CHECKING:
-    from varve import errors, limits, ops, schema, testing
+    from varve import errors, integrations, limits, ops, schema, testing
     from varve.archive import ArchiveReport
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
     from varve.errors import (
         Archived,
+        BackupMismatch,
         ColumnConflict,
         CommitOutcomeUnknown,
         Conflict,
         ConsumerBusy,
         ConsumerFenced,
         ConsumersBehind,
+        CorruptedBackup,
         CorruptedBlock,
         CorruptedStore,
         DiskFull,
@@ -45,13 +50,16 @@ if TYPE_CHECKING:
         ForkedStore,
         HandleUnusable,
         IdempotencyConflict,
+        ImportConflict,
         IntegrityError,
         InvalidIdempotencyKey,
         InvalidInput,
         InvalidMetadata,
         InvalidName,
+        InvalidRow,
         InvalidStreamId,
         Kind,
+        MalformedDump,
         MalformedEvent,
         MissingExtra,
         NoSpace,
@@ -59,6 +67,7 @@ if TYPE_CHECKING:
         ReadonlyStore,
         SchemaConflict,
         SchemaError,
+        SealedStore,
         SnapshotClosed,
         StoreAccessDenied,
         StoreAlreadyOpen,
@@ -84,8 +93,11 @@ if TYPE_CHECKING:
     from varve.opening import open  # noqa: A004 - used as varve.open
     from varve.reader import GlobalReader, StreamReader
     from varve.record import Position, Recorded, Span
+    from varve.reports import BatchReport, CommitReport, Observer
+    from varve.retention import Retention
     from varve.series import Series, SeriesReader, SeriesReplay, SeriesStream
-    from varve.store import Snapshot, SnapshotStats, StoreStats, Varve
+    from varve.stats import SnapshotStats, StoreStats, WriteStats
+    from varve.store import Snapshot, Varve
     from varve.stream import Stream
     from varve.tailing.consumer import Consumer, ConsumerBatches
     from varve.tailing.consumers import ConsumerInfo, ConsumerMember
@@ -107,8 +119,11 @@ _HOMES = {
     "varve.opening": "open",
     "varve.reader": "GlobalReader StreamReader",
     "varve.record": "Position Recorded Span",
+    "varve.retention": "Retention",
+    "varve.reports": "BatchReport CommitReport Observer",
     "varve.series": "Series SeriesReader SeriesReplay SeriesStream",
-    "varve.store": "Snapshot SnapshotStats StoreStats Varve",
+    "varve.stats": "SnapshotStats StoreStats WriteStats",
+    "varve.store": "Snapshot Varve",
     "varve.stream": "Stream",
     "varve.tailing.consumer": "Consumer ConsumerBatches",
     "varve.tailing.consumers": "ConsumerInfo ConsumerMember",
@@ -123,7 +138,7 @@ _HOMES = {
 }
 """Where the public names live; the others are errors. A module is imported when one of its names is first used: `import varve`
 costs next to nothing, and a program pays for what it uses."""
-_MODULES = frozenset({"errors", "limits", "ops", "schema", "testing"})
+_MODULES = frozenset({"errors", "integrations", "limits", "ops", "schema", "testing"})
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 
@@ -152,8 +167,11 @@ __all__ = [
     "STREAM_EXISTS",
     "ArchiveReport",
     "Archived",
+    "BackupMismatch",
+    "BatchReport",
     "ColumnConflict",
     "CommitOutcomeUnknown",
+    "CommitReport",
     "Conflict",
     "Consumer",
     "ConsumerBatches",
@@ -162,6 +180,7 @@ __all__ = [
     "ConsumerInfo",
     "ConsumerMember",
     "ConsumersBehind",
+    "CorruptedBackup",
     "CorruptedBlock",
     "CorruptedStore",
     "DiskFull",
@@ -174,22 +193,28 @@ __all__ = [
     "GlobalReader",
     "HandleUnusable",
     "IdempotencyConflict",
+    "ImportConflict",
     "IntegrityError",
     "InvalidIdempotencyKey",
     "InvalidInput",
     "InvalidMetadata",
     "InvalidName",
+    "InvalidRow",
     "InvalidStreamId",
     "Kind",
+    "MalformedDump",
     "MalformedEvent",
     "MissingExtra",
     "NoSpace",
     "NotAVarveStore",
+    "Observer",
     "Position",
     "ReadonlyStore",
     "Recorded",
+    "Retention",
     "SchemaConflict",
     "SchemaError",
+    "SealedStore",
     "Series",
     "SeriesReader",
     "SeriesReplay",
@@ -225,6 +250,7 @@ __all__ = [
     "ViewsStillAlive",
     "WaitTimeout",
     "Watcher",
+    "WriteStats",
     "WriteTransaction",
     "WrongExpectedVersion",
     "event",

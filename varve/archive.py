@@ -1,7 +1,7 @@
 """Archives: the beginning of a log moved into a store of its own.
 
-Three steps, each of which can be cut off. The archive is written under a temporary name, read back and verified, and named:
-until then nothing of the store has changed. One commit then takes what was archived out of the store (``engine.horizon``).
+Three steps, each of which can be cut off. The archive is written under a temporary name, sealed, read back and verified, and
+named: until then nothing of the store has changed. One commit then takes what was archived out of the store (``engine.horizon``).
 Whoever was cut off between the two asks again: an archive that is there already, of this very stretch of this very store, is
 verified and used.
 """
@@ -19,9 +19,11 @@ from varve.engine import files
 from varve.engine.core import Engine
 from varve.engine.examine import examine
 from varve.engine.fresh import FreshStore
+from varve.engine.seal import Seal, write_seal
 from varve.errors import ConsumersBehind, CorruptedBlock, InvalidInput
 from varve.layout import keys
 from varve.layout.base import TABLE, Base, decode_base
+from varve.layout.content import ContentDigest
 from varve.layout.derive import Derivation
 from varve.layout.frame import MalformedBlock
 from varve.tailing.consumers import list_consumers
@@ -122,9 +124,10 @@ class _Moving:
         self._first = derivation.next_sequence
         self._horizon = horizon
         self._progress = progress
+        self._content = ContentDigest(self._first)
 
     def write(self, target: str) -> None:
-        """Write the archive, verify it, name it."""
+        """Write the archive, seal it, verify it, name it."""
         old = self.derivation.base() if self._first else None
         with FreshStore(target) as fresh:
             fresh.put("log", self._frames())
@@ -133,8 +136,18 @@ class _Moving:
             if old is not None:
                 fresh.put(TABLE, old.pairs())
             fresh.close()
+            self._seal(fresh)
             examine(fresh.unfinished)
             fresh.finish()
+
+    def _seal(self, fresh: FreshStore) -> None:
+        seal = Seal(
+            self._engine.created.uuid, self._first, self._horizon, self._content.hexdigest(), self._engine.clock()
+        )
+        try:
+            write_seal(fresh.unfinished, seal)
+        except OSError as exc:
+            raise files.unavailable(fresh.target, exc) from exc
 
     def check_done(self, target: str) -> None:
         """Whether an archive that is there already is the one that was asked for: block for block. Raises ``InvalidInput``."""
@@ -169,6 +182,7 @@ class _Moving:
                     try:
                         block.check()
                         self.derivation.feed(block)
+                        self._content.feed(block)
                     except MalformedBlock as exc:
                         raise CorruptedBlock(
                             f"{self._engine.path}: the block at global sequence {at} is corrupted: {exc}; nothing was archived. "

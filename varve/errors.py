@@ -9,21 +9,25 @@ The tree (built-in bases in parentheses)::
     |   |-- InvalidMetadata                an append's metadata
     |   |-- InvalidIdempotencyKey          an append's idempotency key
     |   |-- EventTooLarge                  an event above EVENT_BYTES_MAX
+    |   |-- InvalidRow                     a row of a file of other origin that cannot become an event
     |   |-- ColumnConflict                 a column that cannot be made of these event types
     |   `-- TooManyItems                   above another limit of varve.limits
     |-- EventEncodingError (ValueError)    a field's value does not fit its declared type
     |-- EventTypeError (TypeError)         an event of a class that the stream does not declare
     |-- SchemaError (TypeError)            a class that cannot become an event type
     |-- MalformedEvent (ValueError)        bytes that are not a valid event
+    |-- MalformedDump (ValueError)         a dump or export that is truncated or damaged
     |-- UnexpectedEventType                the log holds an event that this reader does not declare
     |-- Archived (LookupError)             what you read was moved to an archive
     |-- UpcastError (TypeError)            an upcast gave something else than it declares
     |-- Conflict
     |   |-- WrongExpectedVersion           the stream is not as long as you expected
     |   |-- IdempotencyConflict            the same key came with other content
+    |   |-- ImportConflict                 the store holds something else than the file to be imported
     |   |-- ConsumerBusy                   somebody else runs the consumer of this name
     |   |-- ConsumersBehind                consumers have not read yet what shall be archived
     |   |-- ConsumerFenced                 somebody else took the consumer over
+    |   |-- BackupMismatch                 the backups in a folder are not of this store's history
     |   `-- SchemaConflict                 an event class changed in a way old events cannot follow
     |-- StoreUnavailable (OSError)
     |   |-- StoreNotFound (FileNotFoundError)
@@ -31,6 +35,7 @@ The tree (built-in bases in parentheses)::
     |   |-- StoreAlreadyOpen               this process holds the store open already
     |   |-- StoreInUse                     another handle excludes this one (bulk loading)
     |   |-- StoreFailed                    the disk failed; nothing of this commit was written
+    |   |-- SealedStore                    a store that is read-only for good
     |   |-- UnsupportedFileSystem          LMDB is not safe on a network file system
     |   `-- TooManyReaders                 every reader slot of the store is taken
     |-- NoSpace (OSError)
@@ -50,6 +55,7 @@ The tree (built-in bases in parentheses)::
         |-- NotAVarveStore                 a file or an LMDB environment of another program
         |-- UnsupportedFormat              written by a newer Varve
         |-- CorruptedStore                 the store's own records contradict each other
+        |-- CorruptedBackup                a backup that was changed, or a part of its chain is missing
         `-- CorruptedBlock                 a block's checksum or shape is wrong
 
 ``code`` is a stable string per class, ``kind`` one of ``conflict``, ``retryable``, ``invalid``, ``integrity``,
@@ -145,6 +151,17 @@ class ColumnConflict(InvalidInput):
     code = "column_conflict"
     column: str
     type_names: tuple[str, ...]
+
+
+class InvalidRow(InvalidInput):
+    """A row of a file of other origin that cannot become an event: it is not what its format demands, or a value does not fit its
+    field. Nothing of its transaction was written. Facts: ``path``, ``line`` (from 1; of Parquet and SQLite the row), ``column``
+    (None where the whole row is meant)."""
+
+    code = "invalid_row"
+    path: str
+    line: int
+    column: str | None = None
 
 
 class EventEncodingError(VarveError, ValueError):
@@ -256,6 +273,14 @@ class IdempotencyConflict(Conflict):
     global_sequence: int
 
 
+class ImportConflict(Conflict):
+    """The store holds something else than the file that should be imported, or got it meanwhile. Import into a new store. Facts:
+    ``global_sequence`` (of the first difference)."""
+
+    code = "import_conflict"
+    global_sequence: int
+
+
 class ConsumerBusy(Conflict):
     """Somebody else runs the consumer of this name, or this member of its group. It is free as soon as he closes it or his
     process ends; ``force=True`` takes it over from one that hangs. Facts: ``name``, ``pid`` (the process that runs it;
@@ -282,6 +307,14 @@ class ConsumerFenced(Conflict):
 
     code = "consumer_fenced"
     name: str
+
+
+class BackupMismatch(Conflict):
+    """The backups in a folder are of another store, or of another history of this one: it was restored to an earlier point, or
+    salvaged, and went on from there. Back it up into a folder of its own. Nothing was written. Facts: ``path`` (of the set)."""
+
+    code = "backup_mismatch"
+    path: str
 
 
 class SchemaConflict(Conflict, TypeError):
@@ -332,6 +365,12 @@ class StoreFailed(StoreUnavailable):
 
     code = "store_failed"
     reason: str
+
+
+class SealedStore(StoreUnavailable):
+    """A store that was sealed: it is read-only for good. Open it with ``readonly=True``. Facts: ``path``."""
+
+    code = "sealed_store"
 
 
 class UnsupportedFileSystem(StoreUnavailable):
@@ -444,6 +483,18 @@ class ViewsStillAlive(VarveError, BufferError):
     count: int
 
 
+class MalformedDump(VarveError, ValueError):
+    """A file of ``varve.ops`` (a dump, a JSON lines export) that is truncated, extended or damaged, or whose lines make no sense:
+    nothing from there on was imported. Facts: ``path`` (of the file), ``offset`` (bytes into a dump, None otherwise), ``line``
+    (from 1, of JSON lines, None otherwise)."""
+
+    code = "malformed_dump"
+    kind: ClassVar[Kind] = "integrity"
+    path: str
+    offset: int | None = None
+    line: int | None = None
+
+
 class IntegrityError(VarveError):
     """What is on disk is not what Varve wrote. Facts: ``path``."""
 
@@ -474,6 +525,14 @@ class CorruptedStore(IntegrityError):
     findings: tuple[str, ...] = ()
 
 
+class CorruptedBackup(IntegrityError):
+    """A backup that is not as it was written: a file was changed or is missing, or the backups before it, which it continues,
+    are not there. Take another copy of the backups, or restore to an earlier point. Facts: ``path``, ``reason``."""
+
+    code = "corrupted_backup"
+    reason: str
+
+
 class CorruptedBlock(IntegrityError):
     """A block whose checksum or shape is wrong; nothing of it is returned, other blocks stay readable. Facts:
     ``first_sequence`` (the block's key), ``reason``."""
@@ -485,11 +544,13 @@ class CorruptedBlock(IntegrityError):
 
 __all__ = [
     "Archived",
+    "BackupMismatch",
     "CommitOutcomeUnknown",
     "Conflict",
     "ConsumerBusy",
     "ConsumerFenced",
     "ConsumersBehind",
+    "CorruptedBackup",
     "CorruptedBlock",
     "CorruptedStore",
     "DiskFull",
@@ -499,19 +560,23 @@ __all__ = [
     "ForkedStore",
     "HandleUnusable",
     "IdempotencyConflict",
+    "ImportConflict",
     "IntegrityError",
     "InvalidIdempotencyKey",
     "InvalidInput",
     "InvalidMetadata",
     "InvalidName",
+    "InvalidRow",
     "InvalidStreamId",
     "Kind",
+    "MalformedDump",
     "MalformedEvent",
     "NoSpace",
     "NotAVarveStore",
     "ReadonlyStore",
     "SchemaConflict",
     "SchemaError",
+    "SealedStore",
     "SnapshotClosed",
     "StoreAccessDenied",
     "StoreAlreadyOpen",

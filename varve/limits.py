@@ -140,6 +140,15 @@ of its events that views know."""
 SCATTERED_RANGES_MAX: Final = 32
 """Short runs of events, here and there in the log, that an iterator reads at a time: as many as an index entry holds."""
 
+RETENTION_LOOK_S: Final = 0.25
+"""How often a handle looks whether another process has set the first retention rule of a store."""
+
+SLOW_COMMIT_S: Final = 1.0
+"""LMDB's part of a commit (pages and fsync) that takes longer is worth a warning in the log."""
+
+SLOW_COMMIT_LOG_INTERVAL_S: Final = 60.0
+"""How often such a warning is repeated at most, by each handle."""
+
 SNAPSHOT_AGE_S_WARN: Final = 60.0
 """A snapshot older than this is worth a warning: LMDB cannot reuse pages that it may still read."""
 
@@ -197,6 +206,19 @@ CONSUMER_CLAIM_TRIES_MAX: Final = 50
 
 ANNOTATED_BYTES_MAX: Final = 2**20
 """An event whose bytes are annotated one by one: each number is an object then."""
+# -- moving logs -----------------------------------------------------------------------------------
+
+IMPORT_COMMITS_MAX: Final = 4_096
+"""Commits that an import puts into one write transaction."""
+
+IMPORT_BYTES_MAX: Final = 8 * 2**20
+"""Encoded events of one write transaction of an import; a larger commit has one to itself."""
+
+IMPORT_ROWS_MAX: Final = 1_000
+"""Rows of a file of other origin that become one commit."""
+
+IMPORT_LINE_BYTES_MAX: Final = 8 * EVENT_BYTES_MAX
+"""One line of a JSON lines file: text may take six bytes for a character."""
 
 FINDINGS_MAX: Final = 1_000
 """Findings that a verification spells out; it counts the others."""

@@ -33,6 +33,7 @@ from varve.replay import (
     walk_events,
     whole_log,
 )
+from varve.retention import Rules, rules_of
 from varve.typing_support import E
 from varve.upcasts import REGISTRY
 
@@ -58,7 +59,7 @@ class StreamReader(Generic[E]):
     ``unknown="event"``.
     """
 
-    __slots__ = ("_known", "_known_event", "_plain", "_source", "_types", "_unknown", "_views", "name")
+    __slots__ = ("_known", "_known_event", "_plain", "_rules", "_source", "_types", "_unknown", "_views", "name")
 
     def __init__(self, source: Source, name: str, types: dict[str, EventType], unknown: UnknownTyped = "error") -> None:
         self._source = source
@@ -71,12 +72,13 @@ class StreamReader(Generic[E]):
         ] = {}  # those of them that are classes of views: empty in a reader that has read nothing yet
         self._known = source.engine.known_streams.of(name)
         self._known_event = source.known_event
+        self._rules = rules_of(source.engine)
 
     def __repr__(self) -> str:
         return f"<StreamReader {self.name!r} of {' | '.join(self._types)}>"
 
     def get(self, stream_id: StreamId, stream_sequence: int) -> E | None:
-        """The event at a position of a stream; None where the stream is shorter.
+        """The event at a position of a stream; None where the stream is shorter, or hides it (``first_visible``).
 
         The event is a lazy view over a copy of its bytes (in the map, which keeps a snapshot alive, where it is larger
         than 4 KiB); one that was upcast is what the function gave. Raises ``InvalidStreamId``, ``InvalidInput``,
@@ -84,7 +86,7 @@ class StreamReader(Generic[E]):
         """
         if type(stream_sequence) is int and type(stream_id) in _HASHED_IDS:
             known = self._known.get(stream_id)
-            if known is not None and self._plain:
+            if known is not None and self._plain and not self._rules.exist:
                 found = self._known_event(known, stream_sequence)
                 if found is not None:
                     view = self._plain.get(found[0])
@@ -98,7 +100,7 @@ class StreamReader(Generic[E]):
 
     def _get(self, stream_id: StreamId, stream_sequence: int) -> E | None:
         """``get`` by the index; what it finds is remembered."""
-        snapshot = self._source.begin()
+        snapshot = self._begin()
         try:
             number, sequence = self._locate(snapshot, stream_id, stream_sequence, remember=True) or (0, -1)
             if sequence < 0:
@@ -120,7 +122,7 @@ class StreamReader(Generic[E]):
         It stays valid and unchanged for as long as it or any slice of it lives, and keeps its snapshot alive for so
         long.
         """
-        snapshot = self._source.begin()
+        snapshot = self._begin()
         try:
             found = self._locate(snapshot, stream_id, stream_sequence)
             return None if found is None else snapshot.event_bytes(found[1], found[0], stream_sequence)
@@ -129,7 +131,7 @@ class StreamReader(Generic[E]):
 
     def get_recorded(self, stream_id: StreamId, stream_sequence: int) -> Recorded[E] | None:
         """The event at a position with everything that was recorded beside it; None where the stream is shorter."""
-        snapshot = self._source.begin()
+        snapshot = self._begin()
         try:
             found = self._locate(snapshot, stream_id, stream_sequence)
             if found is None:
@@ -148,13 +150,26 @@ class StreamReader(Generic[E]):
         finally:
             self._source.end(snapshot)
 
+    def first_visible(self, stream_id: StreamId) -> int:
+        """The first stream sequence that is given of a stream: 0, unless ``Stream.retain`` or ``truncate_before`` hide its oldest
+        events; the stream's length where they hide all of them."""
+        id_key = encode_stream_id(stream_id)
+        snapshot = self._begin()
+        try:
+            number = snapshot.stream_number(self.name, id_key)
+            return 0 if number is None else self._rules.first_visible(snapshot, self.name, id_key, number)
+        finally:
+            self._source.end(snapshot)
+
     def iter_stream(
         self, stream_id: StreamId, start: int = 0, stop: int | None = None, *, reverse: bool = False
     ) -> Iterator[Recorded[E]]:
-        """Events of one stream, ``start`` and ``stop`` being stream sequences, as of this call."""
+        """Events of one stream, ``start`` and ``stop`` being stream sequences, as of this call; none that is hidden
+        (``first_visible``)."""
         id_key = encode_stream_id(stream_id)
         start, stop = bounds(start, stop)
-        return self._walk(lambda snapshot: _stream_ranges(snapshot, self.name, id_key), start, stop, reverse=reverse)
+        self._rules.exist  # noqa: B018 - as in _begin
+        return self._walk(lambda snapshot: self._stream_ranges(snapshot, id_key), start, stop, reverse=reverse)
 
     def iter_all(self, start: int = 0, stop: int | None = None, *, reverse: bool = False) -> Iterator[Recorded[E]]:
         """Events of every stream of this name in global order, ``start`` and ``stop`` being global sequences, as of
@@ -273,7 +288,11 @@ class StreamReader(Generic[E]):
         if stream_id is None:
             return _column_walk(lambda snapshot: _name_ranges(snapshot, [self.name]), start, stop, self._view)
         id_key = encode_stream_id(stream_id)
-        return _column_walk(lambda snapshot: _stream_ranges(snapshot, self.name, id_key), start, stop, self._view)
+        self._rules.exist  # noqa: B018 - as in _begin
+        return _column_walk(lambda snapshot: self._stream_ranges(snapshot, id_key), start, stop, self._view)
+
+    def _stream_ranges(self, snapshot: Snapshot, id_key: bytes) -> Found:
+        return _stream_ranges(snapshot, self._rules, self.name, id_key)
 
     def _locate(
         self, snapshot: Snapshot, stream_id: StreamId, stream_sequence: int, *, remember: bool = False
@@ -281,9 +300,14 @@ class StreamReader(Generic[E]):
         """Stream number and global sequence of an event, by the index."""
         if type(stream_sequence) is not int or stream_sequence < 0:
             raise InvalidInput(f"a stream sequence is an int from 0 on, not {stream_sequence!r}")
-        number = snapshot.stream_number(self.name, encode_stream_id(stream_id))
+        id_key = encode_stream_id(stream_id)
+        number = snapshot.stream_number(self.name, id_key)
         if number is None or stream_sequence > limits.EVENTS_MAX:
             return None
+        if self._rules.exist:
+            remember = False  # what is found without asking the index is found without asking for rules
+            if stream_sequence < self._rules.first_visible(snapshot, self.name, id_key, number):
+                return None
         found = snapshot.find_event(number, stream_sequence)
         if found is None:
             return None
@@ -325,6 +349,11 @@ class StreamReader(Generic[E]):
                 return unknown_view(name)
             raise unreadable_error(name, sequence, reasons)
         return upcast_view(known, steps) if steps else known.view_class
+
+    def _begin(self) -> Snapshot:
+        """A snapshot in which rules can be read: LMDB's transactions know the tables that were open when they began."""
+        self._rules.exist  # noqa: B018
+        return self._source.begin()
 
     def _walk(
         self, find: Callable[[Snapshot], Found], start: int, stop: int | None, *, reverse: bool
@@ -404,11 +433,13 @@ class GlobalReader:
         types: Iterable[type | str] | None = None,
     ) -> Iterator[Recorded[Any]]:
         """Events of one stream by its name and id, as of this call: ``StreamReader.iter_stream`` where the classes need not be
-        known. ``start`` and ``stop`` are stream sequences, ``types`` as in ``iter_from``."""
+        known, hidden events left out as there. ``start`` and ``stop`` are stream sequences, ``types`` as in ``iter_from``."""
         name, id_key = keys.check_name(stream), encode_stream_id(stream_id)
         start, stop = bounds(start, stop)
         views = self._view if types is None else partial(self._view, wanted=type_names(types))
-        find = partial(_stream_ranges, name=name, id_key=id_key)
+        rules = rules_of(self._source.engine)
+        rules.exist  # noqa: B018 - as in StreamReader._begin
+        find = partial(_stream_ranges, rules=rules, name=name, id_key=id_key)
         return _walk(self._source, find, start, stop, views, reverse=reverse)
 
     def columns(
@@ -516,11 +547,12 @@ def _log_end(snapshot: Snapshot) -> int:
     return snapshot.next_sequence
 
 
-def _stream_ranges(snapshot: Snapshot, name: str, id_key: bytes) -> Found:
+def _stream_ranges(snapshot: Snapshot, rules: Rules, name: str, id_key: bytes) -> Found:
     number = snapshot.stream_number(name, id_key)
     if number is None:
         return _nothing, lambda _: 0, None
-    return of_stream(number), lambda at: at.stream_length(number), number
+    first = rules.first_visible(snapshot, name, id_key, number)
+    return of_stream(number, first), lambda at: at.stream_length(number), number
 
 
 def _name_ranges(snapshot: Snapshot, names: list[str]) -> Found:

@@ -138,9 +138,11 @@ whole_log = Ranges(_all)
 """Everything."""
 
 
-def of_stream(number: int) -> Ranges:
-    """One stream."""
-    return Ranges(lambda snapshot, start, stop, reverse: snapshot.stream_pieces(number, start, stop, reverse=reverse))
+def of_stream(number: int, first: int = 0) -> Ranges:
+    """One stream, from its event ``first`` on."""
+    return Ranges(
+        lambda snapshot, start, stop, reverse: snapshot.stream_pieces(number, max(start, first), stop, reverse=reverse)
+    )
 
 
 def of_names(numbers: list[int]) -> Ranges:

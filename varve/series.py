@@ -142,20 +142,27 @@ class SeriesReader(Generic[E]):
         self.name = name
 
     def get(self, stream_id: StreamId, stream_sequence: int) -> E | None:
-        """The event at a position of a stream; None where the stream is shorter."""
-        return self._holding(stream_id, stream_sequence).get(stream_id, stream_sequence)
+        """The event at a position of a stream; None where the stream is shorter, or hides it."""
+        reader = self._holding(stream_id, stream_sequence)
+        return None if reader is None else reader.get(stream_id, stream_sequence)
 
     def get_bytes(self, stream_id: StreamId, stream_sequence: int) -> memoryview | None:
-        """Its FlatBuffer, read-only, in the map; None where the stream is shorter."""
-        return self._holding(stream_id, stream_sequence).get_bytes(stream_id, stream_sequence)
+        """Its FlatBuffer, read-only, in the map; None where the stream is shorter, or hides it."""
+        reader = self._holding(stream_id, stream_sequence)
+        return None if reader is None else reader.get_bytes(stream_id, stream_sequence)
 
     def get_recorded(self, stream_id: StreamId, stream_sequence: int) -> Recorded[E] | None:
-        """The event with everything that was recorded beside it; None where the stream is shorter."""
-        return self._holding(stream_id, stream_sequence).get_recorded(stream_id, stream_sequence)
+        """The event with everything that was recorded beside it; None where the stream is shorter, or hides it."""
+        reader = self._holding(stream_id, stream_sequence)
+        return None if reader is None else reader.get_recorded(stream_id, stream_sequence)
 
     def length(self, stream_id: StreamId) -> int:
         """Number of events in a stream."""
         return self._readers[-1].length(stream_id)
+
+    def first_visible(self, stream_id: StreamId) -> int:
+        """The first stream sequence that is given of a stream, as the last of the stores has it: its rules hold for all."""
+        return self._readers[-1].first_visible(stream_id)
 
     def stream_ids(self) -> Iterator[StreamId]:
         """The ids of this stream name."""
@@ -164,8 +171,10 @@ class SeriesReader(Generic[E]):
     def iter_stream(
         self, stream_id: StreamId, start: int = 0, stop: int | None = None, *, reverse: bool = False
     ) -> Iterator[Recorded[E]]:
-        """Events of one stream, ``start`` and ``stop`` being stream sequences, as of this call."""
+        """Events of one stream, ``start`` and ``stop`` being stream sequences, as of this call; none that is hidden
+        (``first_visible``)."""
         start, stop = bounds(start, stop)
+        start = max(start, self.first_visible(stream_id))
         ends = [reader.length(stream_id) for reader in self._readers]
         stop = ends[-1] if stop is None else min(stop, ends[-1])
         parts = _cut([0, *ends], start, stop, reverse=reverse)
@@ -180,8 +189,10 @@ class SeriesReader(Generic[E]):
         parts = self._series.parts(start, stop, reverse=reverse)
         return _chained(parts, lambda at, low, high: self._readers[at].iter_all(low, high, reverse=reverse))
 
-    def _holding(self, stream_id: StreamId, stream_sequence: int) -> StreamReader[E]:
-        """The reader of the store that holds an event; the last one where none does."""
+    def _holding(self, stream_id: StreamId, stream_sequence: int) -> StreamReader[E] | None:
+        """The reader of the store that holds an event, or the last one; None where it is hidden."""
+        if isinstance(stream_sequence, int) and stream_sequence < self.first_visible(stream_id):
+            return None
         for reader in self._readers[:-1]:
             if isinstance(stream_sequence, int) and stream_sequence < reader.length(stream_id):
                 return reader

@@ -9,7 +9,6 @@ import types
 import typing
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from typing_extensions import TypeAliasType
@@ -24,12 +23,16 @@ from varve.engine.commit import check_evolution
 from varve.engine.core import Engine
 from varve.engine.environment import DURABILITIES, Durability
 from varve.engine.examine import examine
-from varve.errors import InvalidInput, ReadonlyStore, SchemaError
+from varve.errors import InvalidInput, SchemaError
 from varve.layout.keys import IdempotencyKey, check_name
 from varve.reader import GlobalReader, StreamReader
 from varve.record import to_time_ns
 from varve.replay import Fixed, Live, first_at
+from varve.reports import Observer
+from varve.retention import rules_of
+from varve.stats import SnapshotStats, StoreStats, WriteStats
 from varve.stream import Stream
+from varve.tailing.commits import waiting_for_room
 from varve.tailing.consumer import CommitMode, Consumer, check_commit, check_member
 from varve.tailing.consumers import ConsumerInfo, delete_consumer, list_consumers, seek_consumer
 from varve.tailing.follow import Follow
@@ -44,52 +47,10 @@ from varve.unknown import UnknownEvent
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
+    from varve.backups.manifest import BackupReport, Progress
     from varve.engine.snapshot import Snapshot as EngineSnapshot
 
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotStats:
-    """A live snapshot that views, iterators or ``db.snapshot()`` hold in this process."""
-
-    snapshot_id: int
-    """LMDB's number of its instant; rises by one with each commit."""
-    age_s: float
-    """Seconds since it was taken."""
-    grown_pages: int
-    """Pages by which the file has grown since. What the snapshot keeps from being used again may be more: free pages inside
-    the file do not show."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreStats:
-    """What a store holds and what it costs. Made by ``db.stats()``."""
-
-    events: int
-    """Events in the log, which is the next global sequence."""
-    streams: int
-    """Streams with at least one event."""
-    names: int
-    """Stream names."""
-    types: int
-    """Event types, versions counted."""
-    file_bytes: int
-    """Length of the data file."""
-    used_bytes: int
-    """Bytes of it up to the last page in use."""
-    map_bytes: int
-    """Address space reserved: the most that the file can grow to."""
-    readers: int
-    """Reader slots in use, all processes counted."""
-    readers_max: int
-    """Reader slots that the store has."""
-    snapshots: tuple[SnapshotStats, ...]
-    """Live snapshots of this process, oldest first."""
-    durability: Durability
-    """What an acknowledged append has survived."""
-    readonly: bool
-    """Whether this handle can write."""
 
 
 class Varve:
@@ -164,29 +125,73 @@ class Varve:
             return snapshot.next_sequence
 
     def stats(self) -> StoreStats:
-        """Counts and sizes, and what live snapshots hold."""
-        environment = self._engine.environment
-        with self._engine.snapshot() as snapshot:
+        """Counts, sizes, readers, live snapshots, and what this handle has written. docs/observability.md explains each field.
+
+        Cheap enough to be asked every second: it walks nothing. Raises what a closed handle raises.
+        """
+        engine = self._engine
+        environment = engine.environment
+        with engine.snapshot() as snapshot:
             record = snapshot.record
-            info = environment.env.info()
-            last_page = info["last_pgno"]
-            return StoreStats(
-                events=record.next_sequence,
-                streams=record.next_stream,
-                names=record.next_name,
-                types=record.next_type,
-                file_bytes=environment.file_bytes(),
-                used_bytes=(last_page + 1) * limits.PAGE_BYTES,
-                map_bytes=info["map_size"],
-                readers=sum(1 for _ in environment.readers()) - 1,
-                readers_max=info["max_readers"],
-                snapshots=tuple(
-                    SnapshotStats(live.snapshot_id, live.age_s, max(0, last_page - live.last_page))
-                    for live in sorted(self._engine.live(), key=lambda live: -live.age_s)
-                ),
-                durability=environment.durability,
-                readonly=environment.readonly,
+            usage = engine.usage(snapshot)
+        return StoreStats(
+            events=record.next_sequence - record.first_sequence,
+            first_sequence=record.first_sequence,
+            next_sequence=record.next_sequence,
+            streams=record.next_stream,
+            names=record.next_name,
+            types=record.next_type,
+            blocks=usage.blocks,
+            file_bytes=usage.file_bytes,
+            used_bytes=usage.used_bytes,
+            free_bytes=usage.free_bytes,
+            log_bytes=usage.log_bytes,
+            index_bytes=usage.index_bytes,
+            meta_bytes=usage.meta_bytes,
+            side_bytes=usage.side_bytes,
+            map_bytes=usage.map_bytes,
+            map_use=usage.used_bytes / usage.map_bytes,
+            readers=usage.readers,
+            readers_max=usage.readers_max,
+            reader_lag=usage.reader_lag,
+            snapshots=tuple(
+                SnapshotStats(live.snapshot_id, live.age_s, max(0, usage.last_page - live.last_page))
+                for live in sorted(engine.live(), key=lambda live: -live.age_s)
+            ),
+            writes=self._write_stats(),
+            durability=environment.durability,
+            readonly=environment.readonly,
+        )
+
+    def _write_stats(self) -> WriteStats:
+        tally = self._engine.tally
+        return WriteStats(
+            transactions=tally.transactions,
+            commits=tally.commits,
+            events=tally.events,
+            event_bytes=tally.event_bytes,
+            group_max=tally.group_max,
+            commit_s=tally.commit_s,
+            commit_s_max=tally.commit_s_max,
+            failed=tally.failed,
+            waiting=self._engine.queued + waiting_for_room(self._engine),
+        )
+
+    def observe(self, observer: Observer) -> None:
+        """Tell an observer of every commit of this handle, and of every batch that a consumer of it is done with, until
+        ``unobserve`` or the end of the handle.
+
+        Adding one twice is adding it once. Raises ``InvalidInput`` for what is no ``varve.Observer``.
+        """
+        if not isinstance(observer, Observer):
+            raise InvalidInput(
+                f"observe takes an instance of a class that derives from varve.Observer, not {observer!r:.80}"
             )
+        self._engine.observe(observer)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Tell it no more; nothing happens where it is not told, or the handle is closed."""
+        self._engine.unobserve(observer)
 
     def __repr__(self) -> str:
         refusal = self._engine.environment.refusal
@@ -231,6 +236,7 @@ class Varve:
         """
         if at is not None and (not isinstance(at, int) or isinstance(at, bool) or at < 0):
             raise InvalidInput(f"at is a global sequence from 0 on, not {at!r}")
+        rules_of(self._engine).exist  # noqa: B018 - so that the instant knows them
         snapshot = self._engine.held_snapshot(at)
         if at is not None and at < snapshot.first_sequence:
             error = snapshot.archived(f"the log before {at}")
@@ -267,7 +273,7 @@ class Varve:
     def _check_writable(self) -> None:
         self._engine.check_usable()
         if self.readonly:
-            raise ReadonlyStore(f"{self.path} was opened with readonly=True; open it without to write")
+            raise self._engine.environment.not_writable()
 
     def write(
         self,
@@ -442,6 +448,27 @@ class Varve:
         check_name(name, "consumer name")
         self._check_writable()
         return delete_consumer(self._engine, str.__str__(name), force=force)
+
+    # -- the whole store ---------------------------------------------------------------------------
+
+    def backup(
+        self, target: str | os.PathLike[str], *, incremental: bool = False, progress: Progress | None = None
+    ) -> BackupReport:
+        """Back the store up into the folder ``target`` (a backup *set*, made where there is none) while everybody goes on.
+
+        What is covered is one instant: the log, and consumers' positions. A full backup is a folder in ``target`` that holds a
+        compacted copy of the store, sealed; with ``incremental``, what came since the last backup in the set (a full one where
+        there is none). Each is verified after it was written, and appears under its name when it is complete and on disk.
+        Where nothing came since, nothing is written, and the report says so. ``progress`` is called with bytes done and bytes in
+        all, on this thread. Holds a snapshot meanwhile. ``varve.ops.restore`` makes a store of it.
+
+        Raises ``InvalidInput``, ``BackupMismatch`` (the set is another store's, or of another history), ``CorruptedBackup`` (what
+        would be continued), ``CorruptedStore`` and ``CorruptedBlock`` (the store is damaged: nothing is kept), ``StoreInUse``
+        (another backup into the set is running), ``DiskFull``, ``StoreUnavailable`` and its kin.
+        """
+        from varve.backups.take import take  # who only appends and reads does not load it
+
+        return take(self._engine, target, incremental=incremental, progress=progress)
 
     # -- ending ------------------------------------------------------------------------------------
 

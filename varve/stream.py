@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import datetime as dt
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from varve.appends import Metadata, StreamTypes, append_batch, append_many, append_one, commit_request
 from varve.bindings import UnknownTyped
 from varve.engine.request import AppendRequest, Segment
+from varve.errors import InvalidInput
 from varve.expected import ANY, ExpectedVersion
 from varve.layout.keys import IdempotencyKey, StreamId, encode_idempotency_key, encode_stream_id
+from varve.layout.retention import RetentionRecord
 from varve.reader import StreamReader
 from varve.record import Position, Span, position_of
 from varve.replay import Live
+from varve.retention import Retention, as_given, check_limits, rules_of
 from varve.tailing.commits import commit_async
 from varve.tailing.follow import Follow
 from varve.tailing.scan import Selection
@@ -234,6 +238,46 @@ class Stream(Generic[E]):
     ) -> Follow[Any]:
         """A tail for threads, as ``db.follow``. ``start``, ``stream_id`` and ``unknown`` as in ``tail``."""
         return Follow(self._engine, self._selection(stream_id, unknown), check_start(start), timeout_s)
+
+    # -- what readers pass over --------------------------------------------------------------------
+
+    def truncate_before(self, stream_id: StreamId, stream_sequence: int) -> None:
+        """Hide the events of a stream below a stream sequence from its readers (``get``, ``iter_stream``, its columns).
+
+        Hidden, not removed: the stream keeps its length and its positions, replays, ``iter_all`` and tails give them all the
+        same, and a lower ``stream_sequence`` shows them again, until ``varve.ops.compact`` drops them. Other processes see it
+        within ``RETENTION_LOOK_S`` seconds. Raises ``InvalidInput``, also beyond the stream's length, and a commit's errors.
+        """
+        length = self.reader().length(stream_id)
+        if type(stream_sequence) is not int or not 0 <= stream_sequence <= length:
+            raise InvalidInput(
+                f"a stream of {length} events is truncated before a stream sequence from 0 to {length}, not {stream_sequence!r}"
+            )
+        self._change(stream_id, lambda rule: rule._replace(truncate_before=stream_sequence))
+
+    def retain(
+        self,
+        stream_id: StreamId | None = None,
+        *,
+        max_count: int | None = None,
+        max_age: dt.timedelta | float | None = None,
+    ) -> None:
+        """Hide all but the newest ``max_count`` events of a stream, and those that were recorded longer ago than ``max_age`` (a
+        timedelta, or seconds), from its readers; None: no such limit. As ``truncate_before``, which goes on holding beside it.
+
+        Without a ``stream_id`` it holds for every stream of this name that has no rule of its own.
+        """
+        count, age_ns = check_limits(max_count, max_age)
+        self._change(stream_id, lambda rule: rule._replace(max_count=count, max_age_ns=age_ns))
+
+    def retention(self, stream_id: StreamId | None = None) -> Retention:
+        """The rule that ``retain`` and ``truncate_before`` have set for a stream, or for all of this name."""
+        return as_given(rules_of(self._engine).read(self.name, stream_id))
+
+    def _change(self, stream_id: StreamId | None, change: Callable[[RetentionRecord], RetentionRecord]) -> None:
+        id_key = None if stream_id is None else encode_stream_id(stream_id)
+        self._engine.check_writable()
+        rules_of(self._engine).change(self.name, id_key, change)
 
     def _selection(self, stream_id: StreamId | None, unknown: UnknownTyped) -> Selection:
         self._engine.check_usable()

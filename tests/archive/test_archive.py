@@ -74,6 +74,8 @@ def test_nothing_changes_but_where_it_is(tmp_path: Path, seed: int) -> None:
                 for sequence, one in enumerate(of_it):
                     check_read(partial(numbers.get_recorded, stream_id, sequence), one, horizon)
     assert len(archives) > 1
+    with pytest.raises(varve.SealedStore):
+        varve.open(archives[0])
     names = [*map(str, archives), str(tmp_path / "store")]
     with varve.open(names) as series:
         assert everything(series) == before

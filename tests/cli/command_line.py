@@ -134,6 +134,7 @@ def script(folder: Path, text: str, **environment: str) -> Result:
 def started(folder: Path, *arguments: str | Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A command that goes on; killed at the end of the block if it still runs."""
     command = [VARVE, *map(str, arguments)]
+    options["env"] = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
         command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
     ) as running:

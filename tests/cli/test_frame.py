@@ -107,6 +107,8 @@ def test_an_error_is_one_line_whatever_is_in_it(inside: Inside) -> None:
 def test_a_mistake_never_makes_a_store(inside: Inside, tmp_path: Path) -> None:
     """Every command that takes a store refuses a folder without one, and leaves it alone."""
     for words, command in commands().items():
+        if words == "varve import":
+            continue  # which may make one
         if any(getattr(one, "metavar", "") == "STORE" for one in command.params):
             rest = {
                 "varve cat": ["a", "1"],
@@ -118,6 +120,8 @@ def test_a_mistake_never_makes_a_store(inside: Inside, tmp_path: Path) -> None:
                 "varve schema check": ["varve.ops.demo:Line"],
                 "varve consumers seek": ["a", "end"],
                 "varve consumers delete": ["a"],
+                "varve backup": ["out"],
+                "varve archive": ["--before", "1", "--to", "out"],
             }.get(words, rest)
             told = inside.refused(6, *words.split()[1:], "nowhere", *rest)
             assert "there is no store at" in told or "holds no store" in told, words

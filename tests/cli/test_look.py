@@ -364,3 +364,55 @@ def test_every_look_works_beside_a_writer(inside: Inside, tmp_path: Path) -> Non
     finally:
         writer.kill()
         writer.communicate()
+
+
+def test_a_store_whose_beginning_was_archived(inside: Inside, tmp_path: Path) -> None:
+    """What is left is shown, what is gone is told of; nothing is passed over in silence."""
+    with varve.open(tmp_path / "data", durability="relaxed") as db:
+        orders = db.stream("orders", Placed)
+        orders.append("gone", Placed(0, "x"))
+        for number in range(40):
+            orders.append_batch(number % 4, [Placed(number, "x" * 300) for _ in range(20)])
+        db.archive(400, tmp_path / "old")
+        first, end = db.first_global_sequence, db.next_global_sequence
+        assert 0 < first <= 400
+        assert ops.stream_extent(db, "orders", "gone") == (1, 1)
+        assert ops.stream_extent(db, "orders", "none") == (0, 0)
+        retained, length = ops.stream_extent(db, "orders", 1)
+        assert 0 < retained < length == 200
+        with pytest.raises(varve.Archived):
+            db.global_reader().iter_stream("orders", 1, retained - 1)
+        assert len(list(db.global_reader().iter_stream("orders", 1, retained))) == length - retained
+        assert ops.block_fill(db).events == end - first
+        assert ops.block_fill(db, samples_max=50).events == end - first
+        assert sum(ops.event_rate(db, 7).counts) == end - first
+    found = inside.run("log", "data", "--json")
+    assert (found.code, found.err) == (0, f"events before #{first} were archived\n")
+    assert [json.loads(line)["global_sequence"] for line in found.out.splitlines()] == list(range(first, end))
+    found = inside.run("cat", "data", "orders", "1", "--json", "--reverse")
+    assert (found.code, found.err) == (0, f"events before [{retained}] were archived\n")
+    assert found.out.count("\n") == length - retained
+    for command in (
+        ["log", "data", "--from", "0"],
+        ["get", "data", "0"],
+        ["cat", "data", "orders", "1", "--from", "0"],
+    ):
+        assert "was archived" in inside.refused(6, *command)
+    assert inside.json("stats", "data", "--json")["first_sequence"] == first
+    assert f"those before #{first} archived" in inside.done("stats", "data")
+    listed = {one["id"]: one for one in inside.lines("streams", "data", "--json")}
+    assert (listed["gone"]["length"], listed["gone"]["last_sequence"], listed["gone"]["last_at"]) == (1, None, None)
+    assert listed[3]["last_sequence"] == end - 1
+    assert "archived" in inside.done("streams", "data", "--filter", "gone")
+    assert inside.lines("streams", "data", "--sort", "last", "--json")[-1]["id"] == "gone"
+
+
+def test_what_a_stream_hides_is_in_the_log_only(inside: Inside, tmp_path: Path) -> None:
+    """``cat`` reads a stream as programs do."""
+    with varve.open(tmp_path / "data", durability="relaxed") as db:
+        orders = db.stream("orders", Placed)
+        orders.append_batch(1, [Placed(number, "x") for number in range(10)])
+        orders.truncate_before(1, 7)
+        assert [one.stream_sequence for one in db.global_reader().iter_stream("orders", 1)] == [7, 8, 9]
+    assert [one["stream_sequence"] for one in inside.lines("cat", "data", "orders", "1", "--json")] == [7, 8, 9]
+    assert len(inside.lines("log", "data", "--json")) == 10

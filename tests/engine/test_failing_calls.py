@@ -238,7 +238,7 @@ import resource, signal, sys, varve
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from varve.engine import files
 files.check_room_for_readers = lambda *_: None
-files._create_folder(sys.argv[1])
+files.make_folder(sys.argv[1])
 open(sys.argv[1] + "/lock.mdb", "wb").truncate(1 << 20)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
 try:

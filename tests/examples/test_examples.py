@@ -2,8 +2,10 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,30 @@ def test_columns_are_the_same_for_numpy_polars_pandas_and_duckdb() -> None:
     printed = run("columns.py")
     assert "revenue 21,987,458" in printed
     assert "not installed" not in printed
+
+
+def test_metrics_are_printed_and_agree() -> None:
+    """metrics.py: what was billed is what was written, and every refusal was counted."""
+    printed = run("metrics.py")
+    samples = dict(re.findall(r"^(varve_\w+)\{[^}]*\} ([0-9.e+-]+)$", printed, re.MULTILINE))
+    assert printed.endswith("# 600 orders billed\n")
+    assert float(samples["varve_events_total"]) == float(samples["varve_consumer_events_total"]) == 600
+    assert float(samples["varve_commit_errors_total"]) == 4
+    assert float(samples["varve_consumer_lag"]) == 0
+    assert float(samples["varve_commit_group_sum"]) == float(samples["varve_commits_total"]) > 600
+
+
+def test_metrics_are_served_while_the_load_lasts(tmp_path: Path) -> None:
+    """metrics.py --serve: a scraper gets the same text over HTTP."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-W", "error", str(EXAMPLES / "metrics.py"), str(tmp_path / "s"), "--serve", str(port)]
+    with subprocess.Popen([*command, "--seconds", "2"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"http://127.0.0.1:{port}/metrics\n"
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+            assert "varve_next_sequence{" in answer.read().decode()
+        assert re.fullmatch(r"# \d+ orders billed\n", process.stdout.read())
+    assert process.returncode == 0
+    assert "has orders already" in run("metrics.py", tmp_path / "s", exit_code=1)

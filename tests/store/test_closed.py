@@ -19,7 +19,7 @@ def columns() -> dict[str, list[Any]]:
 
 
 AFTERWARDS = {
-    "Varve": {"path", "readonly", "uuid", "close"},
+    "Varve": {"path", "readonly", "uuid", "close", "unobserve"},
     "Stream": {"name"},
     "StreamReader": {"name"},
     "GlobalReader": set(),
@@ -47,11 +47,15 @@ USES: dict[str, dict[str, Any]] = {
         "consumer": lambda db: db.consumer("billing"),
         "consumers": lambda db: db.consumers(),
         "delete_consumer": lambda db: db.delete_consumer("billing"),
+        "observe": lambda db: db.observe(varve.Observer()),
     },
     "Stream": {
         "append": lambda s: s.append(1, placed(1)),
         "append_batch": lambda s: s.append_batch(1, []),
         "append_many": lambda s: s.append_many([(1, placed(1))]),
+        "truncate_before": lambda s: s.truncate_before(1, 1),
+        "retain": lambda s: s.retain(1, max_count=1),
+        "retention": lambda s: s.retention(1),
         "append_columns": lambda s: s.append_columns(1, columns()),
         "reader": lambda s: s.reader(),
         "tail": lambda s: s.tail(),
@@ -59,6 +63,7 @@ USES: dict[str, dict[str, Any]] = {
     },
     "StreamReader": {
         "get": lambda r: r.get(1, 0),
+        "first_visible": lambda r: r.first_visible(1),
         "get_bytes": lambda r: r.get_bytes(1, 0),
         "get_recorded": lambda r: r.get_recorded(1, 0),
         "length": lambda r: r.length(1),

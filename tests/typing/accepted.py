@@ -9,6 +9,8 @@ from typing import Any, assert_type
 from uuid import UUID
 
 import varve
+from varve.integrations.opentelemetry import Telemetry, trace_metadata
+from varve.integrations.prometheus import PrometheusMetrics
 
 
 @varve.event
@@ -256,3 +258,29 @@ async def consumers_are_tails_with_a_name(db: varve.Varve) -> None:
         assert_type(member.seek(datetime.now(UTC)), int)
     assert_type(db.consumers(), list[varve.ConsumerInfo])
     assert_type(db.delete_consumer("mail"), bool)
+
+
+class Counts(varve.Observer):
+    def __init__(self) -> None:
+        self.events = 0
+
+    def commit_ended(self, report: varve.CommitReport, /) -> None:
+        self.events += report.events
+        assert_type(report.errors, tuple[str, ...])
+
+    def batch_handled(self, report: varve.BatchReport, /) -> None:
+        assert_type(report.lag, int)
+
+
+def stores_can_be_watched(db: varve.Varve, consumer: varve.Consumer[OrderPlaced]) -> None:
+    counts = Counts()
+    db.observe(counts)
+    db.unobserve(counts)
+    assert_type(db.stats().writes.commit_s, float)
+    with PrometheusMetrics(db, store="shop") as metrics:
+        assert_type(metrics, PrometheusMetrics)
+    with Telemetry(db, commit_spans=False) as telemetry:
+        for batch in consumer.follow_batches():
+            with telemetry.process(consumer, batch) as span:
+                span.set_attribute("orders", len(batch))
+    db.stream("orders", OrderPlaced).append(1, OrderPlaced(1, "x", 1, 1), metadata=trace_metadata({"user": "ada"}))

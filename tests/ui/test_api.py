@@ -62,7 +62,12 @@ def test_the_store_and_its_overview(path: Path) -> None:
             "names": [["orders", 11]],
             "types": [["Placed", 10], ["shop.Shipped", 1]],
         }
-        assert found["blocks"]["payload_bytes"] < found["blocks"]["block_bytes"] < found["used_bytes"] <= found["file_bytes"]
+        assert (
+            found["blocks"]["payload_bytes"]
+            < found["blocks"]["block_bytes"]
+            < found["used_bytes"]
+            <= found["file_bytes"]
+        )
         assert found["readers"] == {"count": 0, "readers": []}
         assert found["span"]["first_at"] < found["span"]["last_at"]
 
@@ -82,7 +87,9 @@ def test_an_empty_store(path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
-@pytest.mark.parametrize("filters", [{}, {"stream": "orders"}, {"type": "shop.Shipped"}, {"stream": "x", "type": "Placed"}])
+@pytest.mark.parametrize(
+    "filters", [{}, {"stream": "orders"}, {"type": "shop.Shipped"}, {"stream": "x", "type": "Placed"}]
+)
 def test_pages_of_the_log_are_the_log(path: Path, order: str, filters: dict[str, str]) -> None:
     """In both directions, filtered and not: every event once, in order, however the pages fall."""
     fill(path, 9)
@@ -145,7 +152,9 @@ def test_a_page_ends_where_its_events_get_large(path: Path, monkeypatch: pytest.
     monkeypatch.setattr(limits, "UI_PAGE_BYTES", 2_000)
     monkeypatch.setattr(limits, "UI_ROW_BYTES_MAX", 1_500)
     with varve.open(path) as db:
-        db.stream("orders", Placed).append_batch(1, [Placed(n, "x" * size) for n, size in enumerate((900, 900, 900, 1_600))])
+        db.stream("orders", Placed).append_batch(
+            1, [Placed(n, "x" * size) for n, size in enumerate((900, 900, 900, 1_600))]
+        )
     with client(path) as api:
         pages = list(walk(api, "events", order="oldest"))
         assert [sequences(page) for page in pages] == [[0, 1, 2], [3]]
@@ -209,8 +218,18 @@ def test_one_event(path: Path) -> None:
     fill(path)
     with client(path) as api:
         found = api.get("events/2")  # shipped: order 1's second event
-        assert (found["stream"], found["id"], found["stream_sequence"], found["type"]) == ("orders", "int:1", "1", "shop.Shipped")
-        assert (found["previous"], found["next"], found["previous_in_stream"], found["next_in_stream"]) == ("1", "3", "1", None)
+        assert (found["stream"], found["id"], found["stream_sequence"], found["type"]) == (
+            "orders",
+            "int:1",
+            "1",
+            "shop.Shipped",
+        )
+        assert (found["previous"], found["next"], found["previous_in_stream"], found["next_in_stream"]) == (
+            "1",
+            "3",
+            "1",
+            None,
+        )
         assert found["fields"] == [["number", "1"]]
         parts = found["parts"]["parts"]
         assert bytes.fromhex("".join(part["hex"] for part in parts)) == varve_bytes(path, 2)
@@ -392,7 +411,9 @@ def test_a_parameter_given_twice_is_none(path: Path) -> None:
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_asked_there_is_an_answer(noise: Client, where: str, parameters: dict[str, str]) -> None:
     """Data or a mistake, never a fault."""
-    answer = noise.http.get(f"/api/{where}", params={name: text.encode("utf-8", "replace") for name, text in parameters.items()})
+    answer = noise.http.get(
+        f"/api/{where}", params={name: text.encode("utf-8", "replace") for name, text in parameters.items()}
+    )
     assert answer.status_code in {200, 400, 404}
     assert isinstance(answer.json(), dict)
 
@@ -411,7 +432,12 @@ def damaged(path: Path) -> tuple[int, int]:
         stream = db.stream("orders", Placed)
         for number in range(30):  # blocks of about eight events
             text = "DAMAGE-ME " * 10 if number == 15 else "x" * 1_000
-            stream.append_many([(number % 2, Placed(number, text)), ("rare", Placed(number, "")) if number % 10 == 5 else (7, Placed(number, ""))])
+            stream.append_many(
+                [
+                    (number % 2, Placed(number, text)),
+                    ("rare", Placed(number, "")) if number % 10 == 5 else (7, Placed(number, "")),
+                ]
+            )
     damage(path, b"DAMAGE-ME ")
     with varve.open(path, readonly=True) as db:
         bad = []

@@ -75,14 +75,25 @@ def test_a_browser_is_started_with_a_token_that_works_once(tmp_path: Path) -> No
         app = guarded(db)
         once = app.once()
         for expected in (303, 403):
-            assert TestClient(app, base_url=f"http://{HOST}", follow_redirects=False).get(
-                "/", params={"token": once}
-            ).status_code == expected
+            assert (
+                TestClient(app, base_url=f"http://{HOST}", follow_redirects=False)
+                .get("/", params={"token": once})
+                .status_code
+                == expected
+            )
 
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8765", "127.0.0.1", "127.0.0.1:8766", "127.0.0.1:8765.evil.example", "", "[::1]:8765"],
+    [
+        "evil.example",
+        "evil.example:8765",
+        "127.0.0.1",
+        "127.0.0.1:8766",
+        "127.0.0.1:8765.evil.example",
+        "",
+        "[::1]:8765",
+    ],
 )
 def test_a_name_that_was_pointed_here_is_refused(http: TestClient, host: str) -> None:
     """DNS rebinding: with the token, too, and before it is looked at."""
@@ -90,7 +101,10 @@ def test_a_name_that_was_pointed_here_is_refused(http: TestClient, host: str) ->
     answer = http.get(f"/?token={TOKEN}", headers={"Host": host})
     assert answer.status_code == 403
     assert "set-cookie" not in answer.headers
-    assert http.get("/", headers={"Host": "localhost:8765", "Cookie": f"{COOKIE}={http.cookies[COOKIE]}"}).status_code == 200
+    assert (
+        http.get("/", headers={"Host": "localhost:8765", "Cookie": f"{COOKIE}={http.cookies[COOKIE]}"}).status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,7 +164,9 @@ def test_every_answer_has_the_headers(http: TestClient) -> None:
     """Pages, scripts, data, redirects, errors and refusals."""
     answers = [http.get("/"), http.get("/api/store"), http.post("/"), http.get("/", headers={"Host": "evil"})]
     answers.append(http.get(f"/?token={TOKEN}"))
-    answers += [http.get(path) for path in ("/", "/static/app.js", "/static/app.css", "/api/events", "/api/events/99", "/no")]
+    answers += [
+        http.get(path) for path in ("/", "/static/app.js", "/static/app.css", "/api/events", "/api/events/99", "/no")
+    ]
     assert [answer.status_code for answer in answers] == [403, 403, 405, 403, 303, 200, 200, 200, 200, 404, 404]
     for answer in answers:
         assert {name: answer.headers[name] for name in HEADERS} == HEADERS
@@ -170,7 +186,15 @@ def test_pages_need_nothing_from_elsewhere() -> None:
         text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert "http:" not in text
         assert "https:" not in text
-        for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "DOMParser"):
+        for word in (
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            "DOMParser",
+        ):
             assert word not in text, (file.name, word)
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert " style=" not in page

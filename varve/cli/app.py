@@ -13,17 +13,22 @@ from typer.core import TyperGroup
 from varve import __version__
 from varve.cli import (
     append,
+    archive,
+    backup,
     consumers,
     demo,
     events,
     get,
     init,
     repair,
+    restore,
     schema,
     schemas,
+    seal,
     stats,
     streams,
     tail,
+    transfer,
     ui,
     verify,
 )
@@ -49,7 +54,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Begin": ("demo", "init"),
     "Look": ("stats", "streams", "cat", "log", "get", "tail", "ui"),
     "Write": ("append", "import"),
-    "Take out": ("export", "dump", "parity"),
+    "Take out": ("export", "parity", "digest"),
     "Keep": ("verify", "repair", "backup", "restore", "seal", "archive", "compact"),
     "Schemas and consumers": ("schema", "consumers"),
 }
@@ -119,7 +124,12 @@ app.command(epilog=verify.EPILOG)(verify.verify)
 app.command(epilog=repair.EPILOG)(repair.repair)
 app.add_typer(schema.app, name="schema")
 app.add_typer(consumers.app, name="consumers")
+app.command("backup", epilog=backup.EPILOG)(backup.backup)
+app.command("restore", epilog=restore.EPILOG)(restore.restore)
+app.command("seal", epilog=seal.EPILOG)(seal.seal)
+app.command("archive", epilog=archive.EPILOG)(archive.archive)
 schemas.register(schema.app)
+transfer.add_commands(app)
 
 
 def _version(wanted: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from varve import Varve, ops
-from varve.cli.common import IdKindOption, JsonOption, StoreArgument, opened, sequence_or_time, stream_id_of
+from varve.cli.common import IdKindOption, JsonOption, StoreArgument, errors, opened, sequence_or_time, stream_id_of
 from varve.cli.shown import Lines, Shown, id_text, pages
 from varve.errors import InvalidInput
 from varve.layout.keys import StreamId
@@ -85,7 +85,9 @@ def log(
     until = None if at is None else sequence_or_time(at)
     with opened(store) as db:
         check_names(db, stream, type_)
-        low = place(db, bounds[0], 0)
+        low = place(db, bounds[0], db.first_global_sequence)
+        if low and start is None:
+            errors().print(f"events before #{low} were archived")
         high = min(place(db, bounds[1], db.next_global_sequence), as_of(db, until))
         reader = db.global_reader()
         read = partial(reader.iter_from, reverse=reverse, streams=stream or None, types=type_ or None)
@@ -98,8 +100,8 @@ def cat(
     stream_id: Annotated[str, typer.Argument(metavar="ID", help="Its id.", show_default=False)],
     id_kind: IdKindOption = None,
     start: Annotated[
-        int, typer.Option("--from", metavar="N", min=0, help="From a stream sequence on.", show_default=False)
-    ] = 0,
+        int | None, typer.Option("--from", metavar="N", min=0, help="From a stream sequence on.", show_default=False)
+    ] = None,
     stop: Annotated[
         int | None, typer.Option("--to", metavar="N", min=0, help="Up to before a stream sequence.", show_default=False)
     ] = None,
@@ -116,7 +118,7 @@ def cat(
     with opened(store) as db:
         check_names(db, [name], type_)
         end = as_of(db, until)
-        length = length_of(db, end, name, wanted)
+        retained, length = ops.stream_extent(db, name, wanted, end)
         if not length:
             raise InvalidInput(missing(db, end, name, wanted))
 
@@ -125,8 +127,11 @@ def cat(
                 reader = snapshot.global_reader()
                 yield from reader.iter_stream(name, wanted, low, high, reverse=reverse, types=type_ or None)
 
+        if start is None and retained:
+            errors().print(f"events before [{retained}] were archived")
+        low = retained if start is None else start
         high = length if stop is None else min(stop, length)
-        show(pages(read, start, high, "stream_sequence", reverse=reverse), limit, as_json=as_json, metadata=metadata)
+        show(pages(read, low, high, "stream_sequence", reverse=reverse), limit, as_json=as_json, metadata=metadata)
 
 
 def show(found: Iterator[Shown], limit: int | None, *, as_json: bool, metadata: bool) -> None:
@@ -167,19 +172,12 @@ def spelled(names: list[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def length_of(db: Varve, end: int, name: str, stream_id: StreamId) -> int:
-    """Number of events of a stream before a global sequence."""
-    with db.snapshot(end) as snapshot:
-        last = next(snapshot.global_reader().iter_stream(name, stream_id, reverse=True), None)
-        return 0 if last is None else last.stream_sequence + 1
-
-
 def missing(db: Varve, end: int, name: str, stream_id: StreamId) -> str:
     """What to say of a stream that is not there."""
     others: list[StreamId] = [] if isinstance(stream_id, str) else [str(stream_id)]
     if isinstance(stream_id, str) and stream_id.isascii() and stream_id.isdigit() and int(stream_id) < 2**64:
         others = [int(stream_id)]
-    kinds = [type(other).__name__ for other in others if length_of(db, end, name, other)]
+    kinds = [type(other).__name__ for other in others if ops.stream_extent(db, name, other, end)[1]]
     hint = f"; there is one whose id is of the kind {kinds[0]}: say --id-kind {kinds[0]}" if kinds else ""
     then = "" if end == db.next_global_sequence else " at that time"
     return f"there is no stream {name}/{id_text(stream_id)}{then}{hint}"

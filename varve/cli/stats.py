@@ -42,6 +42,7 @@ def stats(
             fill = ops.block_fill(db, samples_max=None if exact else 1_000, progress=told)
         rate = ops.event_rate(db, buckets)
         readers = ops.readers(db)
+        first = db.first_global_sequence
         names = ops.stream_names(db)
         types = list(dict.fromkeys(schema.name for schema in ops.stored_schemas(db)))
         if as_json:
@@ -50,6 +51,7 @@ def stats(
                     "path": db.path,
                     "uuid": str(db.uuid),
                     "events": found.events,
+                    "first_sequence": first,
                     "streams": found.streams,
                     "names": names,
                     "types": types,
@@ -68,7 +70,7 @@ def stats(
                 }
             )
             return
-        for name, value in rows(found, fill, readers, names, types):
+        for name, value in rows(found, first, fill, readers, names, types):
             console().print(Text(f"{name:<9}", "bold").append(plain(value), "not bold"))
         show_rate(rate)
 
@@ -86,14 +88,19 @@ def fill_json(fill: ops.BlockFill) -> dict[str, Any]:
 
 
 def rows(
-    found: StoreStats, fill: ops.BlockFill, readers: list[ops.ReaderInfo], names: list[str], types: list[str]
+    found: StoreStats,
+    first: int,
+    fill: ops.BlockFill,
+    readers: list[ops.ReaderInfo],
+    names: list[str],
+    types: list[str],
 ) -> list[tuple[str, str]]:
     """What people read, a line each."""
     about = "" if fill.sampled is None else "about "
     versions = f" in {found.types} versions" if found.types > len(types) else ""
     per_event = f", {found.used_bytes / found.events:.0f} bytes of file per event" if found.events else ""
     out = [
-        ("events", f"{found.events:,}"),
+        ("events", f"{found.events:,}" + (f", those before #{first} archived" if first else "")),
         ("streams", f"{found.streams:,}"),
         ("names", listed(names)),
         ("types", listed(types) + versions),

@@ -43,7 +43,7 @@ KEYS: Final[dict[Sort, Callable[[ops.StreamInfo], Any]]] = {
     Sort.NAME: lambda one: (one.name, encode_stream_id(one.stream_id)),
     Sort.ID: lambda one: (encode_stream_id(one.stream_id), one.name),
     Sort.LENGTH: lambda one: one.length,
-    Sort.LAST: lambda one: one.last_sequence,
+    Sort.LAST: lambda one: -1 if one.last_sequence is None else one.last_sequence,
 }
 LARGEST_FIRST: Final = frozenset({Sort.LENGTH, Sort.LAST})
 

@@ -10,6 +10,7 @@ open tail, lengths of streams) is used only if nobody else has committed since, 
 from __future__ import annotations
 
 import threading
+from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import lmdb
@@ -83,7 +84,14 @@ class _Written(NamedTuple):
 
 
 class Session:
-    """One write transaction."""
+    """One write transaction.
+
+    ``commits``, ``events``, ``event_bytes`` and ``commit_s`` say what it has made durable and how long LMDB was at that;
+    ``begun_s`` (set where somebody observes) and ``writing_s`` when it began, and when LMDB did.
+    """
+
+    commits = events = event_bytes = replays = 0
+    begun_s = writing_s = commit_s = 0.0
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -224,7 +232,13 @@ class Session:
                 raise self.environment.read_error(exc) from exc
             if single is not None:
                 return single
-        plan = Plan(pending.record, self.now_ns(), token=request.token, digest=request.digest)
+        plan = Plan(
+            pending.record,
+            self.now_ns(request.recorded_ns),
+            token=request.token,
+            digest=request.digest,
+            moved=request.moved,
+        )
         committed = Committed(plan.first_sequence)
         try:
             for append in request.appends:
@@ -251,13 +265,26 @@ class Session:
                 return committed
         return self.apply(request)
 
-    def now_ns(self) -> int:
-        """The time of this commit: the clock's, or the last commit's where the clock went backwards."""
-        now_ns = self.writer.clock()
-        if type(now_ns) is not int or not 0 <= now_ns < 1 << 63:
-            raise InvalidInput(f"the clock gives nanoseconds since 1970 as an int, not {now_ns!r}")
+    @property
+    def last_time_ns(self) -> int:
+        """When the last commit was recorded, those that were applied in this transaction included; 0 where there is none."""
         pending = self._pending
-        return max(now_ns, self.state.last_time_ns if pending is None else pending.time_ns)
+        return self.state.last_time_ns if pending is None else pending.time_ns
+
+    def now_ns(self, recorded_ns: int | None) -> int:
+        """The time of this commit: the clock's, or the last commit's where the clock went backwards; or the one that the
+        request brings, which may not go backwards."""
+        now_ns = self.writer.clock() if recorded_ns is None else recorded_ns
+        if type(now_ns) is not int or not 0 <= now_ns < 1 << 63:
+            whose = "the clock gives" if recorded_ns is None else "a commit's time is"
+            raise InvalidInput(f"{whose} nanoseconds since 1970 as an int, not {now_ns!r}")
+        last_ns = self.last_time_ns
+        if recorded_ns is not None and recorded_ns < last_ns:
+            raise InvalidInput(
+                f"a commit recorded at {recorded_ns} ns cannot follow one recorded at {last_ns} ns: the log's time never goes "
+                "backwards. Nothing was written"
+            )
+        return max(now_ns, last_ns)
 
     def length(self, stream: str, id_key: bytes) -> int:
         """Events of a stream, as this transaction found it."""
@@ -272,6 +299,7 @@ class Session:
                 key=request.key,
                 global_sequence=found.first_sequence,
             )
+        self.replays += 1
         return Committed(found.first_sequence, replayed=True)
 
     def _stream_number(self, stream: str, id_key: bytes) -> int | None:
@@ -402,7 +430,8 @@ class Session:
         if number is None:
             number = self.writer.catalog.name_number(self, name)
         if number is None:
-            _check_free(name, "stream name", InvalidName)
+            if not plan.moved:
+                _check_free(name, "stream name", InvalidName)
             number = plan.record.next_name + len(plan.names)
             _check_count(
                 "NAMES_MAX", limits.NAMES_MAX, number, "stream names; a name is a category, put the rest into the id"
@@ -424,8 +453,9 @@ class Session:
             return planned[0]
         number = self.writer.catalog.type_number(self, declaration)
         if number is None:
-            _check_free(declaration.name, "type name", InvalidInput)
-            self._check_evolution(pending, plan, declaration)
+            if not plan.moved:
+                _check_free(declaration.name, "type name", InvalidInput)
+                self._check_evolution(pending, plan, declaration)
             number = plan.record.next_type + len(plan.types)
             _check_count("TYPES_MAX", limits.TYPES_MAX, number, "event types")
             plan.types[declaration.fingerprint] = (number, TypeRecord(declaration.name, declaration.schema_bytes))
@@ -481,8 +511,8 @@ class Session:
 
     # -- ending ------------------------------------------------------------------------------------
 
-    def commit(self) -> None:
-        """Write what was applied and make it durable. Raises ``DiskFull``, ``StoreFull``, ``TooManyItems``,
+    def commit(self, requests: int = 1) -> None:
+        """Write what was applied, so many requests, and make it durable. Raises ``DiskFull``, ``StoreFull``, ``TooManyItems``,
         ``StoreFailed``, ``CorruptedStore``, ``CommitOutcomeUnknown``."""
         pending = self._pending
         payload_bytes = limits.TAIL_BLOCK_BYTES_MAX if pending is None else pending.payload_bytes
@@ -500,7 +530,10 @@ class Session:
             return  # nothing to write: leave no empty commit behind
         identity = self.end(payload_bytes)
         writer = self.writer
+        self.commits = requests - self.replays
         if written is not None:
+            self.events = written.record.next_sequence - self.state.record.next_sequence
+            self.event_bytes = written.payload_bytes
             self._remember(written)
             # A large block is not kept for those who tail.
             writer.last_frame = written.frame if len(written.frame) <= limits.BLOCK_BYTES_MAX else None
@@ -508,6 +541,7 @@ class Session:
         writer.state = self.state
         writer.last_id = identity
         writer.unreaped_bytes += payload_bytes + limits.COMMIT_BYTES
+        writer.tally.add(self.commits, self.events, self.event_bytes, self.commit_s)
 
     def end(self, payload_bytes: int) -> int:
         """Make durable what was put into LMDB's transaction; its number. Raises what ``commit`` does."""
@@ -515,10 +549,12 @@ class Session:
         identity = transaction.id()
         self._index_cursor = None
         self.transaction = None
+        self.writing_s = begun_s = perf_counter()
         try:
             transaction.commit()
         except lmdb.Error as exc:
             raise self.failed(exc, payload_bytes) from exc
+        self.commit_s = perf_counter() - begun_s
         return identity
 
     def _settle(self) -> None:

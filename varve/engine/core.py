@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Generator
@@ -16,21 +18,27 @@ from varve.engine import files
 from varve.engine.catalog import Catalog
 from varve.engine.checked import CheckedBlocks, parse
 from varve.engine.commit import Session
+from varve.engine.copy import copy_out
 from varve.engine.environment import Durability, Environment
 from varve.engine.failures import failed
 from varve.engine.group import Group, Ticket
 from varve.engine.hints import HintSender
 from varve.engine.horizon import move_horizon
 from varve.engine.located import KnownStream, KnownStreams
+from varve.engine.observers import Observers
 from varve.engine.pins import LivePin
 from varve.engine.request import CommitRequest, Committed
 from varve.engine.snapshot import Snapshot
+from varve.engine.tally import Tally
+from varve.engine.usage import Usage, usage
 from varve.engine.writer import Writer, holds_lock
 from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, ViewsStillAlive
 from varve.layout import keys, records
 from varve.layout.base import Base
 from varve.layout.block import Block
 from varve.layout.records import StoreRecord, unpack_store_record
+from varve.logs import DEBUG, say
+from varve.reports import Observer
 
 T = TypeVar("T")
 
@@ -75,7 +83,9 @@ class Engine:
         allow_network: bool,
         clock: Callable[[], int],
         linger_s: float = 0.0,
+        identity: tuple[bytes, int] | None = None,
     ) -> None:
+        """``identity``: uuid and creation time (ns) of the store, where it is made now: of a copy of another's log."""
         self.environment = Environment(
             os.path.abspath(path),
             readonly=readonly,
@@ -88,27 +98,32 @@ class Engine:
         self.checked = CheckedBlocks()
         self.known_streams = KnownStreams()
         self.listener: Listener | None = None
+        self.rules: Any = None
+        """What readers pass over: kept here for ``varve.retention``, which makes it."""
         self._hints = HintSender(self.environment.path)
         self._iterators: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
         self.inboxes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         """Where event loops await commits: kept here for ``tailing``, which makes them."""
+        self._observers = Observers(self.environment.path)
+        self._observing = threading.Lock()
         self.inbox: Any = None
         """That of the loop that asked last."""
         try:
-            self.created = self._found(clock)
+            self.created = self._found(clock, identity)
             self._writer = Writer(self.environment, self.catalog, self.checked, clock)
             self._writer.on_committed = weakref.WeakMethod(self.notify)
             self._group = Group(self._writer, linger_s)
         except BaseException:
             self.environment.release()
             raise
+        say(DEBUG, "%s: opened (%s)", self.path, "readonly" if readonly else f"durability {durability}")
 
     @property
     def path(self) -> str:
         """The store's folder."""
         return self.environment.path
 
-    def _found(self, clock: Callable[[], int]) -> StoreRecord:
+    def _found(self, clock: Callable[[], int], identity: tuple[bytes, int] | None) -> StoreRecord:
         """The store's record; made where the store is new. Raises ``NotAVarveStore``, ``UnsupportedFormat``,
         ``CorruptedStore``."""
         environment = self.environment
@@ -123,7 +138,7 @@ class Engine:
                 raise NotAVarveStore(
                     f"{self.path} was never finished being created; open it once without readonly", path=self.path
                 )
-            value = self._create(clock)
+            value = self._create(clock, identity)
         record = records.decode_store_record(value)
         if record is None:
             raise CorruptedStore(
@@ -141,7 +156,7 @@ class Engine:
         if self.environment.durability == "full":
             self.sync()
 
-    def _create(self, clock: Callable[[], int]) -> bytes:
+    def _create(self, clock: Callable[[], int], identity: tuple[bytes, int] | None = None) -> bytes:
         environment = self.environment
         try:
             # Before the record, so that a store with a record has its name for good: whoever made the file may have been
@@ -158,9 +173,10 @@ class Engine:
                     raise CorruptedStore(
                         f"{self.path} has a log but no store record; repair the metadata with varve.ops", path=self.path
                     )
-                record = StoreRecord(uuid.uuid4().bytes, clock()).encode()
+                record = StoreRecord(*(identity or (uuid.uuid4().bytes, clock()))).encode()
                 transaction.put(keys.STORE_RECORD_KEY, record, db=environment.meta)
-                return record
+            say(DEBUG, "%s: created", self.path)
+            return record
         except lmdb.Error as exc:
             raise failed(environment, exc, limits.PAGE_BYTES) from exc
 
@@ -196,11 +212,31 @@ class Engine:
 
         Raises ``HandleUnusable`` inside ``db.write`` where another process has made the table since this handle was opened.
         """
+        self._open_side(table)
+        return self.snapshot()
+
+    def _open_side(self, table: str) -> None:
         environment = self.environment
         if environment.opened_side(table) is None and environment.has_side(table):
             with self._writer.wait_idle():  # one of our threads may hold LMDB's writer lock, perhaps this one
                 environment.side(table)
-        return self.snapshot()
+
+    def complete_snapshot(self) -> Snapshot:
+        """The newest instant, in which every side table can be read, whoever has made it just before.
+
+        Raises as ``side_snapshot``.
+        """
+        while True:
+            for table in files.SIDE_TABLES:
+                self._open_side(table)
+            snapshot = self.snapshot()
+            if not any(snapshot.lacks_side(table) for table in files.SIDE_TABLES):
+                return snapshot
+            snapshot.close()  # made between the two lines
+
+    def copy_out(self, write: Callable[[bytes], object]) -> None:
+        """Hand the bytes of a compacted copy of the newest instant to ``write``: see ``varve.engine.copy``."""
+        copy_out(self.environment, write)
 
     def commit(self, request: CommitRequest) -> Committed:
         """Make one commit durable, on this thread or in the company of others."""
@@ -283,6 +319,43 @@ class Engine:
         finally:
             environment.active.discard(id(mark))
 
+    # -- observing ---------------------------------------------------------------------------------
+
+    @property
+    def observers(self) -> Observers | None:
+        """Who is told of commits and batches; None where nobody is."""
+        return self._writer.observers
+
+    def observe(self, observer: Observer) -> None:
+        """Tell this one of every commit of the handle from now on."""
+        with self._observing:
+            self.check_usable()
+            self._observers.add(observer)
+            self._writer.observers = self._observers
+
+    def unobserve(self, observer: Observer) -> None:
+        """Tell it no more; nothing happens where it is not told."""
+        with self._observing:
+            if not self._observers.remove(observer):
+                self._writer.observers = None
+
+    @property
+    def tally(self) -> Tally:
+        """What this handle has committed."""
+        return self._writer.tally
+
+    @property
+    def queued(self) -> int:
+        """Commits that wait for the helper thread."""
+        return self._group.waiting
+
+    def usage(self, snapshot: Snapshot) -> Usage:
+        """What the store takes up at an instant."""
+        try:
+            return usage(self.environment, snapshot.transaction)
+        except lmdb.Error as exc:
+            raise self.environment.read_error(exc) from exc
+
     def check_usable(self) -> None:
         """Raise what this handle refuses everything with, if it does: ``StoreClosed`` and its kin."""
         if self.environment.refusal is not None:
@@ -293,10 +366,12 @@ class Engine:
         self.check_usable()
         if self.environment.readonly:
             raise ReadonlyStore(f"{self.path} was opened with readonly=True; whoever writes to it can sync it")
+        begun_s = time.perf_counter()
         try:
             self.environment.env.sync(True)
         except lmdb.Error as exc:
             raise self.environment.fail(f"cannot force it to disk ({exc})", str(exc)) from exc
+        say(DEBUG, "%s: forced to disk in %.3f s", self.path, time.perf_counter() - begun_s)
 
     def live(self) -> list[LivePin]:
         """Live snapshots of this process: those that views pin, and those that the user holds."""
@@ -329,6 +404,7 @@ class Engine:
         finally:
             if self.environment.is_closed:
                 self._group.end()
+        say(DEBUG, "%s: closed", self.path)
 
     @holds_lock
     def _close_idle(self) -> None:
@@ -353,6 +429,7 @@ class Engine:
         self._group.drain()
         with self._writer.wait_idle():
             self._release_idle()
+        say(DEBUG, "%s: closed, as far as views let it", self.path)
 
     @holds_lock
     def _release_idle(self) -> None:
@@ -386,6 +463,7 @@ class Engine:
 
     def _tell_closed(self) -> None:
         self._hints.close()
+        self._writer.observers = None  # they may hold the handle; no lock, since a finaliser may come here
         listener, self.listener = self.listener, None
         if listener is not None:
             listener.closed()

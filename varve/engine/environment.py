@@ -28,6 +28,7 @@ from varve.errors import (
     DiskFull,
     ForkedStore,
     NotAVarveStore,
+    ReadonlyStore,
     StoreAlreadyOpen,
     StoreClosed,
     StoreFailed,
@@ -37,6 +38,7 @@ from varve.errors import (
     VarveError,
     ViewsStillAlive,
 )
+from varve.logs import ERROR, INFO, say
 
 if TYPE_CHECKING:
     from varve.engine.snapshot import Snapshot
@@ -168,6 +170,8 @@ class Environment:
         self.refusal: Callable[[], VarveError] | None = None
         self.active: set[int] = set()
         self.held: weakref.WeakSet[Snapshot] = weakref.WeakSet()
+        self.is_sealed = files.is_sealed(path)
+        self._refuse_sealed()
         creation.clear_unfinished(path, readonly=readonly)
         self.is_new = files.prepare(path, readonly=readonly, allow_network=allow_network)
         self.is_forked = False
@@ -182,6 +186,8 @@ class Environment:
             adopted = self._find(settings)
             self._lock_fd = files.lock_handle(path, exclusive=durability == "bulk", readonly=readonly)
             try:
+                self.is_sealed = files.is_sealed(path)  # nobody seals it from here on: that takes our lock exclusively
+                self._refuse_sealed()
                 if adopted is None:
                     self.env = self._open(map_bytes)
                     self.pins = Pins()
@@ -203,6 +209,16 @@ class Environment:
             raise
 
     # -- opening -----------------------------------------------------------------------------------
+
+    def _refuse_sealed(self) -> None:
+        if self.is_sealed and not self.readonly:
+            raise files.sealed(self.path)
+
+    def not_writable(self) -> VarveError:
+        """The error for a write on a handle that only reads."""
+        if self.is_sealed:
+            return files.sealed(self.path)
+        return ReadonlyStore(f"{self.path} was opened with readonly=True; open it without to write")
 
     def _find(self, settings: tuple[bool, Durability]) -> _Entry | None:
         """The lingering environment of this store, if there is one. Raises ``StoreAlreadyOpen``,
@@ -230,13 +246,15 @@ class Environment:
 
     def _open(self, map_bytes: int) -> lmdb.Environment:
         """LMDB's environment, made where the store is new."""
-        files.check_room_for_readers(self.path, limits.READERS_MAX)
+        if not self.is_sealed:
+            files.check_room_for_readers(self.path, limits.READERS_MAX)
         if self.is_new:
             self._make_file()
         env = open_environment(
             self.path,
             map_bytes,
             readonly=self.readonly,
+            lock=not self.is_sealed,  # nobody writes: LMDB's reader table would serve nobody
             metasync=self.durability == "full",
             sync=self.durability != "bulk",
             max_dbs=limits.DATABASES_MAX,
@@ -274,7 +292,7 @@ class Environment:
                 databases = [self.env.open_db(name, transaction, create=True) for name in files.DATABASES]
                 for name in files.SIDE_TABLES:  # those that are there, while we hold the writer's lock anyway
                     with contextlib.suppress(lmdb.NotFoundError):
-                        self._side[name] = self.env.open_db(_side_name(name), transaction, create=False)
+                        self._side[name] = self.env.open_db(side_name(name), transaction, create=False)
                 return databases
         except (lmdb.NotFoundError, lmdb.ReadonlyError):
             raise NotAVarveStore(
@@ -298,7 +316,7 @@ class Environment:
             with self._side_lock:
                 if name not in self._side:
                     try:
-                        self._side[name] = self.env.open_db(_side_name(name), create=False)
+                        self._side[name] = self.env.open_db(side_name(name), create=False)
                     except lmdb.Error as exc:
                         raise self.read_error(exc) from exc
                 known = self._side.get(name)
@@ -307,10 +325,14 @@ class Environment:
     def has_side(self, name: str) -> bool:
         """Whether a side table has been made, in whichever process."""
         with self.begin() as transaction:
-            try:
-                return transaction.get(_side_name(name)) is not None
-            except lmdb.Error as exc:
-                raise self.read_error(exc) from exc
+            return self.names_side(name, transaction)
+
+    def names_side(self, name: str, transaction: lmdb.Transaction[memoryview]) -> bool:
+        """Whether it has been at an instant."""
+        try:
+            return transaction.get(side_name(name)) is not None
+        except lmdb.Error as exc:
+            raise self.read_error(exc) from exc
 
     def opened_side(self, name: str) -> lmdb._Database | None:
         """The sub-database of a side table, if ``side`` has found it."""
@@ -319,7 +341,7 @@ class Environment:
     def make_side(self, name: str) -> None:
         """Make the sub-database of a side table, durably. The caller holds the writer's lock. Raises ``lmdb.Error``."""
         with self._side_lock, self.env.begin(write=True) as transaction:
-            database = self.env.open_db(_side_name(name), transaction, create=True)
+            database = self.env.open_db(side_name(name), transaction, create=True)
         self._side[name] = database
 
     # -- reading -----------------------------------------------------------------------------------
@@ -350,7 +372,9 @@ class Environment:
     def reap(self) -> None:
         """Free the reader slots of processes that died: pages that they could still read are not used again."""
         with contextlib.suppress(lmdb.Error):  # nobody's commit or read hangs on it
-            self.env.reader_check()
+            dead = self.env.reader_check()
+            if dead:
+                say(INFO, "%s: freed %d reader slots of processes that died", self.path, dead)
 
     # -- letting go --------------------------------------------------------------------------------
 
@@ -376,6 +400,7 @@ class Environment:
     def fail(self, what: str, reason: str) -> StoreFailed:
         """Refuse everything from now on: the disk failed."""
         message = f"{self.path}: {what}. Look at the disk, then open it again"
+        say(ERROR, "%s", message)
         path = self.path
         self.refusal = lambda: StoreFailed(message, path=path, reason=reason)
         return StoreFailed(message, path=path, reason=reason)
@@ -471,7 +496,8 @@ class Environment:
                 yield int(fields[0]), None if fields[2] == "-" else int(fields[2])
 
 
-def _side_name(name: str) -> bytes:
+def side_name(name: str) -> bytes:
+    """What the sub-database of a side table is called."""
     return f"varve.{name}".encode()
 
 

@@ -9,6 +9,7 @@ import lmdb
 from varve import limits
 from varve.engine import files
 from varve.errors import CommitOutcomeUnknown, DiskFull, StoreFull, TooManyItems, VarveError
+from varve.logs import ERROR, say
 
 if TYPE_CHECKING:
     from varve.engine.environment import Environment
@@ -54,5 +55,6 @@ def outcome_unknown(environment: Environment) -> VarveError:
         f"{path}: the last step of a commit failed; whether it was written shows when the store is opened again. This handle "
         "refuses everything until then. A retry under the same idempotency key is safe"
     )
+    say(ERROR, "%s", message)
     environment.refusal = lambda: CommitOutcomeUnknown(message, path=path)
     return CommitOutcomeUnknown(message, path=path)

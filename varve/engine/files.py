@@ -4,7 +4,8 @@ A store is a folder (0700)::
 
     data.mdb      LMDB's file (0600)
     lock.mdb      LMDB's reader table. No code of ours ever opens it: closing it once would drop LMDB's fcntl locks
-    varve.lock    ours: flock shared by every handle, exclusive for bulk loading
+    varve.lock    ours: flock shared by every handle, exclusive for bulk loading and sealing
+    varve.seal    of a sealed store: what it held (varve.engine.seal)
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import resource
 import stat
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 from varve import limits
 from varve.engine.pages import DATA_VERSION, MAGIC, MAGIC_AT, DamagedPage, Meta, PageFile, parse_meta
@@ -26,6 +28,7 @@ from varve.errors import (
     DiskFull,
     InvalidInput,
     NotAVarveStore,
+    SealedStore,
     StoreAccessDenied,
     StoreInUse,
     StoreNotFound,
@@ -36,8 +39,9 @@ from varve.errors import (
 DATA = "data.mdb"
 LMDB_LOCK = "lock.mdb"
 LOCK = "varve.lock"
+SEAL = "varve.seal"
 DATABASES = (b"varve.log", b"varve.index", b"varve.meta")
-SIDE_TABLES = ("base", "consumers")
+SIDE_TABLES = ("base", "consumers", "retention")
 """What stands beside the log in sub-databases of its own, made at first use."""
 
 SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -95,7 +99,7 @@ def prepare(path: str, *, readonly: bool, allow_network: bool) -> bool:
                 raise StoreNotFound(
                     f"there is no store at {path}; open it once without readonly to create it", path=path
                 )
-            _create_folder(path)
+            make_folder(path)
         if not allow_network:
             _refuse_network(path)
         if exists:
@@ -129,7 +133,7 @@ def unavailable(path: str, exc: OSError) -> StoreUnavailable:
     return StoreUnavailable(f"cannot use {path}: {exc.strerror or exc}", path=path)
 
 
-def _create_folder(path: str) -> None:
+def make_folder(path: str) -> None:
     """The folder and its parents, their entries on disk."""
     missing = []
     at = path
@@ -156,6 +160,39 @@ def sync_folder(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_new(path: str, data: bytes, *, replace: bool = False) -> None:
+    """A small file (0600), on disk when this returns; its name is, once the folder is synced. Raises ``OSError``, and
+    ``FileExistsError`` unless a file that is there may be replaced."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if replace else os.O_EXCL)
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def open_file(path: str, *, buffering: int = -1) -> BinaryIO:
+    """A regular file, to be read; what else has its name is not waited for. Raises ``OSError``."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no regular file", path)
+    return os.fdopen(fd, "rb", buffering=buffering)
+
+
+def is_sealed(path: str) -> bool:
+    """Whether a store is read-only for good."""
+    return os.path.lexists(os.path.join(path, SEAL))
+
+
+def sealed(path: str) -> SealedStore:
+    """The error for whoever would write to a sealed store."""
+    return SealedStore(
+        f"{path} is sealed: it is read-only for good. Open it with readonly=True; a copy that can be written to is made with "
+        "varve.ops.repair(path, new), or of a backup with varve.ops.restore",
+        path=path,
+    )
 
 
 def _refuse_network(path: str) -> None:
@@ -343,8 +380,9 @@ def _check_short_file(data: str, path: str, file: PageFile) -> None:
 # -- the handle lock -------------------------------------------------------------------------------
 
 
-def lock_handle(path: str, *, exclusive: bool, readonly: bool) -> int:
-    """Take our flock on a store; a file descriptor that holds it, or -1 where the file system is read-only.
+def lock_handle(path: str, *, exclusive: bool, readonly: bool, purpose: str = "durability='bulk'") -> int:
+    """Take our flock on a store; a file descriptor that holds it, or -1 where the file system is read-only. ``purpose``: what
+    needs the store alone.
 
     Raises ``StoreInUse``.
     """
@@ -360,10 +398,9 @@ def lock_handle(path: str, *, exclusive: bool, readonly: bool) -> int:
     except OSError as exc:
         os.close(fd)
         if exc.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
-            whose = "another handle has it open" if exclusive else "it is open for bulk loading"
-            raise StoreInUse(
-                f"{path}: {whose}; durability='bulk' needs the store alone. Retry later", path=path
-            ) from None
+            whose = "another handle has it open" if exclusive else "it is open for bulk loading, or being sealed"
+            what = f"{purpose} needs the store alone. " if exclusive else ""
+            raise StoreInUse(f"{path}: {whose}; {what}Retry later", path=path) from None
         raise unavailable(path, exc) from exc
     return fd
 

@@ -20,11 +20,14 @@ import threading
 import time
 import weakref
 from collections import deque
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol
 
 from varve import limits
+from varve.engine.observers import error_code, handed_in_s
 from varve.engine.writer import holds_lock
 from varve.errors import NoSpace, TooManyItems, VarveError
+from varve.logs import DEBUG, ERROR, say
 
 if TYPE_CHECKING:
     from varve.engine.commit import Session
@@ -46,7 +49,7 @@ class Inbox(Protocol):
 class Ticket:
     """A request that waits for its commit, and then its outcome: ``committed`` or ``error``."""
 
-    __slots__ = ("_claims", "committed", "error", "inbox", "payload_bytes", "request")
+    __slots__ = ("_claims", "committed", "error", "inbox", "payload_bytes", "request", "since_s")
 
     def __init__(self, request: CommitRequest | None, inbox: Inbox) -> None:
         self.request = request
@@ -54,6 +57,7 @@ class Ticket:
         self.payload_bytes = 0 if request is None else request.payload_bytes
         self.committed: Committed | None = None
         self.error: BaseException | None = None
+        self.since_s = 0.0  # when it was handed in, where somebody observes
         self._claims = [None]
 
     def claim(self) -> bool:
@@ -173,6 +177,8 @@ class Group:
 
     def _put(self, ticket: Ticket) -> bool:
         """Queue a ticket; false where there is no helper to serve it, and then it is not in the queue."""
+        if self.writer.observers is not None:
+            ticket.since_s = perf_counter()
         self._waiting.append(ticket)
         return len(self._waiting) < self._ring_at or self._ring(ticket)
 
@@ -213,13 +219,22 @@ class Group:
                 self._ring_at = _NEVER
             elif self._thread is not me:
                 return
+        path = self.writer.environment.path
+        say(DEBUG, "%s: the thread that commits for those who wait has begun", path)
         try:
             self._serve_tickets()
-        except BaseException:
+        except BaseException as exc:
+            say(
+                ERROR,
+                "%s: the thread that commits for those who wait has failed; the next commit starts another",
+                path,
+                failure=exc,
+            )
             with self._thread_lock:  # the next ticket starts another
                 self._thread = None
                 self._ring_at = 1
             raise
+        say(DEBUG, "%s: the thread that commits for those who wait has ended: none came for a while", path)
 
     def _serve_tickets(self) -> None:
         while True:
@@ -283,30 +298,50 @@ class Group:
     def _commit_together(self, tickets: list[Ticket]) -> None:
         accepted: list[tuple[Ticket, Committed]] = []
         doubtful: list[Ticket] = []
+        writer = self.writer
         try:
-            with self.writer.together([ticket.request for ticket in tickets if ticket.request is not None]) as session:
+            with writer.together([ticket.request for ticket in tickets if ticket.request is not None]) as session:
                 _apply(session, tickets, accepted, doubtful)
                 if accepted:
-                    session.commit()
+                    session.commit(len(accepted))
         except BaseException as exc:  # noqa: BLE001 - whoever waits must learn of it
-            self._fail([ticket for ticket in tickets if ticket.error is None or ticket in doubtful], len(accepted), exc)
+            failed = [ticket for ticket in tickets if ticket.error is None or ticket in doubtful]
+            alone = self._fail(failed, len(accepted), exc)
+            self._tell_failed([ticket for ticket in tickets if ticket not in alone])
         else:
+            if len(accepted) < len(tickets):
+                writer.tally.fail(len(tickets) - len(accepted))
+            observers = writer.observers
+            if observers is not None:
+                observers.tell_ended(session, handed_in_s(tickets), _codes(tickets))
             _acknowledge(session, accepted)
         accepted.clear()
         doubtful.clear()
 
-    def _fail(self, tickets: list[Ticket], accepted: int, exc: BaseException) -> None:
+    def _fail(self, tickets: list[Ticket], accepted: int, exc: BaseException) -> set[Ticket]:
         """What becomes of tickets whose commit failed: the ``accepted`` ones, and those that were refused on top of them,
         perhaps because of what is not written after all.
 
-        Where the whole was too large for what is left, each has its own chance; else all are told.
+        Where the whole was too large for what is left, each has its own chance; else all are told. Returns those that had it.
         """
+        alone: set[Ticket] = set()
         too_large = isinstance(exc, NoSpace | TooManyItems)
         for ticket in tickets:
             if too_large and not (accepted == 1 and ticket.error is None):
+                alone.add(ticket)
                 self._commit_alone(ticket)
             else:
                 ticket.error = _copy(exc)
+        return alone
+
+    def _tell_failed(self, tickets: list[Ticket]) -> None:
+        """These were refused, or failed with the others."""
+        if tickets:
+            writer = self.writer
+            writer.tally.fail(len(tickets))
+            observers = writer.observers
+            if observers is not None:
+                observers.tell_failed(_codes(tickets), handed_in_s(tickets))
 
     def _commit_alone(self, ticket: Ticket) -> None:
         assert ticket.request is not None
@@ -317,6 +352,11 @@ class Group:
             ticket.error = exc
 
     # -- ending ------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Tickets in the queue; withdrawn ones count until the helper has passed them."""
+        return len(self._waiting)
 
     @property
     def busy(self) -> bool:
@@ -358,6 +398,11 @@ def _apply(
             ticket.error = exc
             if accepted:
                 doubtful.append(ticket)
+
+
+def _codes(tickets: list[Ticket]) -> tuple[str, ...]:
+    """What those were answered with that were refused."""
+    return tuple(error_code(ticket.error) for ticket in tickets if ticket.error is not None)
 
 
 def _acknowledge(session: Session, accepted: list[tuple[Ticket, Committed]]) -> None:

@@ -96,9 +96,11 @@ class Instant:
 
     def _pinned(self, ends: contextlib.ExitStack) -> Meta:
         """The newest meta page, while a reader of LMDB's keeps what it reaches. Where LMDB's lock file is missing nobody has the
-        store open: there is nobody to be kept from writing, and nothing is made."""
+        store open, and nobody ever writes to a sealed one: there is nobody to be kept from writing, and nothing is made."""
         env = lingering(self.path)
-        self.is_pinned = env is not None or os.path.lexists(os.path.join(self.path, files.LMDB_LOCK))
+        self.is_pinned = env is not None or (
+            os.path.lexists(os.path.join(self.path, files.LMDB_LOCK)) and not files.is_sealed(self.path)
+        )
         if not self.is_pinned:
             self._before = repr(files.metas(self._fd))
             meta = files.newest_meta(self._fd, self.path)

@@ -82,15 +82,19 @@ class KnownStreams:
         an id that they are not."""
         return self._names.setdefault(name, {})
 
+    def clear(self) -> None:
+        """Forget everything, from now on."""
+        for streams in list(self._names.values()):
+            streams.clear()
+        self._entries = 0
+
     def add(self, name: str, stream_id: StreamId, number: int, position: int, runs: list[Run]) -> None:
         """Remember an index entry of a stream, unless another thread (or this one, below us) is just remembering one."""
         if not self._adding.acquire(blocking=False):
             return
         try:
             if self._entries >= limits.KNOWN_INDEX_ENTRIES_MAX:
-                for streams in list(self._names.values()):
-                    streams.clear()
-                self._entries = 0
+                self.clear()
             streams = self.of(name)
             known = streams.get(stream_id) or KnownStream(number)
             self._entries += known.keep(position, runs)

@@ -91,6 +91,14 @@ class Meta(NamedTuple):
     main: Tree
 
 
+def tree_pages(record: bytes | memoryview) -> int:
+    """Pages of a sub-database by its record in the main one; 0 for what is none."""
+    if len(record) != _TREE.size:
+        return 0
+    _, _, _, branch, leaf, overflow, _, _ = _TREE.unpack(record)
+    return int(branch + leaf + overflow)
+
+
 def parse_meta(page: bytes, number: int) -> Meta:
     """The meta page in page 0 or 1, if it can be one that LMDB wrote. Raises ``DamagedPage``."""
     if len(page) < _META.size:

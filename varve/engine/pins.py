@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import logging
 import sys
 import time
 import warnings
@@ -32,6 +31,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from varve import limits
+from varve.logs import WARNING, say
 
 if TYPE_CHECKING:
     import lmdb
@@ -170,10 +170,10 @@ class Pins:
 
 
 def warn_of_age(age_s: float) -> None:
-    """Warn of a snapshot that has lived so long: through ``warnings``, and through logging, which shows it by default."""
+    """Warn of a snapshot that has lived so long: through ``warnings``, and through logging."""
     message = (
         f"a snapshot of the store has been alive for {age_s:.0f} s while others commit: until it and its views are dropped, "
         "the file grows with every commit (varve.owned() copies an event)"
     )
-    logging.getLogger("varve").warning(message)
+    say(WARNING, "%s", message)
     warnings.warn(message, ResourceWarning, stacklevel=2)

@@ -48,6 +48,7 @@ class Plan:
     name_runs: dict[int, list[Run]] = field(default_factory=dict)
     token: bytes | None = None
     digest: bytes = b""
+    moved: bool = False
     events: int = 0
     runs: int = 0
     payload_bytes: int = 0

@@ -71,6 +71,10 @@ class CommitRequest:
 
     ``token`` is the idempotency key as bytes (None: without), ``key`` as it was given, ``digest`` the content's. The
     effects of a request whose key was used before do not run again.
+
+    ``recorded_ns``: when it was recorded, where that is not now: of what is brought in from elsewhere. Not before the last
+    commit of the log. ``moved``: it is a commit of another log, where names and schemas were judged already, so that
+    names which are Varve's own are let pass (a salvaged log has some), and versions of a type as they are.
     """
 
     appends: list[AppendRequest]
@@ -78,6 +82,8 @@ class CommitRequest:
     key: object = None
     digest: bytes = b""
     effects: Sequence[Effect] = ()
+    recorded_ns: int | None = None
+    moved: bool = False
 
     @property
     def is_plain(self) -> bool:

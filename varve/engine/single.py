@@ -41,7 +41,7 @@ def apply_single(session: Session, request: CommitRequest) -> Committed | None:
     state = session.state
     transaction, environment = session.open, session.environment
     sequence = state.record.next_sequence
-    time_ns = session.now_ns()
+    time_ns = session.now_ns(request.recorded_ns)
     session.begin_writing()
     tail.begin_commit(time_ns)
     tail.add(number, type_number, length, [event])
@@ -68,7 +68,7 @@ def plan_single(session: Session, pending: Pending, request: CommitRequest) -> C
     if target is None:
         return None
     name_number, number, type_number, length, event = target
-    sequence = pending.take_single(session.now_ns(), name_number, number, type_number, length, event)
+    sequence = pending.take_single(session.now_ns(request.recorded_ns), name_number, number, type_number, length, event)
     return Committed(sequence, [[(length, sequence, 1)]])
 
 

@@ -185,6 +185,8 @@ class Snapshot:
         with self._lock:
             try:
                 value = self.transaction.get(key, db=database)
+            except lmdb.InvalidParameterError:  # it was opened when this transaction had begun: made later, at any rate
+                return None
             except lmdb.Error as exc:
                 raise self._environment.read_error(exc) from exc
             return None if value is None else bytes(value)
@@ -205,6 +207,10 @@ class Snapshot:
             except lmdb.Error as exc:
                 raise self._environment.read_error(exc) from exc
         return found
+
+    def lacks_side(self, table: str) -> bool:
+        """Whether a side table is there at this instant which was not open when it was taken, so that it cannot be read."""
+        return self._environment.opened_side(table) is None and self._environment.names_side(table, self.transaction)
 
     def meta(self, key: bytes) -> bytes:
         """A metadata value that must be there. Raises ``CorruptedStore``."""
@@ -613,6 +619,11 @@ class Snapshot:
                 raise self.index_wrong(sequence)
             start, end = self.span(block, sequence)
             return self.keep(data[start:end])
+
+    def time_of(self, sequence: int) -> int:
+        """When an event that exists was recorded (ns)."""
+        block = self.block(sequence, copy=True)
+        return block.commit_of(sequence - block.first)[1]
 
     def span(self, block: Block, sequence: int) -> tuple[int, int]:
         """Start and end of an event in its block's data. Raises ``CorruptedBlock``."""

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from time import perf_counter
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,9 @@ import lmdb
 from varve import limits
 from varve.engine.commit import Session, State
 from varve.engine.failures import failed
-from varve.errors import HandleUnusable, ReadonlyStore
+from varve.engine.observers import Observers, error_code
+from varve.engine.tally import Tally
+from varve.errors import HandleUnusable, VarveError
 
 if TYPE_CHECKING:
     from varve.engine.catalog import Catalog
@@ -50,6 +53,8 @@ class Writer:
         self.last_frame: bytes | None = None
         self.risen = 0
         self.unreaped_bytes = 0
+        self.tally = Tally()
+        self.observers: Observers | None = None
         self._told = 0
         self._lock: Any = threading.RLock()  # one that knows its owner: see _end_left_over
         self._turnstile = threading.Lock()  # where one waits for it: see _acquire
@@ -68,6 +73,8 @@ class Writer:
 
     @holds_lock
     def _commit_once(self, request: CommitRequest, acquire: Callable[[], bool]) -> Committed | None:
+        observers = self.observers
+        since_s = 0.0 if observers is None else perf_counter()
         try:
             if not acquire():
                 return None
@@ -75,10 +82,13 @@ class Writer:
                 session, committed = self._commit(request)
             finally:
                 self._lock.release()
-        except BaseException:
+        except BaseException as exc:
             self._let_go()
+            self._tell_failed(exc, since_s)
             raise
-        self._tell()
+        self._tell(session)
+        if observers is not None:
+            observers.tell_ended(session, since_s)
         return session.located(committed, request)
 
     def _acquire(self) -> bool:
@@ -115,7 +125,7 @@ class Writer:
                 self._leave(session)
         finally:
             self._lock.release()
-        self._tell()
+        self._tell(session)
 
     def session(self) -> contextlib.AbstractContextManager[Session]:
         """The write transaction, begun, used and ended on this thread; aborted unless ``commit`` was called."""
@@ -125,6 +135,8 @@ class Writer:
     @contextlib.contextmanager
     @holds_lock
     def _users_session(self) -> Iterator[Session]:
+        observers = self.observers
+        since_s = 0.0 if observers is None else perf_counter()
         try:
             self._acquire()
             try:
@@ -137,19 +149,34 @@ class Writer:
                     self._leave(session)
             finally:
                 self._lock.release()
-        except BaseException:
+        except BaseException as exc:
             self._let_go()
+            if isinstance(exc, VarveError):  # else fn has rolled it back
+                self._tell_failed(exc, since_s)
             raise
-        self._tell()
+        self._tell(session)
+        if observers is not None:
+            observers.tell_ended(session, since_s)
 
-    def _tell(self) -> None:
+    def _tell(self, session: Session) -> None:
         """Say how far the log reaches now, where that rose. Not under the lock: whoever is woken takes the interpreter."""
+        if session.commit_s > limits.SLOW_COMMIT_S:
+            self.tally.say_slow(self.environment.path, session.commits, session.events, session.commit_s)
         risen = self.risen
         if risen > self._told:
             self._told = risen
             notify = self.on_committed()
             if notify is not None:
                 notify(risen)
+
+    def _tell_failed(self, exc: BaseException, since_s: float) -> None:
+        """A commit on this thread was refused, or failed."""
+        if self.environment.is_forked:
+            return  # it is the parent's
+        self.tally.fail()
+        observers = self.observers
+        if observers is not None:
+            observers.tell_failed((error_code(exc),), since_s)
 
     @property
     def _is_mine(self) -> bool:
@@ -162,6 +189,9 @@ class Writer:
             raise HandleUnusable(
                 "this thread is inside db.write(fn) already: append through the tx that fn was given, or after it"
             )
+        observers = self.observers
+        if observers is not None:
+            observers.check_not_telling()
         self._end_left_over()
         self.check_writable()  # before the lock: after a fork a thread that is gone may hold it
         self.environment.warn_of_old_snapshots()  # before anything is written: a warning may be an error
@@ -170,7 +200,7 @@ class Writer:
         """Raise what every write on this handle is refused with, if it is."""
         environment = self.environment
         if environment.readonly:
-            raise ReadonlyStore(f"{environment.path} was opened with readonly=True; open it without to write")
+            raise environment.not_writable()
         if environment.refusal is not None:
             raise environment.refusal()
 
@@ -226,6 +256,8 @@ class Writer:
             self.unreaped_bytes = 0
             self.environment.reap()
         self._session = session = Session(self)
+        if self.observers is not None:
+            session.begun_s = perf_counter()
         return session
 
     def _leave(self, session: Session) -> None:
@@ -246,6 +278,9 @@ class Writer:
         """Raise ``HandleUnusable`` inside ``db.write``."""
         if self._is_mine:
             raise HandleUnusable("this thread is inside db.write(fn): do this after it")
+        observers = self.observers
+        if observers is not None:
+            observers.check_not_telling()
         self._end_left_over()
 
     @property

@@ -181,6 +181,18 @@ class Derivation:
             len(self._types),
         )
 
+    def find_numbered(self, key: bytes) -> bytes | None:
+        """The metadata of a name, a type or a stream under the key of its number; None where it was not declared."""
+        number = int.from_bytes(key[1:], "big")
+        if key == keys.name_key(number & 0xFFFF):
+            name = self._names.get(number)
+            return None if name is None else name.encode()
+        if key == keys.type_key(number & 0xFFFF):
+            declared = self._types.get(number)
+            return None if declared is None else declared.encode()
+        stream = self._streams.get(number)
+        return None if stream is None else records.encode_stream(*stream)
+
     def index_pairs(self) -> Iterator[Pair]:
         """Every pair of the index, in key order."""
         for number, runs in sorted(self._runs.items()):

@@ -204,6 +204,21 @@ def encode_idempotency_key(key: IdempotencyKey) -> bytes:
     raise InvalidIdempotencyKey(f"a {type(key).__name__} is no idempotency key: use bytes, a str or a uuid.UUID")
 
 
+def decode_idempotency_key(token: bytes) -> IdempotencyKey:
+    """The idempotency key of a token. Raises ``MalformedRecord``."""
+    kind, raw = token[:1], token[1:]
+    if kind == b"\x01" and 1 <= len(raw) <= limits.IDEMPOTENCY_KEY_BYTES_MAX:
+        return raw
+    if kind == b"\x02" and 1 <= len(raw) <= limits.IDEMPOTENCY_KEY_BYTES_MAX:
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            raise malformed("idempotency key", token) from None
+    if kind == b"\x03" and len(raw) == 16:
+        return uuid.UUID(bytes=raw)
+    raise malformed("idempotency key", token)
+
+
 def _text(
     value: object, bytes_max: int, what: str, error: type[InvalidName | InvalidStreamId | InvalidIdempotencyKey]
 ) -> bytes:

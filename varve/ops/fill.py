@@ -37,20 +37,20 @@ class BlockFill:
 
 
 def block_fill(db: Varve, *, samples_max: int | None = 1_000, progress: Progress | None = None) -> BlockFill:
-    """How full the blocks of an open store are, without those that were archived.
+    """How full the blocks of an open store are.
 
     Looks at ``samples_max`` places spread over the log and estimates, or, where the log has fewer events than that or
     with None, at each block. ``progress`` is called with events done and in all.
     """
-    first, end = db.first_global_sequence, db.next_global_sequence
-    if samples_max is None or end - first <= samples_max:
-        return _counted(db, first, end, progress)
-    return _estimated(db, first, end, samples_max, progress)
+    begin, end = db.first_global_sequence, db.next_global_sequence
+    if samples_max is None or end - begin <= samples_max:
+        return _counted(db, begin, end, progress)
+    return _estimated(db, begin, end, samples_max, progress)
 
 
-def _counted(db: Varve, first: int, end: int, progress: Progress | None) -> BlockFill:
+def _counted(db: Varve, begin: int, end: int, progress: Progress | None) -> BlockFill:
     blocks = payload = size = 0
-    at = first
+    at = begin
     while at < end:
         with db._engine.snapshot() as snapshot:  # noqa: SLF001 - the same library; renewed, so that no instant is held for long
             for _ in range(limits.TAIL_BLOCKS_MAX):
@@ -60,24 +60,24 @@ def _counted(db: Varve, first: int, end: int, progress: Progress | None) -> Bloc
                 if at >= end:
                     break
         if progress is not None:
-            progress(min(at, end) - first, end - first)
-    return BlockFill(blocks, at - first, payload, size, None)
+            progress(min(at, end) - begin, end - begin)
+    return BlockFill(blocks, at - begin, payload, size, None)
 
 
-def _estimated(db: Varve, first: int, end: int, samples: int, progress: Progress | None) -> BlockFill:
+def _estimated(db: Varve, begin: int, end: int, samples: int, progress: Progress | None) -> BlockFill:
     """A block is met as often as it has events, so each counts for one event only: what it has of all, divided by them."""
     blocks = payload = size = 0.0
-    events = end - first
     met: set[int] = set()
+    count = end - begin
     chance = random.Random(end)  # noqa: S311 - so that no pattern in the log is met by the same part of it each time
     for index in range(samples):
         with db._engine.snapshot() as snapshot:  # noqa: SLF001 - as above
-            block = snapshot.block(first + chance.randrange(index * events // samples, (index + 1) * events // samples))
+            block = snapshot.block(begin + chance.randrange(index * count // samples, (index + 1) * count // samples))
             met.add(block.first)
             blocks += 1 / block.count
             payload += len(block.payload()) / block.count
             size += len(block.data) / block.count
         if progress is not None:
-            progress((index + 1) * events // samples, events)
-    scale = events / samples
-    return BlockFill(max(1, round(blocks * scale)), events, round(payload * scale), round(size * scale), len(met))
+            progress((index + 1) * count // samples, count)
+    scale = count / samples
+    return BlockFill(max(1, round(blocks * scale)), count, round(payload * scale), round(size * scale), len(met))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Where = Literal["structure", "base", "log", "index", "meta", "consumers"]
-"""The part of a store: LMDB's pages, or one of the sub-databases (``base`` is what archives have left)."""
+Where = Literal["structure", "base", "log", "index", "meta", "consumers", "retention", "seal"]
+"""The part of a store: LMDB's pages, one of the sub-databases (``base`` is what archives have left), or the seal of a sealed
+store."""
 
 FindingKind = Literal[
     "page",
@@ -28,7 +29,7 @@ FindingKind = Literal[
 ]
 """What is wrong:
 
-==============  ==========================================================================================
+==============  ==========================================================================================================
 ``page``        LMDB's verifier, or the walk over the pages, found a damaged page
 ``table``       a sub-database is missing
 ``key``         a key of the log is no sequence
@@ -41,11 +42,11 @@ FindingKind = Literal[
 ``metadata``    an append's metadata is no JSON object
 ``missing``     index or metadata lack a pair that follows from the log, or there is nothing of what was archived
 ``extra``       they hold a pair that does not
-``different``   they hold another value than follows from the log
-``record``      a consumer's record is damaged
+``different``   they hold another value than follows from the log; a sealed store holds something else than its seal says
+``record``      a consumer's record, a retention rule, a seal, or what archives have left is damaged
 ``position``    a consumer stands beyond the end of the log
 ``token``       a consumer's token was never given
-==============  ==========================================================================================
+==============  ==========================================================================================================
 """
 
 

@@ -14,7 +14,7 @@ from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.errors import CorruptedBlock, CorruptedStore, InvalidInput, StoreUnavailable
 from varve.layout import base as bases
-from varve.layout import consumers, keys
+from varve.layout import consumers, keys, retention
 from varve.layout.base import Base, decode_base
 from varve.layout.block import Block
 from varve.layout.derive import Derivation
@@ -27,11 +27,13 @@ from varve.ops.verify import (
     CONSUMERS,
     LOG,
     META,
+    RETENTION,
     UNREADABLE,
     Progress,
     Told,
     VerifyReport,
     check_format,
+    is_rule,
     stored_record,
     verify,
 )
@@ -184,6 +186,7 @@ class _Copied:
             pairs = dict(self._file.readable(trees[CONSUMERS], lambda damage: notes.append(str(damage))))
             positions = readable_positions(pairs, self._derivation.next_sequence, notes)
             self._fresh.put(consumers.TABLE, positions)
+        put_rules(self._fresh, self._file, trees.get(RETENTION), notes)
         return RepairReport(self._derivation.next_sequence, self._blocks, notes=tuple(notes))
 
     def _record(self) -> StoreRecord | None:
@@ -240,6 +243,20 @@ def stored_base(file: PageFile, tree: Tree | None, record: StoreRecord | None, p
         ) from None
 
 
+def put_rules(fresh: FreshStore, file: PageFile, tree: Tree | None, notes: list[str]) -> None:
+    """Copy the retention rules that can be read."""
+    if tree is None:
+        return
+    kept = []
+    for key, value in sorted(file.readable(tree, lambda damage: notes.append(str(damage)))):
+        if is_rule(key, value):
+            kept.append((key, value))
+        else:
+            notes.append(f"the retention rule {key[:40].hex()} is damaged, and was left out: it hides nothing any more")
+    if kept:
+        fresh.put(retention.TABLE, kept)
+
+
 def _derived(fresh: FreshStore, derivation: Derivation, record: StoreRecord | None, path: str) -> None:
     """Write index and metadata as they follow from the log."""
     fresh.put("index", derivation.index_pairs())
@@ -260,7 +277,7 @@ class _Salvaged:
 
     def __init__(self, instant: Instant, fresh: FreshStore, told: Told) -> None:
         self._path = instant.path
-        tables = dict(instant.file.readable_tables(lambda _: None))
+        self._tables = tables = dict(instant.file.readable_tables(lambda _: None))
         self._base = base = stored_base(instant.file, tables.get(BASE), stored_record(instant.file), instant.path)
         self._remains = Remains(instant, base, lambda done, total: told(done, 3 * max(done, total)))
         self._fresh = fresh
@@ -309,6 +326,7 @@ class _Salvaged:
         positions = readable_positions(remains.consumers, self._derivation.next_sequence, remains.notes)
         if positions:
             self._fresh.put(consumers.TABLE, positions)
+        put_rules(self._fresh, remains.file, self._tables.get(RETENTION), remains.notes)
         return RepairReport(
             self._derivation.next_sequence, self._blocks, tuple(_joined(self._lost)), tuple(remains.notes)
         )

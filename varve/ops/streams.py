@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from varve.engine.snapshot import Snapshot
-from varve.errors import InvalidInput
+from varve.errors import Archived, InvalidInput
 from varve.layout import keys
 from varve.layout.keys import StreamId
 from varve.layout.records import decode_stream_number
@@ -25,10 +25,10 @@ class StreamInfo:
     """Its id."""
     length: int
     """Number of its events, at least 1."""
-    last_sequence: int
-    """Global sequence of the last one."""
+    last_sequence: int | None
+    """Global sequence of the last one; None where all of them were archived."""
     last_at: dt.datetime | None
-    """When that was recorded (UTC); None where it was archived."""
+    """When that was recorded (UTC); None likewise."""
 
 
 def stream_names(db: Varve) -> list[str]:
@@ -55,21 +55,11 @@ def streams(db: Varve, name: str | None = None, *, after: StreamId | None = None
 
 
 def stream_info(db: Varve, name: str, stream_id: StreamId) -> StreamInfo | None:
-    """One stream of an open store; None where it holds none of that name and id."""
+    """One stream of an open store; None where it holds none of that name and id. Raises ``InvalidName``, ``InvalidStreamId``."""
     engine = db._engine  # noqa: SLF001 - the same library
-    id_key = keys.encode_stream_id(stream_id)
     with engine.snapshot() as snapshot:
-        number = snapshot.stream_number(keys.check_name(name), id_key)
-        return None if number is None else _info(snapshot, name, stream_id, number)
-
-
-def stream_length(db: Varve, name: str, stream_id: StreamId, *, before: int | None = None) -> int:
-    """How many events a stream of an open store holds, or held before a global sequence; 0 where there is none. What was archived
-    counts."""
-    engine = db._engine  # noqa: SLF001 - the same library
-    with engine.snapshot(before) as snapshot:
         number = snapshot.stream_number(keys.check_name(name), keys.encode_stream_id(stream_id))
-        return 0 if number is None else snapshot.stream_length(number)
+        return None if number is None else _info(snapshot, name, stream_id, number)
 
 
 def unknown_name(name: str, known: list[str]) -> InvalidInput:
@@ -103,11 +93,44 @@ def _some(db: Varve, end: int, name: str, after: bytes | None) -> tuple[list[Str
 def _info(snapshot: Snapshot, name: str, stream_id: StreamId, number: int) -> StreamInfo | None:
     """A stream by its number; None where this instant does not know it yet."""
     length = snapshot.stream_length(number)
-    last = snapshot.global_of(number, length - 1) if length else None
-    if last is None:
+    if not length:
         return None
-    last_at = None
-    if last >= snapshot.first_sequence:
-        block = snapshot.block(last)
-        last_at = to_datetime(block.commit_of(last - block.first)[1])
-    return StreamInfo(name, stream_id, length, last, last_at)
+    last = _retained(snapshot, number, length - 1)
+    return StreamInfo(name, stream_id, length, last, None if last is None else _time(snapshot, last))
+
+
+def stream_extent(db: Varve, name: str, stream_id: StreamId, at: int | None = None) -> tuple[int, int]:
+    """The first stream sequence of a stream that the store still holds, and its length; as the log was before global sequence
+    ``at``.
+
+    Both are 0 where there is no such stream, and equal where all of it was archived. Raises ``InvalidName``,
+    ``InvalidStreamId``.
+    """
+    engine = db._engine  # noqa: SLF001 - the same library
+    with engine.snapshot(at) as snapshot:
+        number = snapshot.stream_number(keys.check_name(name), keys.encode_stream_id(stream_id))
+        if number is None:
+            return 0, 0
+        low, high = 0, snapshot.stream_length(number)
+        length = high
+        while low < high:
+            middle = (low + high) // 2
+            if _retained(snapshot, number, middle) is None:
+                low = middle + 1
+            else:
+                high = middle
+        return low, length
+
+
+def _retained(snapshot: Snapshot, number: int, stream_sequence: int) -> int | None:
+    """Global sequence of an event; None where it was archived."""
+    try:
+        found = snapshot.global_of(number, stream_sequence)
+    except Archived:
+        return None
+    return found if found is not None and found >= snapshot.first_sequence else None
+
+
+def _time(snapshot: Snapshot, sequence: int) -> dt.datetime:
+    block = snapshot.block(sequence)
+    return to_datetime(block.commit_of(sequence - block.first)[1])

@@ -14,11 +14,13 @@ from varve.codec import EventType, event_type_from_schema
 from varve.engine import files
 from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
+from varve.engine.seal import Seal, read_seal
 from varve.errors import CorruptedStore, MalformedEvent, NotAVarveStore, SchemaError, VarveError
 from varve.layout import base as bases
-from varve.layout import consumers, keys
+from varve.layout import consumers, keys, retention
 from varve.layout.base import Base, decode_base
 from varve.layout.block import Block
+from varve.layout.content import ContentDigest
 from varve.layout.derive import Derivation, Pair
 from varve.layout.frame import MalformedBlock, crc_holds
 from varve.layout.records import StoreRecord, TypeRecord, decode_store_record, decode_type, unsupported
@@ -54,6 +56,7 @@ class Told:
 LOG, INDEX, META = files.DATABASES
 CONSUMERS = b"varve." + consumers.TABLE.encode()
 BASE = b"varve." + bases.TABLE.encode()
+RETENTION = b"varve." + retention.TABLE.encode()
 
 UNREADABLE = (ValueError, IndexError, struct.error)  # MalformedBlock and MalformedRecord are ValueErrors
 """What reading a block raises whose columns contradict each other in a way that ``Block.check`` does not look for."""
@@ -89,7 +92,7 @@ def verify(
 
     Structure (LMDB's own verifier), every block's checksum and shape, every event as a FlatBuffer of its type, sequences without
     gaps, times that never go back, index and metadata equal to what the log says pair by pair, positions of consumers within the
-    log. Nothing is written to the store. Its pages are read, not mapped: damage is a finding, not a crash.
+    log, retention rules. Nothing is written to the store. Its pages are read, not mapped: damage is a finding, not a crash.
 
     Other processes may write meanwhile: what is verified is one instant, held like a snapshot. LMDB's verifier then works on a
     copy of the file, in the folder ``scratch`` (the system's folder for temporary files), which needs as much room.
@@ -116,6 +119,7 @@ def _looked(verification: _Verification, folder: str, scratch: str | None) -> bo
                 if damage is not None:
                     verification.find("structure", "page", f"{damage} (a meta page)")
             verification.begin(instant.file)
+            verification.read_seal(folder)
             verification.structure(instant, scratch)
             verification.contents(instant.file, folder)
             return not instant.changed()
@@ -148,6 +152,8 @@ class _Verification:
         self._unknown_tables: list[str] = []
         self._events = 0
         self._blocks = 0
+        self._seal: Seal | None = None
+        self._content: ContentDigest | None = None
 
     def report(self) -> VerifyReport:
         """What it came to."""
@@ -178,6 +184,14 @@ class _Verification:
         record = stored_record(file)
         self._progress(0, 0 if record is None else record.next_sequence)
 
+    def read_seal(self, path: str) -> None:
+        """What a sealed store held when it was sealed."""
+        try:
+            self._seal = read_seal(path)
+        except CorruptedStore as exc:
+            self.find("seal", "record", str(exc))
+        self._content = None if self._seal is None else ContentDigest(self._seal.first_sequence)
+
     def structure(self, instant: Instant, scratch: str | None) -> None:
         """LMDB's pages, as its own verifier sees them."""
         for problem in instant.structure(scratch):
@@ -204,8 +218,13 @@ class _Verification:
         else:
             self._compare("index", index, derivation.index_pairs())
             self._compare("meta", meta, _meta_pairs(derivation, by_key))
+        self._compare_seal(derivation, by_key)
         if CONSUMERS in trees:
             self._consumers(self._pairs(file, trees[CONSUMERS], "consumers"), derivation)
+        if RETENTION in trees:
+            for key, value in self._pairs(file, trees[RETENTION], "retention") or ():
+                if not is_rule(key, value):
+                    self.find("retention", "record", f"the rule {_spelled(key, value)} is damaged", key=key)
         known = {*files.DATABASES, *(f"varve.{name}".encode() for name in files.SIDE_TABLES)}
         self._unknown_tables = [
             f"the sub-database {name!r}, which this Varve does not know" for name in sorted(trees.keys() - known)
@@ -273,6 +292,8 @@ class _Verification:
                 last_ns = self._times(block, last_ns)
                 if is_sound and self._found == before:
                     derivation.feed(block)
+                    if self._content is not None:
+                        self._content.feed(block)
                 self._check_events(block, types)
             except UNREADABLE as exc:
                 self.find("log", "block", f"the block at {block.first}: {exc}", block.first, key)
@@ -378,6 +399,22 @@ class _Verification:
                 message = f"found {_spelled(key, has)}, the log says {_spelled(key, should)}"
                 self.find(where, "different", message, key=key)
 
+    def _compare_seal(self, derivation: Derivation | None, meta: dict[bytes, bytes]) -> None:
+        seal, content = self._seal, self._content
+        if seal is None or content is None:
+            return
+        if derivation is None:
+            self.not_checked.append("the log against the seal: the log is damaged")
+            return
+        record = decode_store_record(meta.get(keys.STORE_RECORD_KEY, b""))
+        if isinstance(record, StoreRecord) and record.uuid != seal.uuid:
+            self.find("seal", "different", "the seal is another store's")
+        elif content.next_sequence != seal.next_sequence:
+            message = f"the store was sealed at {seal.next_sequence}, the log ends at {content.next_sequence}"
+            self.find("seal", "different", message, min(seal.next_sequence, content.next_sequence))
+        elif content.hexdigest() != seal.content_digest:
+            self.find("seal", "different", "the events are not those that were sealed")
+
     def _consumers(self, pairs: list[Pair] | None, derivation: Derivation | None) -> None:
         if pairs is None:
             return
@@ -470,6 +507,19 @@ def _meta_pairs(derivation: Derivation, found: dict[bytes, bytes]) -> list[Pair]
     if stored is None or record is None or isinstance(record, int) or record.next_sequence:
         return [(keys.STORE_RECORD_KEY, b"the record of an empty store")]
     return [(keys.STORE_RECORD_KEY, stored)]
+
+
+def is_rule(key: bytes, value: bytes) -> bool:
+    """Whether a pair of the table of retention rules is one."""
+    try:
+        name, id_key = retention.decode_key(key)
+        keys.check_name(name)
+        if id_key is not None:
+            keys.decode_stream_id(id_key)
+        retention.decode_retention(key, value)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def _merged(found: Iterable[Pair], expected: Iterable[Pair]) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:

@@ -44,6 +44,15 @@ async def commit_async(engine: Engine, request: CommitRequest) -> Committed:
         del future  # an error's traceback keeps this frame, and the future keeps its error
 
 
+def waiting_for_room(engine: Engine) -> int:
+    """Commits that wait for room in their event loop's share (``PENDING_COMMITS_MAX``), and are in no queue yet."""
+    while True:
+        try:
+            return sum(inbox.waiting for inbox in list(engine.inboxes.values()))
+        except RuntimeError:  # another loop came or went meanwhile
+            continue
+
+
 def _inbox_of(engine: Engine, loop: AbstractEventLoop) -> LoopInbox:
     inbox: LoopInbox | None = engine.inboxes.get(loop)
     if inbox is None:
@@ -77,6 +86,11 @@ class LoopInbox:
         """Handed in and not delivered yet; a withdrawn one counts until the helper has passed it."""
         self.bytes = 0
         self._waiting: OrderedDict[_Awaited, Engine] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """Commits that wait for room."""
+        return len(self._waiting)
 
     def hand_in(self, ticket: _Awaited, engine: Engine) -> None:
         """Begin a commit, or let it wait for room. Raises what ``Engine.submit`` does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,7 @@ from varve.errors import HandleUnusable, InvalidInput, VarveError
 from varve.layout.consumers import PARTITIONS
 from varve.record import Recorded, to_time_ns
 from varve.replay import first_at
+from varve.reports import BatchReport
 from varve.tailing.commits import commit_async
 from varve.tailing.loops import others
 from varve.tailing.partitions import Share
@@ -75,6 +77,7 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
         self._checked_s = 0.0
         self._stored_s = 0.0
         self._closed = False
+        self._read_s = 0.0  # when the batch was read that is being handled, where somebody observes
         self._claim = Claim(engine, name, member, members)
         self._begin(self._claim.take(self._first_position(), force=force))
 
@@ -83,6 +86,7 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
 
     def _begin(self, runs: list[Run]) -> None:
         """Stand where the stored positions of its partitions say."""
+        self._tell_handled()
         position = min(run.position for run in runs)
         self._share = Share(runs)
         self._scan: Scan[E] = Scan(self._engine, self._selection, position)
@@ -259,6 +263,8 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
                 _STORE if self._auto and self._is_due(self._interval_s or limits.CONSUMER_STORE_INTERVAL_S) else _GIVE
             )
         self._given = self._done = scan.position
+        if self._read_s:
+            self._tell_handled()
         if self._is_due(self._pace_s):
             return _STORE
         if scan.caught_up and scan.hub.watermark.value <= scan.position:
@@ -272,11 +278,26 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
             self._batch = batch = self._share.of(batch, scan.position)
             self._pending = iter(batch)
             self._left = batch.count
+            if batch.count and self._engine.observers is not None:
+                self._read_s = time.perf_counter()
         except BaseException:  # an interrupt: else the next move would pass over what nobody was given
             self._left = 0
             scan.undo()
             raise
         return _GIVE if batch.count else _AGAIN
+
+    def _tell_handled(self) -> None:
+        """Tell observers that the batch is done with, or as much of it as was given."""
+        read_s, self._read_s = self._read_s, 0.0
+        observers = self._engine.observers
+        if not read_s or observers is None:
+            return
+        events = self._batch.count - self._left
+        looked = self._engine.look(-1)
+        if events and looked is not None:
+            position, claim = self._given, self._claim
+            lag, handled_s = max(0, looked[1] - position), time.perf_counter() - read_s
+            observers.tell_batch(BatchReport(claim.name, claim.member, claim.members, events, position, lag, handled_s))
 
     async def _wait(self) -> None:
         watermark, target = self._scan.hub.watermark, self._scan.position + 1
@@ -403,6 +424,9 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
 
     def _leave(self) -> None:
         self._closed = True
+        if self._read_s and self._engine.environment.refusal is None:
+            with contextlib.suppress(VarveError):  # closed just now
+                self._tell_handled()
         self._left = 0
         self._pending = iter(())
         self._claim.release()

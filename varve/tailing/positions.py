@@ -27,6 +27,7 @@ from varve.layout.consumers import (
     merged,
     partitions_of,
 )
+from varve.logs import DEBUG, WARNING, say
 from varve.tailing.hub import hub_of
 from varve.tailing.ownership import OwnerLock, lock_path
 
@@ -64,7 +65,15 @@ class Claim:
             self.release()
             raise
         self.token = taking.token
+        if force:
+            say(WARNING, "%s: consumer %r (member %d of %d) was taken by force", *self._named)
+        else:
+            say(DEBUG, "%s: consumer %r (member %d of %d) was taken", *self._named)
         return taking.runs
+
+    @property
+    def _named(self) -> tuple[str, str, int, int]:
+        return self.engine.path, self.name, self.member, self.members
 
     def check(self) -> None:
         """Look at what is stored. Raises ``ConsumerFenced`` where somebody else has it now."""
@@ -75,6 +84,8 @@ class Claim:
         own = [] if record is None else list(record.within(self.partitions))
         if not own or any(run.token != token for run in own):
             if token == self.token:  # not that of a commit that was given up before a seek
+                if not self.is_fenced:
+                    say(WARNING, "%s: consumer %r (member %d of %d) was fenced: somebody else has it now", *self._named)
                 self.is_fenced = True
             raise self.fenced()
         return own

@@ -37,8 +37,8 @@ class Live:
     async def events(
         self, start: TailStart, stream: str | None, type_: str | None, closing: anyio.Event | None = None
     ) -> AsyncIterator[ServerSentEvent]:
-        """What one view gets, until ``closing`` is set: ``from`` (where it begins), ``events``, ``skipped``, and ``problem``, after
-        which nothing comes."""
+        """What one view gets, until ``closing`` is set: ``from`` (where it begins), ``events``, ``skipped``, and at last
+        perhaps ``problem``."""
         self.views += 1
         closed = asyncio.ensure_future((closing or anyio.Event()).wait())
         step = None

@@ -15,7 +15,7 @@ from typing import Any
 from varve import limits
 from varve.errors import CorruptedBlock, IntegrityError, InvalidInput, VarveError
 from varve.layout.keys import StreamId
-from varve.ops import stream_info, stream_length
+from varve.ops import stream_extent, stream_info
 from varve.record import Recorded
 from varve.store import Varve
 from varve.ui.shown import Row, error_of, row_of, stream_of
@@ -98,9 +98,9 @@ def stream_page(db: Varve, name: str, stream_id: StreamId, start: int | None, *,
 
     def damage(error: CorruptedBlock) -> Range:
         low, high = _damage(db, error)
-        return stream_length(db, name, stream_id, before=low), stream_length(db, name, stream_id, before=high)
+        return stream_extent(db, name, stream_id, low)[1], stream_extent(db, name, stream_id, high)[1]
 
-    first = stream_length(db, name, stream_id, before=db.first_global_sequence)
+    first, _ = stream_extent(db, name, stream_id)
     walk = _Walk(read, damage, "stream_sequence", newest_first, rows, found.length + 1)
     if newest_first:
         page = walk.page(found.length if start is None else min(start, found.length), first)

@@ -30,8 +30,8 @@ GRACE_S: Final = 3
 
 
 class Explorer:
-    """An explorer of an open store that listens; ``run`` serves it. Raises ``InvalidInput`` for a host that is not this machine alone,
-    ``OSError`` where the port is taken."""
+    """An explorer of an open store that listens; ``run`` serves it. Raises ``InvalidInput`` for a host that is not this machine
+    alone, ``OSError`` where the port is taken."""
 
     def __init__(self, db: Varve, *, host: str = "127.0.0.1", port: int = 0) -> None:
         address = loopback(host)

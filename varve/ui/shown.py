@@ -99,7 +99,7 @@ def stream_of(one: ops.StreamInfo) -> Row:
         "name": one.name,
         "id": id_of(one.stream_id),
         "length": str(one.length),
-        "last_sequence": str(one.last_sequence),
+        "last_sequence": None if one.last_sequence is None else str(one.last_sequence),
         "last_at": None if one.last_at is None else time_of(one.last_at),
     }
 

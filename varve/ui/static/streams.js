@@ -47,7 +47,7 @@ async function ids(query, signal) {
         h("tbody", null, found.streams.map((one) => h("tr", null,
           h("td", null, h("a", {class: "go", href: address("/stream", {name, id: one.id})}, idText(one.id))),
           h("td", {class: "figure"}, digits(one.length)),
-          h("td", {class: "figure"}, one.last_at ? h("a", {href: address("/event/" + one.last_sequence)}, "#" + one.last_sequence) : "#" + one.last_sequence),
+          h("td", {class: "figure"}, one.last_sequence === null ? "" : h("a", {href: address("/event/" + one.last_sequence)}, "#" + one.last_sequence)),
           h("td", null, one.last_at ? time(one.last_at) : h("span", {class: "dim"}, "archived"))))))) :
         empty("No more streams", query.get("after") ? "The page before had the last of them." : ""),
       next(found.next && address("/streams", {name, after: found.next}))),

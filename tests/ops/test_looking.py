@@ -179,3 +179,82 @@ def test_recorded_events_as_plain_data(tmp_path: Path) -> None:
         assert list(reader.iter_stream("other", 1)) == []
         with pytest.raises(varve.InvalidStreamId):
             reader.iter_stream("notes", -1)
+
+
+def test_streams_behind_an_id(tmp_path: Path) -> None:
+    """An id that need not be there, of whatever kind, says where a listing goes on; names are asked for one at a time."""
+    some = uuid.UUID(int=7)
+    with varve.open(tmp_path / "store") as db:
+        db.stream("notes", Noted).append_many([(one, Noted(1, "")) for one in (1, 3, "b", some)])
+        db.stream("other", Noted).append(1, Noted(1, ""))
+        ids = [1, 3, "b", some]
+        for after, left in (
+            (1, 1),
+            (2, 1),
+            (3, 2),
+            (99, 2),
+            ("a", 2),
+            ("b", 3),
+            ("c", 3),
+            (uuid.UUID(int=0), 3),
+            (some, 4),
+        ):
+            assert [one.stream_id for one in ops.streams(db, "notes", after=after)] == ids[left:]
+        with pytest.raises(varve.InvalidInput, match="one stream name"):
+            ops.streams(db, after=1)
+        with pytest.raises(varve.InvalidStreamId):
+            ops.streams(db, "notes", after=-1)
+
+
+def test_one_stream_is_what_the_listing_says(tmp_path: Path) -> None:
+    """``stream_info`` of each id is its line of ``streams``; None for others."""
+    with varve.open(tmp_path / "store") as db:
+        notes = db.stream("notes", Noted)
+        for stream_id in (1, "1", 1, "b"):
+            notes.append(stream_id, Noted(1, ""))
+        for one in ops.streams(db):
+            assert ops.stream_info(db, one.name, one.stream_id) == one
+        for name, stream_id in (("notes", 2), ("notes", "c"), ("nothing", 1)):
+            assert ops.stream_info(db, name, stream_id) is None
+        with pytest.raises(varve.InvalidStreamId):
+            ops.stream_info(db, "notes", "")
+
+
+def test_shares_are_counted_and_estimated(tmp_path: Path) -> None:
+    """Counted they are exact; estimated near enough, and add up to no more than the log."""
+    with varve.open(tmp_path / "store", durability="bulk") as db:
+        notes, marks = db.stream("notes", Noted | Marked), db.stream("marks", Marked)
+        for number in range(150):
+            notes.append_many([(number, Noted(number, "n" * (number % 40))) for _ in range(8)])
+            marks.append_batch(1, [Marked("m")] * 4)
+        notes.append_batch(7, [Marked("x")] * 600)
+        expected = {("notes", "Noted"): 1_200, ("notes", "Marked"): 600, ("marks", "Marked"): 600}
+        exact = ops.event_shares(db, counted_max=None)
+        assert (exact.events, exact.sampled) == (2_400, None)
+        assert {(one.stream, one.type): one.events for one in exact.shares} == expected
+        assert [one.events for one in exact.shares] == sorted((one.events for one in exact.shares), reverse=True)
+        assert ops.event_shares(db) == exact
+        guessed = ops.event_shares(db, counted_max=0, samples=200)
+        assert guessed.events == 2_400
+        assert guessed.sampled is not None
+        assert 1 < guessed.sampled <= 200
+        found = {(one.stream, one.type): one.events for one in guessed.shares}
+        assert found.keys() == expected.keys()
+        assert all(abs(found[key] - expected[key]) < 150 for key in expected)
+        assert sum(found.values()) <= 2_400
+    with varve.open(tmp_path / "empty") as db:
+        assert ops.event_shares(db) == ops.Shares(0, (), None)
+
+
+def test_shares_after_an_archive(tmp_path: Path) -> None:
+    """What was archived does not count, counted and estimated."""
+    with varve.open(tmp_path / "store") as db:
+        db.stream("marks", Marked).append_batch(1, [Marked("m" * 100)] * 500)
+        db.stream("notes", Noted).append_batch(1, [Noted(n, "") for n in range(900)])
+        db.archive(500, tmp_path / "archive")
+        first = db.first_global_sequence
+        assert first > 0
+        for options in ({"counted_max": None}, {"counted_max": 0, "samples": 100}):
+            found = ops.event_shares(db, **options)
+            assert found.events == 1_400 - first
+            assert abs(sum(one.events for one in found.shares) - found.events) <= 2

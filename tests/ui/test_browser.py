@@ -75,8 +75,8 @@ class Site:
             "else location.hash = arguments[0];",
             address,
         )
-        self.until(lambda: self.script("return document.querySelector('main').firstElementChild !== window.old"))
-        self.until(lambda: self.one("main h1").is_displayed() and not self.all(".skeleton"))
+        is_new = "const made = document.querySelector('main').firstElementChild; return made !== window.old"
+        self.until(lambda: self.script(f"{is_new} && !made.matches('.skeleton') && !!made.querySelector('h1')"))
 
     def script(self, text: str, *arguments: Any) -> Any:
         """Run JavaScript."""

@@ -3,7 +3,7 @@
 import {get} from "./api.js";
 import {overTime, shares, sizes} from "./charts.js";
 import {address, h} from "./dom.js";
-import {ago, bytes, digits, plural, time} from "./format.js";
+import {ago, bytes, digits, plural, share, time} from "./format.js";
 import {empty, failure, heading} from "./parts.js";
 
 const SHARES = 10;
@@ -45,22 +45,26 @@ export async function render({signal, store}) {
       card("Events over time", part(found.rate, overTime), null, true),
       card("By stream name", part(found.shares, () => shares(found.shares.names, (name) => address("/streams", {name}), SHARES)), guessed),
       card("By type", part(found.shares, () => shares(found.shares.types, (type) => address("/log", {type}), SHARES)), guessed),
-      card("Size", part(found.blocks, (blocks) => size(found, blocks))),
+      card("Size", size(found)),
       card("Readers and snapshots", part(found.readers, (readers) => readersTable(readers, found.readers_max)))))};
 }
 
-function size(found, blocks) {
+function size(found) {
+  const {blocks} = found;
   const about = blocks.sampled ? "about " : "";
-  const payload = Math.min(blocks.payload_bytes, found.used_bytes);
-  const frames = Math.max(0, Math.min(blocks.block_bytes, found.used_bytes) - payload);
+  const words = blocks.problem ? "" : `${about}${plural(blocks.blocks, "block")}, ${blocks.events_per_block} events each`;
+  const filled = blocks.problem ? "" : ` ${share(blocks.payload_bytes, blocks.block_bytes)} of the blocks' bytes are events.`;
+  const named = found.log_bytes + found.index_bytes + found.meta_bytes + found.side_bytes + found.free_bytes;
   return h("div", null,
     sizes([
-      ["Events", payload, "the events themselves"],
-      ["Blocks around them", frames, `${about}${plural(blocks.blocks, "block")}, ${blocks.events_per_block} events each`],
-      ["Index and the rest", Math.max(0, found.used_bytes - payload - frames), "indexes, metadata, pages to use again"],
-      ["Unused end", Math.max(0, found.file_bytes - found.used_bytes), ""],
+      ["Log", found.log_bytes, words],
+      ["Index", found.index_bytes, ""],
+      ["Metadata", found.meta_bytes, "names, types, streams, keys"],
+      ["Consumers and the like", found.side_bytes, ""],
+      ["Free pages", found.free_bytes, "used again by the next commits"],
+      ["The rest", Math.max(0, found.file_bytes - named), ""],
     ]),
-    h("p", {class: "dim"}, `The map has ${bytes(found.map_bytes)} of address space: the most that the file can grow to.`));
+    h("p", {class: "dim"}, `The map has ${bytes(found.map_bytes)} of address space: the most that the file can grow to.${filled}`));
 }
 
 function readersTable(found, most) {

@@ -50,7 +50,7 @@ live: $(VENV)/.installed-demo
 	$(BIN)/python examples/flights_live.py $(ARGS)
 
 test: $(VENV)/.installed-test browser
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 # The explorer is tested in Chromium, which is installed where apt-get may. Where there is none in the end those tests fail and say so;
 # ARGS="-m 'not browser'" leaves them out.

@@ -1,4 +1,4 @@
-"""The explorer as people see it: headless Chromium over a real ``varve ui``, one session for all of it.
+"""The explorer as people see it: headless Chromium over a real ``varve ui``, one session for all tests of a process.
 
 These tests fail where Chromium or its driver is missing; ``-m 'not browser'`` leaves them out. With VARVE_UI_SHOTS=FOLDER they
 keep a screenshot of each page, to be looked at.
@@ -30,7 +30,7 @@ from selenium.webdriver.common.keys import Keys
 
 import varve
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 WAIT_S = 30.0
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -23,6 +23,7 @@ from varve.ui.shown import Answer, error_of, problem
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
     from varve.store import Varve
 
@@ -86,8 +87,8 @@ class _File:
         self._kind = kind
         self.__name__ = "file"
 
-    async def __call__(self, scope: object, receive: object, send: object) -> None:
-        await Response(self._content, media_type=self._kind)(scope, receive, send)  # type: ignore[arg-type]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(self._content, media_type=self._kind)(scope, receive, send)
 
 
 class _Api:

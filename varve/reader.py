@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, cast, get_args
 
 from varve import limits
@@ -87,7 +88,7 @@ class StreamReader(Generic[E]):
         """
         if type(stream_sequence) is int and type(stream_id) in _HASHED_IDS:
             known = self._known.get(stream_id)
-            if known is not None and self._plain and not self._rules.exist:
+            if known is not None and self._plain and monotonic() < self._rules.none_until_s:
                 found = self._known_event(known, stream_sequence)
                 if found is not None:
                     view = self._plain.get(found[0])

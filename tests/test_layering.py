@@ -21,7 +21,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("types", "expected", "typing_support", "unknown", "logs", "reports"),
     ("layout", "codec"),
     ("engine", "schema", "upcasts"),
-    ("deferred",),
+    ("deferred", "gaps"),
     ("backups",),  # whole stores as files: blocks, side tables and the engine's hot copy, nothing of events
     ("record", "appends", "bindings", "retention", "stats"),
     ("replay",),

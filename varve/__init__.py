@@ -13,6 +13,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     appends.py       input checked and encoded  replay.py  the walk over blocks
     bindings.py      which class an event comes as
     deferred.py      events made when they are asked for     upcasts.py  old types turned into new ones
+    gaps.py          what compaction leaves
     record.py        Position, Span, Recorded                 retention.py  what readers pass over
     stats.py  reports.py                       what `db.stats()` answers, what observers are told
     engine/          the only room with LMDB: environment, snapshots and pins, commits
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
         WrongExpectedVersion,
     )
     from varve.expected import ANY, NO_STREAM, STREAM_EXISTS, Expected
+    from varve.gaps import Gap
     from varve.opening import open  # noqa: A004 - used as varve.open
     from varve.reader import GlobalReader, StreamReader
     from varve.record import Position, Recorded, Span
@@ -116,6 +118,7 @@ _HOMES = {
     "varve.archive": "ArchiveReport",
     "varve.codec": "event from_json owned struct to_dict to_json",
     "varve.expected": "ANY NO_STREAM STREAM_EXISTS Expected",
+    "varve.gaps": "Gap",
     "varve.opening": "open",
     "varve.reader": "GlobalReader StreamReader",
     "varve.record": "Position Recorded Span",
@@ -190,6 +193,7 @@ __all__ = [
     "Expected",
     "Follow",
     "ForkedStore",
+    "Gap",
     "GlobalReader",
     "HandleUnusable",
     "IdempotencyConflict",

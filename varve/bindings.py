@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from varve.codec import EventType, event_type_from_schema, incompatibilities
 from varve.deferred import unknown_view, upcast_view
 from varve.errors import MalformedEvent, SchemaConflict, SchemaError, UnexpectedEventType
+from varve.gaps import GAP, GAP_VIEW
 from varve.upcasts import REGISTRY, Step
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class Bindings:
     def _resolve(
         self, snapshot: Snapshot, stored: TypeRecord, steps: tuple[Step, ...], unknown: UnknownAnywhere, sequence: int
     ) -> Any:
+        if stored.name == GAP.name:
+            return GAP_VIEW
         known = steps[0].old_type if steps else self._bound.get(stored.name) or REGISTRY.known(stored.name)
         reasons = [] if known is None else unreadable(known, stored.schema)
         if known is not None and not reasons:

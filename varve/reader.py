@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, cast, get_args
 
 from varve import limits
@@ -15,6 +16,7 @@ from varve.bindings import UnknownAnywhere, UnknownTyped, steps_to, unreadable, 
 from varve.codec import EventType, event_type
 from varve.deferred import Deferred, unknown_view, upcast_view
 from varve.errors import InvalidInput, UnexpectedEventType
+from varve.gaps import GAP, GAP_VIEW
 from varve.layout import keys
 from varve.layout.keys import StreamId, encode_stream_id
 from varve.layout.records import decode_stream_number
@@ -86,7 +88,7 @@ class StreamReader(Generic[E]):
         """
         if type(stream_sequence) is int and type(stream_id) in _HASHED_IDS:
             known = self._known.get(stream_id)
-            if known is not None and self._plain and not self._rules.exist:
+            if known is not None and self._plain and monotonic() < self._rules.none_until_s:
                 found = self._known_event(known, stream_sequence)
                 if found is not None:
                     view = self._plain.get(found[0])
@@ -107,6 +109,8 @@ class StreamReader(Generic[E]):
                 return None
             type_number, buffer = snapshot.event(sequence, number, stream_sequence)
             view = self._views.get(type_number) or self._view(snapshot, type_number, sequence)
+            if view is None:
+                return None
             event = object.__new__(view)
             event._b = buffer
             event._o = 0
@@ -317,10 +321,14 @@ class StreamReader(Generic[E]):
         return number, sequence
 
     def _view(self, snapshot: Snapshot, type_number: int, sequence: int) -> Any:
-        """What stands for the views of a type number. Raises ``UnexpectedEventType``, ``SchemaConflict``."""
+        """What stands for the views of a type number; None for events that compaction dropped. Raises ``UnexpectedEventType``,
+        ``SchemaConflict``."""
         view = self._views.get(type_number)
         if view is None:
-            view = self._views[type_number] = self._resolve(snapshot, type_number, sequence)
+            view = self._resolve(snapshot, type_number, sequence)
+            if view is None:
+                return None
+            self._views[type_number] = view
             if not issubclass(view, Deferred):
                 self._plain[type_number] = view
         return view
@@ -328,6 +336,8 @@ class StreamReader(Generic[E]):
     def _resolve(self, snapshot: Snapshot, type_number: int, sequence: int) -> Any:
         stored = snapshot.catalog.type(snapshot, type_number)
         name = stored.name
+        if name == GAP.name:
+            return None
         steps = steps_to(self._types, name, REGISTRY.path(name))
         if steps is not None and steps and self._types[steps[-1].new_name].cls is not steps[-1].new_class:
             steps = None  # another class of that name
@@ -457,11 +467,12 @@ class GlobalReader:
 
         start, stop = bounds(start, stop)
         views = self._view if types is None else partial(self._view, wanted=type_names(types))
+        wanted = _without_gaps(views)
         if streams is None:
-            walk = _column_walk(lambda _: (whole_log, _log_end, None), start, stop, views)
+            walk = _column_walk(lambda _: (whole_log, _log_end, None), start, stop, wanted)
         else:
             names = stream_names(streams)
-            walk = _column_walk(lambda snapshot: _name_ranges(snapshot, names), start, stop, views)
+            walk = _column_walk(lambda snapshot: _name_ranges(snapshot, names), start, stop, wanted)
         return read_columns(self._source, walk, columns, None, others=self._all_types)
 
     def _all_types(self) -> list[EventType]:
@@ -473,7 +484,7 @@ class GlobalReader:
             views = [self._bindings.view_class(snapshot, number) for number in range(snapshot.record.next_type)]
         finally:
             self._source.end(snapshot)
-        return [known for view in views if (known := comes_as(view)) is not None]
+        return [known for view in views if view is not GAP_VIEW and (known := comes_as(view)) is not None]
 
     def iter_bytes(self, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
         """The events' FlatBuffers from a global sequence on, read-only, without a copy: the fastest way over
@@ -484,6 +495,16 @@ class GlobalReader:
         """
         start, stop = bounds(start, stop)
         return tracked(self._source.engine, walk_bytes(self._source, start, stop))
+
+
+def _without_gaps(views: ViewClass) -> ViewClass:
+    """What columns pass over, too."""
+
+    def found(snapshot: Snapshot, type_number: int, sequence: int) -> Any:
+        view = views(snapshot, type_number, sequence)
+        return None if view is GAP_VIEW else view
+
+    return found
 
 
 def check_unknown(unknown: Any, allowed: Any) -> Any:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from varve import limits
 from varve.engine.core import StoreClosing
 from varve.errors import InvalidInput, StoreClosed, VarveError
+from varve.gaps import GAP_VIEW, Gap
 from varve.record import Recorded, recorded_class
 
 if TYPE_CHECKING:
@@ -347,9 +348,11 @@ def walk_events(
                     if type_number != last_type:
                         found = views.get(type_number)
                         if found is None:
-                            view = view_class(snapshot, type_number, sequence)
-                            found = views[type_number] = view, recorded_class(view)
+                            found = views[type_number] = _kind(view_class(snapshot, type_number, sequence))
                         view, holder = found
+                        if view is None:
+                            view = holder
+                            holder = Recorded
                         last_type = type_number
                     if view is None:
                         continue
@@ -391,14 +394,22 @@ def walk_events(
                     until = high
                 found = views.get(type_number)
                 if found is None:
-                    view = view_class(snapshot, type_number, begin)
-                    found = views[type_number] = view, recorded_class(view)
+                    found = views[type_number] = _kind(view_class(snapshot, type_number, begin))
                 view, holder = found
-                if view is None:
+                if view is None and holder is None:
                     continue
                 identity = identities.get(streams[index]) or snapshot.catalog.stream(snapshot, streams[index])
                 if names is not None and identity.name not in names:
                     raise snapshot.index_wrong(begin)  # noqa: TRY301
+                if view is None:
+                    recorded = object.__new__(Recorded)
+                    recorded._event = Gap(until - begin)
+                    recorded._sequence = begin
+                    recorded._shift = shift
+                    recorded._stream = identity
+                    recorded._block = block
+                    yield recorded
+                    continue
                 if until - begin == 1:  # interleaved streams: ranges and slices would cost more than the event
                     event = new(view)
                     event._b = payload
@@ -439,6 +450,14 @@ def walk_events(
         # Whoever keeps the error keeps this frame: it must not keep the map.
         del slices, snapshot, block, known, payload, item, scattered, placed, event, recorded
         raise
+
+
+def _kind(view: Any) -> tuple[Any, Any]:
+    """What to make of the events of a type: the class of views and of what holds them. Of dropped events, which come together,
+    None and their class of views; twice None to pass them over."""
+    if view is GAP_VIEW:
+        return None, view
+    return view, None if view is None else recorded_class(view)
 
 
 def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, None, None]:
@@ -487,6 +506,8 @@ def recorded_at(
     if of is not None and of != (run.stream, run.first_stream_sequence + index - run_at):
         raise snapshot.index_wrong(sequence)
     view = view_class(snapshot, run.type, sequence)
+    if view is None:
+        return None
     event = object.__new__(view)
     event._b = block.data
     event._o = snapshot.span(block, sequence)[0]

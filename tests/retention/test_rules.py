@@ -213,6 +213,7 @@ def test_a_rule_of_another_process(db: varve.Varve, varve_path: Path, monkeypatc
         command = [sys.executable, "-c", script, str(varve_path), str(before)]
         subprocess.run(command, check=True, cwd=Path(__file__).parent)
         monkeypatch.setattr("varve.retention.time.monotonic", lambda: 1e12)
+        monkeypatch.setattr("varve.reader.monotonic", lambda: 1e12)
         assert reader.get(1, before - 1) is None
         assert seen(reader) == list(range(before, 9))
 

@@ -33,6 +33,7 @@ USES: dict[str, dict[str, Any]] = {
         "next_global_sequence": lambda db: db.next_global_sequence,
         "first_global_sequence": lambda db: db.first_global_sequence,
         "archive": lambda db: db.archive(0, "archive"),
+        "backup": lambda db: db.backup("backups"),
         "stats": lambda db: db.stats(),
         "stream": lambda db: db.stream("x", OrderPlaced),
         "global_reader": lambda db: db.global_reader(),
@@ -47,6 +48,7 @@ USES: dict[str, dict[str, Any]] = {
         "consumer": lambda db: db.consumer("billing"),
         "consumers": lambda db: db.consumers(),
         "delete_consumer": lambda db: db.delete_consumer("billing"),
+        "seek_consumer": lambda db: db.seek_consumer("billing", 0),
         "observe": lambda db: db.observe(varve.Observer()),
     },
     "Stream": {
@@ -77,6 +79,7 @@ USES: dict[str, dict[str, Any]] = {
         "get": lambda r: r.get(0),
         "get_bytes": lambda r: r.get_bytes(0),
         "iter_from": lambda r: r.iter_from(0),
+        "iter_stream": lambda r: r.iter_stream("x", 1),
         "iter_bytes": lambda r: r.iter_bytes(0),
         "columns": lambda r: r.columns(["order_id"]),
     },

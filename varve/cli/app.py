@@ -15,6 +15,7 @@ from varve.cli import (
     append,
     archive,
     backup,
+    compact,
     consumers,
     demo,
     events,
@@ -128,6 +129,7 @@ app.command("backup", epilog=backup.EPILOG)(backup.backup)
 app.command("restore", epilog=restore.EPILOG)(restore.restore)
 app.command("seal", epilog=seal.EPILOG)(seal.seal)
 app.command("archive", epilog=archive.EPILOG)(archive.archive)
+app.command("compact", epilog=compact.EPILOG)(compact.compact)
 schemas.register(schema.app)
 transfer.add_commands(app)
 

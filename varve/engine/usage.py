@@ -64,7 +64,7 @@ def usage(environment: Environment, transaction: lmdb.Transaction[memoryview]) -
         file_bytes=environment.file_bytes(),
         map_bytes=info["map_size"],
         last_page=last_page,
-        readers=len(slots) - 1,
+        readers=max(0, len(slots) - 1),  # of a sealed store nobody keeps a table
         readers_max=info["max_readers"],
         reader_lag=max(0, info["last_txnid"] - oldest),
     )

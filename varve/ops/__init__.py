@@ -1,5 +1,5 @@
 """What is done to a whole store: verify it, make a sound one of a damaged one, list its event types, back it up and restore it,
-seal it, move it out and in; and what tools show of one.
+seal it, compact it, move it out and in; and what tools show of one.
 
 What takes a path works on a store that this process does not hold open, and (sealing and importing aside) writes nothing to it;
 what takes a store, on one that is open. (``make_demo`` makes one.)"""
@@ -8,6 +8,7 @@ from varve.backups.folder import BackupEntry
 from varve.backups.manifest import Backup, BackupFile, BackupReport, Cover, LastCommit, Numbers, TableDigest
 from varve.ops.annotate import BytePart, BytePartKind, annotate_event
 from varve.ops.backup import BackupCheck, backup, backups, verify_backup
+from varve.ops.compact import CompactReport, compact
 from varve.ops.demo import make_demo
 from varve.ops.dump import DumpReport, digest, dump
 from varve.ops.eventsourcing import InferredTopics, Topic, infer_eventsourcing, load_eventsourcing
@@ -38,6 +39,7 @@ __all__ = [
     "BytePart",
     "BytePartKind",
     "Column",
+    "CompactReport",
     "Cover",
     "Difference",
     "DumpReport",
@@ -73,6 +75,7 @@ __all__ = [
     "backups",
     "block_fill",
     "check_schema",
+    "compact",
     "digest",
     "dump",
     "event_rate",

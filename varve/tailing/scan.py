@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 from varve import limits
 from varve.bindings import UnknownAnywhere
 from varve.errors import VarveError
+from varve.gaps import GAP_VIEW, Gap
 from varve.layout.keys import decode_stream_id
 from varve.reader import check_unknown, stream_names, type_names
 from varve.record import Recorded, recorded_class, to_time_ns
@@ -68,13 +69,19 @@ class Batch(Generic[E]):
         self._pieces.append(piece)
         self.count += piece[5] - piece[4]
 
+    def add_gap(self, piece: _Piece) -> None:
+        """Dropped events, which are given as one."""
+        self._pieces.append(piece)
+        self.count += 1
+
     def above(self, floor: Callable[[StreamIdentity], int | None]) -> Batch[E]:
         """Those events that stand at or behind the floor of their stream; none of a stream that has none."""
         kept: Batch[E] = Batch()
         for copied, view, identity, shift, low, high in self._pieces:
             lowest = floor(identity)
             if lowest is not None and lowest < high:
-                kept.add((copied, view, identity, shift, max(low, lowest), high))
+                add = kept.add_gap if view is GAP_VIEW else kept.add
+                add((copied, view, identity, shift, max(low, lowest), high))
         return kept
 
     def behind(self, position: int) -> Batch[E]:
@@ -97,6 +104,15 @@ class Batch(Generic[E]):
     def __iter__(self) -> Iterator[Recorded[E]]:
         new = object.__new__
         for copied, view, identity, shift, low, high in self._pieces:
+            if view is GAP_VIEW:
+                gap: Recorded[Any] = new(Recorded)
+                gap._event = Gap(high - low)
+                gap._sequence = low
+                gap._shift = shift
+                gap._stream = identity
+                gap._block = copied.block
+                yield gap
+                continue
             payload, block, holder = copied.payload, copied.block, recorded_class(view)
             first = copied.first
             for sequence, offset in zip(range(low, high), copied.starts[low - first : high - first], strict=True):
@@ -346,7 +362,10 @@ class Scan(Generic[E]):
                 view = views.get(type_number, _NO_VIEW)
                 if view is _NO_VIEW:
                     view = self._view(type_number, begin)
-                if view is not None:
+                if view is GAP_VIEW:
+                    batch.add_gap((copied, view, identity, shift, begin, until))
+                    self._events_left -= 1
+                elif view is not None:
                     until = min(until, begin + self._events_left)
                     batch.add((copied, view, identity, shift, begin, until))
                     self._events_left -= until - begin

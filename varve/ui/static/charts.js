@@ -79,7 +79,7 @@ export function sizes(rows) {
   });
   return h("div", null,
     s("svg", {class: "sizes", viewBox: "0 0 100 10", preserveAspectRatio: "none", role: "img", "aria-label": "What the file holds"}, bars),
-    h("dl", {class: "legend"}, rows.map(([name, count, words], index) => h("div", null,
+    h("dl", {class: "legend"}, rows.map(([name, count, words], index) => count === 0 ? null : h("div", null,
       h("dt", null, s("svg", {class: "swatch", viewBox: "0 0 1 1", "aria-hidden": "true"}, s("rect", {class: "part-" + index, width: 1, height: 1})), name),
       h("dd", null, bytes(count), h("span", {class: "dim"}, ` · ${share(count, whole)}${words ? " · " + words : ""}`))))));
 }

@@ -60,8 +60,8 @@ function size(found) {
       ["Log", found.log_bytes, words],
       ["Index", found.index_bytes, ""],
       ["Metadata", found.meta_bytes, "names, types, streams, keys"],
-      ["Consumers and the like", found.side_bytes, ""],
-      ["Free pages", found.free_bytes, "used again by the next commits"],
+      ["Consumers etc.", found.side_bytes, ""],
+      ["Free pages", found.free_bytes, "to be used again"],
       ["The rest", Math.max(0, found.file_bytes - named), ""],
     ]),
     h("p", {class: "dim"}, `The map has ${bytes(found.map_bytes)} of address space: the most that the file can grow to.${filled}`));

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from varve import limits
@@ -21,12 +22,12 @@ from varve.engine.examine import examine
 from varve.engine.fresh import FreshStore
 from varve.engine.seal import Seal, write_seal
 from varve.errors import ConsumersBehind, CorruptedBlock, InvalidInput
-from varve.layout import keys
+from varve.layout import consumers, keys
 from varve.layout.base import TABLE, Base, decode_base
 from varve.layout.content import ContentDigest
 from varve.layout.derive import Derivation
 from varve.layout.frame import MalformedBlock
-from varve.tailing.consumers import list_consumers
+from varve.tailing.positions import read
 
 Progress = Callable[[int, int], None]
 """Called with events done and in all."""
@@ -66,17 +67,18 @@ def archive(
     first, horizon = _bounds(engine, before)
     if horizon <= first:
         return ArchiveReport("", first, first, 0)
-    if not force:
-        _check_consumers(engine, horizon)
+    behind = partial(_check_consumers, engine.path, horizon) if not force else _nobody
+    with engine.side_snapshot(consumers.TABLE) as snapshot:
+        behind(snapshot.side_items(consumers.TABLE))
     old = read_base(engine)
     moving = _Moving(engine, Derivation(old), horizon, progress or _nothing)
-    if os.path.lexists(target):
+    if os.path.lexists(os.path.join(target, files.DATA)):  # noqa: PTH118 - as the engine names it
         moving.check_done(target)
     else:
         moving.write(target)
     base = moving.derivation.base()
     assert base is not None  # it has a block
-    engine.move_horizon(base, old)
+    engine.move_horizon(base, old, behind)  # who looks once more: a consumer may have come, or gone back
     return ArchiveReport(target, first, horizon, moving.blocks)
 
 
@@ -95,17 +97,27 @@ def _bounds(engine: Engine, before: int) -> tuple[int, int]:
         return first, snapshot.copied_block(min(before, end - 1)).first
 
 
-def _check_consumers(engine: Engine, horizon: int) -> None:
-    behind = sorted((info for info in list_consumers(engine) if info.position < horizon), key=lambda one: one.position)
+def _check_consumers(path: str, horizon: int, pairs: list[tuple[bytes, bytes]]) -> None:
+    """Whether everybody has read so far. Raises ``ConsumersBehind``."""
+    behind = []
+    for key, value in pairs:
+        name = consumers.consumer_name(key)
+        record = None if name is None else read(path, name, value)
+        if name is not None and record is not None and record.position < horizon:
+            behind.append((record.position, name))
     if behind:
-        names = tuple(info.name for info in behind)
+        behind.sort()
+        position, first = behind[0]
         raise ConsumersBehind(
-            f"{engine.path}: {len(names)} consumers have not read yet what shall be archived up to {horizon} (the furthest "
-            f"behind is {names[0]!r}, at {behind[0].position}). Let them catch up, delete those that nobody runs, or pass "
-            "force=True",
-            names=names,
-            position=behind[0].position,
+            f"{path}: {len(behind)} consumers have not read yet what shall be archived up to {horizon} (the furthest behind is "
+            f"{first!r}, at {position}). Let them catch up, delete those that nobody runs, or force it",
+            names=tuple(name for _, name in behind),
+            position=position,
         )
+
+
+def _nobody(_pairs: list[tuple[bytes, bytes]]) -> None:
+    """Whoever is behind is left behind."""
 
 
 def read_base(engine: Engine) -> Base | None:

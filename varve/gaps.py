@@ -23,3 +23,6 @@ class Gap:
 GAP: Final = event_type(Gap)
 GAP_VIEW: Final[Any] = GAP.view_class
 """What stands for the views of dropped events."""
+
+STAND_IN: Final = GAP.pack(Gap(1))
+"""What is stored at each position of a dropped event."""

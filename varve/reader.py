@@ -16,7 +16,7 @@ from varve.bindings import UnknownAnywhere, UnknownTyped, steps_to, unreadable, 
 from varve.codec import EventType, event_type
 from varve.deferred import Deferred, unknown_view, upcast_view
 from varve.errors import InvalidInput, UnexpectedEventType
-from varve.gaps import GAP, GAP_VIEW
+from varve.gaps import GAP, GAP_VIEW, STAND_IN
 from varve.layout import keys
 from varve.layout.keys import StreamId, encode_stream_id
 from varve.layout.records import decode_stream_number
@@ -121,7 +121,7 @@ class StreamReader(Generic[E]):
             self._source.end(snapshot)
 
     def get_bytes(self, stream_id: StreamId, stream_sequence: int) -> memoryview | None:
-        """The FlatBuffer of the event at a position, read-only, in the map; None where the stream is shorter.
+        """The FlatBuffer of the event at a position, read-only, in the map; None where the stream is shorter, or hides it.
 
         It stays valid and unchanged for as long as it or any slice of it lives, and keeps its snapshot alive for so
         long.
@@ -129,7 +129,14 @@ class StreamReader(Generic[E]):
         snapshot = self._begin()
         try:
             found = self._locate(snapshot, stream_id, stream_sequence)
-            return None if found is None else snapshot.event_bytes(found[1], found[0], stream_sequence)
+            if found is None:
+                return None
+            raw = snapshot.event_bytes(found[1], found[0], stream_sequence)
+            if raw == STAND_IN:  # or an event that looks like one
+                type_number, _ = snapshot.event(found[1], found[0], stream_sequence)
+                if snapshot.catalog.type(snapshot, type_number).name == GAP.name:
+                    return None
+            return raw
         finally:
             self._source.end(snapshot)
 

@@ -24,6 +24,7 @@ from varve.engine.core import Engine
 from varve.engine.environment import DURABILITIES, Durability
 from varve.engine.examine import examine
 from varve.errors import InvalidInput, SchemaError
+from varve.gaps import GAP
 from varve.layout.keys import IdempotencyKey, check_name
 from varve.reader import GlobalReader, StreamReader
 from varve.record import to_time_ns
@@ -207,6 +208,10 @@ class Varve:
         changed in a way that events already in the store cannot follow.
         """
         declared = StreamTypes(check_name(name), _event_types(types))
+        if GAP.name in declared.by_name:
+            raise InvalidInput(
+                "varve.Gap stands where compaction dropped events: nobody appends one, typed reads pass over it"
+            )
         self._check_schemas(declared)
         self._bindings.bind(declared.by_name)
         return Stream(self._engine, declared.stream, declared)

@@ -220,7 +220,7 @@ def test_bad_input(db: varve.Varve, tmp_path: Path) -> None:
     for to in ("", tmp_path / "store", tmp_path / "store" / "in it", 5):
         with pytest.raises(varve.InvalidInput):
             db.archive(end, to)  # type: ignore[arg-type]
-    with pytest.raises(varve.VarveError):
+    with pytest.raises(varve.InvalidInput, match="exists"):
         db.archive(end, tmp_path / "taken")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["store", "taken"]
     assert db.first_global_sequence == 0
@@ -261,6 +261,23 @@ def test_consumers_that_are_behind(db: varve.Varve, tmp_path: Path) -> None:
 
 
 @pytest.mark.examined
+def test_a_consumer_that_comes_meanwhile(db: varve.Varve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that begins, or goes back, while the archive is written is not left behind either; the same call goes on later."""
+    move = core.move_horizon
+
+    def slow(*arguments: Any) -> None:
+        db.consumer("late").close()
+        move(*arguments)
+
+    monkeypatch.setattr(core, "move_horizon", slow)
+    with pytest.raises(varve.ConsumersBehind, match="'late'"):
+        db.archive(db.next_global_sequence, tmp_path / "archive")
+    assert db.first_global_sequence == 0
+    monkeypatch.setattr(core, "move_horizon", move)
+    db.delete_consumer("late")
+    assert db.archive(db.next_global_sequence, tmp_path / "archive").events > 0
+
+
 def test_cut_off_before_the_store_lets_go(db: varve.Varve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The archive is there, the store is whole: asking again goes on with it. Another one in its place is refused."""
     before = everything(db)

@@ -68,7 +68,8 @@ def test_index_and_metadata_are_made_again(path: Path, tmp_path: Path) -> None:
         change(path, "meta", key, None)
     report = ops.verify(path)
     assert {finding.where for finding in report.findings} == {"index", "meta"}
-    ops.repair(path, tmp_path / "repaired")
+    repaired = ops.repair(path, tmp_path / "repaired")
+    assert repaired.events == ops.verify(path).events
     assert contents(str(tmp_path / "repaired")) == sound
     assert pairs(tmp_path / "repaired", "base") == pairs(path, "base")
     assert ops.verify(tmp_path / "repaired").sound

@@ -31,7 +31,21 @@ def test_archive(inside: Inside, tmp_path: Path) -> None:
     assert "nothing was written" in inside.done("archive", "data", "--before", "3000", "--to", "none")
     assert "lies in the future" in inside.refused(2, "archive", "data", "--before", "9999", "--to", "none")
     assert "nowhere" in inside.refused(6, "archive", "nowhere", "--before", "1", "--to", "none")
+    assert "no folder" in inside.refused(2, "archive", "data", "--before", "4000", "--to", "nowhere/else")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["data", "old", "older"]
     with varve.open([tmp_path / "old", tmp_path / "older", tmp_path / "data"]) as series:
         assert [one.event.value for one in series.global_reader().iter_from()] == list(range(4_000))
     assert "begins at" in inside.refused(6, "get", "data", "0")
+    for reaching in (("--at", "5"), ("--to", "5"), ("--from", "0")):
+        found = inside.run("log", "data", *reaching)
+        assert (found.code, found.out) == (6, "")
+        assert "begins at" in found.err
+
+
+def test_what_is_left_of_a_store_is_not_written_over(inside: Inside, tmp_path: Path) -> None:
+    """An empty data file is no new store to a command."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "data.mdb").touch()
+    for command in (("append", "data", "a", "1", "--type", "T", "--json", "{}"), ("log", "data")):
+        assert "is empty: what was there is lost" in inside.refused(5, *command)
+    assert (tmp_path / "data" / "data.mdb").stat().st_size == 0

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from varve.cli.common import JsonOption, StoreArgument, console, opened, plain, print_json, progress
+from varve.errors import InvalidInput
 
 __all__ = ["EPILOG", "archive"]
 
@@ -27,6 +28,8 @@ def archive(
     as_json: JsonOption = False,
 ) -> None:
     """Move the beginning of a log into a sealed store of its own."""
+    if not to.absolute().parent.is_dir():
+        raise InvalidInput(f"{to.absolute().parent} is no folder: the archive has no place there")
     with opened(store, readonly=False) as db, progress("Archiving") as told:
         report = db.archive(before, to, force=force, progress=told)
         begins = db.first_global_sequence

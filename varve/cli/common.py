@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from varve.errors import InvalidInput, StoreNotFound
+from varve.errors import InvalidInput, NotAVarveStore, StoreNotFound
 from varve.ops.text import as_bytes, json_text, plain
 from varve.ops.typed import IdKind, sequence_or_time, stream_id_of, when
 
@@ -42,7 +42,12 @@ __all__ = [
     "when",
 ]
 
-StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="The folder of a store.", show_default=False)]
+StoreArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STORE", help="The folder of a store.", show_default=False, readable=False
+    ),  # the store says it
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 Progress = Callable[[int, int], None]
@@ -114,8 +119,13 @@ def opened(path: Path, *, readonly: bool = True) -> Varve:
     """
     from varve.store import Varve
 
-    if not (path / "data.mdb").exists() and not path.is_file():
+    data = path / "data.mdb"
+    if not data.exists() and not path.is_file():
         raise StoreNotFound(f"there is no store at {path}; varve init makes one", path=str(path))
+    if (
+        data.is_file() and not data.stat().st_size
+    ):  # opened for writing it would become a new store, over what is left of one
+        raise NotAVarveStore(f"{data} is empty: what was there is lost. Restore a backup, or remove it", path=str(path))
     return Varve(path, readonly=readonly)
 
 

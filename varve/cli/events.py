@@ -90,6 +90,8 @@ def log(
             errors().print(f"events before #{low} were archived")
         high = min(place(db, bounds[1], db.next_global_sequence), as_of(db, until))
         reader = db.global_reader()
+        if low and start is None and high <= low < db.next_global_sequence:
+            reader.get(max(0, high - 1))  # all that was asked for was archived, which this says
         read = partial(reader.iter_from, reverse=reverse, streams=stream or None, types=type_ or None)
         show(pages(read, low, high, "global_sequence", reverse=reverse), limit, as_json=as_json, metadata=metadata)
 

@@ -173,6 +173,8 @@ def find(target: str, name: str | None) -> list[Shown]:
 
 def class_named(target: str) -> Any:
     """The class of ``package.module:Class``; modules are found from the current folder, as ``python -m`` finds them."""
+    if not CLASS.fullmatch(target):
+        raise InvalidInput(f"a class is named as package.module:Class, not {target!r}")
     module, _, path = target.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")

@@ -256,9 +256,9 @@ class Engine:
         """Raise what every write on this handle is refused with, if it is."""
         self._writer.check_entry()
 
-    def move_horizon(self, base: Base, before: Base | None) -> None:
+    def move_horizon(self, base: Base, before: Base | None, check: Callable[[list[tuple[bytes, bytes]]], None]) -> None:
         """Let go of what was archived: see ``engine.horizon``."""
-        move_horizon(self._writer, base, before)
+        move_horizon(self._writer, base, before, check)
 
     def notify(self, next_sequence: int) -> None:
         """A commit raised the next global sequence: tell whoever waits for it, here and in other processes. Never raises."""

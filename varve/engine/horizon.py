@@ -7,7 +7,7 @@ archived. Its numbers never change, so handles of other processes need no word o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import lmdb
@@ -15,7 +15,7 @@ import lmdb
 from varve import limits
 from varve.engine.request import CommitRequest
 from varve.errors import Conflict
-from varve.layout import keys
+from varve.layout import consumers, keys
 from varve.layout.base import TABLE, Base
 from varve.layout.records import encode_horizon
 
@@ -39,12 +39,16 @@ class _MakesTable:
         """It is filled as a whole."""
 
 
-def move_horizon(writer: Writer, base: Base, before: Base | None) -> None:
-    """Let go of everything below ``base.horizon``; ``before`` is the base that it replaces.
+def move_horizon(
+    writer: Writer, base: Base, before: Base | None, check: Callable[[list[tuple[bytes, bytes]]], None]
+) -> None:
+    """Let go of everything below ``base.horizon``; ``before`` is the base that it replaces. ``check`` is given the table of
+    consumers as this commit finds it, and raises to refuse.
 
     Raises ``Conflict`` where somebody else moved the horizon meanwhile, and what a commit raises.
     """
     writer.check_entry()
+    writer.environment.side(consumers.TABLE)  # before the transaction that shall read it
     with writer.together([CommitRequest([], effects=(_MakesTable(),))]) as session:
         expected = 0 if before is None else before.horizon
         if session.record.first_sequence != expected:
@@ -52,6 +56,7 @@ def move_horizon(writer: Writer, base: Base, before: Base | None) -> None:
                 f"{session.environment.path}: another process archived meanwhile, up to {session.record.first_sequence}; "
                 "look again"
             )
+        check(_pairs(session, consumers.TABLE))
         session.begin_writing()
         try:
             _put_base(session, base)
@@ -63,6 +68,18 @@ def move_horizon(writer: Writer, base: Base, before: Base | None) -> None:
         except lmdb.Error as exc:
             raise session.failed(exc, limits.PAGE_BYTES) from exc
         session.end(limits.PAGE_BYTES)
+
+
+def _pairs(session: Session, table: str) -> list[tuple[bytes, bytes]]:
+    """What a side table holds."""
+    database = session.environment.opened_side(table)
+    if database is None:
+        return []
+    try:
+        with session.open.cursor(database) as cursor:
+            return [(bytes(key), bytes(value)) for key, value in cursor]
+    except lmdb.Error as exc:
+        raise session.environment.read_error(exc) from exc
 
 
 def _put_base(session: Session, base: Base) -> None:

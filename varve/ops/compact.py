@@ -14,8 +14,8 @@ from varve import limits
 from varve.archive import read_base
 from varve.engine import files
 from varve.engine.fresh import FreshStore
-from varve.errors import Archived, CorruptedBlock, CorruptedStore, InvalidInput
-from varve.gaps import GAP, Gap
+from varve.errors import CorruptedBlock, CorruptedStore, InvalidInput
+from varve.gaps import GAP, STAND_IN
 from varve.layout import base as bases
 from varve.layout import consumers, keys, retention
 from varve.layout.block import Block, Run
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _BLOCKS_AT_ONCE = 64
 _COLD_ENTRY = 32  # upper bound of what a name, an id, a key or metadata adds beside its bytes
-_STAND_IN = GAP.pack(Gap(1))
 _GAP_TYPE = TypeRecord(GAP.name, GAP.schema_bytes)
 
 
@@ -119,12 +118,12 @@ class _Compaction:
         self._base = read_base(engine)
         self.derivation = Derivation(self._base)
         self.dropped = self.blocks_before = self.blocks = 0
+        with engine.side_snapshot(consumers.TABLE) as snapshot:  # first: none of them may stand beyond the end
+            self._consumers = snapshot.side_items(consumers.TABLE)
         with engine.side_snapshot(retention.TABLE) as snapshot:
             self._end = snapshot.next_sequence
-            self._floors = floors(snapshot)
             self._rules = snapshot.side_items(retention.TABLE)
-            with engine.side_snapshot(consumers.TABLE) as other:
-                self._consumers = other.side_items(consumers.TABLE)
+            self._floors = floors(snapshot)
         self._log = _Log(self._base)
 
     def write(self, fresh: FreshStore) -> None:
@@ -192,7 +191,7 @@ def floors(snapshot: Snapshot, now_ns: int | None = None) -> dict[int, int]:
         if id_key is None:
             of_names.append((name, rule))
         elif (number := snapshot.stream_number(name, id_key)) is not None:
-            found[number] = _floor(snapshot, number, rule, now_ns)
+            found[number] = visible_from(snapshot, number, rule, now_ns)
     for name, rule in of_names:
         name_number = snapshot.catalog.name_number(snapshot, name)
         prefix = b"" if name_number is None else keys.stream_lookup_key(name_number, b"")
@@ -201,16 +200,9 @@ def floors(snapshot: Snapshot, now_ns: int | None = None) -> dict[int, int]:
             for _, value in chunk:
                 number = decode_stream_number(value)
                 if number not in found:
-                    found[number] = _floor(snapshot, number, rule, now_ns)
+                    found[number] = visible_from(snapshot, number, rule, now_ns)
             after = chunk[-1][0]
     return {number: floor for number, floor in found.items() if floor}
-
-
-def _floor(snapshot: Snapshot, number: int, rule: retention.RetentionRecord, now_ns: int) -> int:
-    try:
-        return visible_from(snapshot, number, rule, now_ns)
-    except Archived:  # it lies below the horizon: nothing of what is here is hidden
-        return 0
 
 
 class _Log:
@@ -253,7 +245,7 @@ class _Log:
                 hidden = 0  # dropped before: as it is
             if hidden:
                 self.dropped += hidden
-                yield from self._add(run.stream, _GAP_TYPE, first, [_STAND_IN] * hidden, None)
+                yield from self._add(run.stream, _GAP_TYPE, first, [STAND_IN] * hidden, None)
             if hidden < stop - start:
                 bufs = [bytes(payload[ends[at] : ends[at + 1]]) for at in range(start + hidden, stop)]
                 yield from self._add(run.stream, self._types[run.type], first + hidden, bufs, metadata.get(start))

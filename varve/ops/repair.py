@@ -187,7 +187,7 @@ class _Copied:
             positions = readable_positions(pairs, self._derivation.next_sequence, notes)
             self._fresh.put(consumers.TABLE, positions)
         put_rules(self._fresh, self._file, trees.get(RETENTION), notes)
-        return RepairReport(self._derivation.next_sequence, self._blocks, notes=tuple(notes))
+        return RepairReport(_events(self._derivation), self._blocks, notes=tuple(notes))
 
     def _record(self) -> StoreRecord | None:
         """The store's record, if it can be read: of an empty log, nothing else knows who the store is."""
@@ -228,6 +228,10 @@ class _Copied:
             yield key, frame
             self._blocks += 1
             self._told(block.end, self._total)
+
+
+def _events(derivation: Derivation) -> int:
+    return derivation.next_sequence - derivation.first_sequence
 
 
 def stored_base(file: PageFile, tree: Tree | None, record: StoreRecord | None, path: str) -> Base | None:
@@ -327,9 +331,7 @@ class _Salvaged:
         if positions:
             self._fresh.put(consumers.TABLE, positions)
         put_rules(self._fresh, remains.file, self._tables.get(RETENTION), remains.notes)
-        return RepairReport(
-            self._derivation.next_sequence, self._blocks, tuple(_joined(self._lost)), tuple(remains.notes)
-        )
+        return RepairReport(_events(self._derivation), self._blocks, tuple(_joined(self._lost)), tuple(remains.notes))
 
     def _log(self, parts: list[Piece | list[Lost]]) -> Iterator[tuple[bytes, bytes]]:
         following: Block | None = None

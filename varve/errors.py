@@ -311,7 +311,8 @@ class ConsumerFenced(Conflict):
 
 class BackupMismatch(Conflict):
     """The backups in a folder are of another store, or of another history of this one: it was restored to an earlier point, or
-    salvaged, and went on from there. Back it up into a folder of its own. Nothing was written. Facts: ``path`` (of the set)."""
+    salvaged, and went on from there: back it up into a folder of its own. Or an incremental one cannot continue them, since the
+    store was compacted, or archived what came meanwhile: make a full one. Nothing was written. Facts: ``path`` (of the set)."""
 
     code = "backup_mismatch"
     path: str

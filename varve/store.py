@@ -467,9 +467,10 @@ class Varve:
         Where nothing came since, nothing is written, and the report says so. ``progress`` is called with bytes done and bytes in
         all, on this thread. Holds a snapshot meanwhile. ``varve.ops.restore`` makes a store of it.
 
-        Raises ``InvalidInput``, ``BackupMismatch`` (the set is another store's, or of another history), ``CorruptedBackup`` (what
-        would be continued), ``CorruptedStore`` and ``CorruptedBlock`` (the store is damaged: nothing is kept), ``StoreInUse``
-        (another backup into the set is running), ``DiskFull``, ``StoreUnavailable`` and its kin.
+        Raises ``InvalidInput``, ``BackupMismatch`` (the set is another store's, or of another history; or, with ``incremental``,
+        cannot be continued since the store was compacted or archived), ``CorruptedBackup`` (what would be continued),
+        ``CorruptedStore`` and ``CorruptedBlock`` (the store is damaged: nothing is kept), ``StoreInUse`` (another backup into the
+        set is running), ``DiskFull``, ``StoreUnavailable`` and its kin.
         """
         from varve.backups.take import take  # who only appends and reads does not load it
 

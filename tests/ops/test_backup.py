@@ -15,12 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backup_models import Both, Clock, Placed, assert_prefix, commit, killed_at, log_content, names, recorded, steps_of
+from backup_models import (
+    Both,
+    Clock,
+    Noted,
+    Placed,
+    assert_prefix,
+    commit,
+    killed_at,
+    log_content,
+    names,
+    recorded,
+    steps_of,
+)
 
 import varve
 from varve import ops
 from varve.backups import folder as folders
 from varve.backups import take as taking
+from varve.backups.pairs import read_pairs
+from varve.backups.walk import Numbering, checked_block
 from varve.engine import files
 
 
@@ -355,6 +369,105 @@ def test_other_numbers_are_another_history(path: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(taking, "numbers_in", renumbered)
     with pytest.raises(varve.BackupMismatch, match="another way"):
         ops.backup(path, tmp_path / "set", incremental=True)
+
+
+def hidden_events(path: Path, target: Path, *, after: int) -> None:
+    """A store of one event, 20 that a rule will hide, and one more, backed up; ``after`` further ones to be hidden came since."""
+    with varve.open(path, clock=Clock()) as db:
+        orders = db.stream("orders", Both)
+        orders.append("first", Placed(0))
+        orders.append_batch("hidden", [Placed(number) for number in range(20)])
+        orders.append("last", Placed(0))
+        db.backup(target)
+        for number in range(after):
+            orders.append("hidden", Placed(number))
+        orders.truncate_before("hidden", 15 + after)
+
+
+@pytest.mark.parametrize(
+    ("after", "appended"),
+    [(0, [Noted("a type of its own")]), (0, [Placed(7)]), (8, [Noted("a type of its own")]), (8, [])],
+    ids=["declares the number after the one of gaps", "declares nothing", "has gaps and declares", "has gaps"],
+)
+def test_what_was_compacted_is_not_continued(tmp_path: Path, after: int, appended: list[Placed | Noted]) -> None:
+    """Compacting declares the type of gaps where the first one is. Where that lies before the end of the newest backup, which
+    does not have it, an increment could not be restored: it is refused, nothing is left of it, and a full one goes on."""
+    hidden_events(tmp_path / "store", tmp_path / "set", after=after)
+    assert ops.compact(tmp_path / "store", tmp_path / "compact").dropped == 15 + after
+    with varve.open(tmp_path / "compact") as db:
+        for event in appended:
+            db.stream("orders", Both).append("last", event)
+        with pytest.raises(varve.BackupMismatch, match=r"compacted.* Make a full backup, into this folder or"):
+            db.backup(tmp_path / "set", incremental=True)
+        assert names(tmp_path / "set") == ["000001-full", "backup.lock"]
+        db.backup(tmp_path / "set")
+        db.stream("orders", Both).append("new", Noted("goes on"))
+        assert db.backup(tmp_path / "set", incremental=True).backup.name == "000003-incremental"
+    assert ops.verify_backup(tmp_path / "set").sound
+    ops.restore(tmp_path / "set", tmp_path / "new")
+    assert ops.verify(tmp_path / "new").sound
+    assert recorded(tmp_path / "new") == recorded(tmp_path / "compact")
+    ops.restore(tmp_path / "set" / "000001-full", tmp_path / "before")
+    assert assert_prefix(tmp_path / "before", tmp_path / "store") == 22
+
+
+def test_what_was_compacted_behind_the_newest_backup_is_continued(tmp_path: Path) -> None:
+    """Gaps that begin there are declared in the increment; so is what comes later."""
+    with varve.open(tmp_path / "store", clock=Clock()) as db:
+        orders = db.stream("orders", Both)
+        orders.append("first", Placed(0))
+        db.backup(tmp_path / "set")
+        orders.append_batch("hidden", [Placed(number) for number in range(20)])
+        orders.truncate_before("hidden", 15)
+    ops.compact(tmp_path / "store", tmp_path / "compact")
+    with varve.open(tmp_path / "compact") as db:
+        db.stream("orders", Both).append("new", Noted("goes on"))
+        assert db.backup(tmp_path / "set", incremental=True).written
+    assert ops.verify_backup(tmp_path / "set").sound
+    ops.restore(tmp_path / "set", tmp_path / "new")
+    assert ops.verify(tmp_path / "new").sound
+    assert recorded(tmp_path / "new") == recorded(tmp_path / "compact")
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+@pytest.mark.parametrize("last", [Noted("a second type"), None], ids=["other numbers", "last event dropped"])
+def test_what_compacting_changed_is_another_history(tmp_path: Path, last: Noted | None, *, incremental: bool) -> None:
+    """The type of gaps has the number now which the backup knows as another type's, or the event is gone by which the set knows
+    its history: only a folder of its own will do, for a full one as well."""
+    with varve.open(tmp_path / "store", clock=Clock()) as db:
+        orders = db.stream("orders", Both)
+        orders.append("first", Placed(0))
+        orders.append_batch("hidden", [Placed(number) for number in range(20)])
+        if last is not None:
+            orders.append_batch("last", [last, Placed(1)])
+        db.backup(tmp_path / "set")
+        orders.truncate_before("hidden", 20 if last is None else 15)
+        orders.append("first", Placed(2))
+    ops.compact(tmp_path / "store", tmp_path / "compact")
+    what = "another event at 20" if last is None else "in another way"
+    with pytest.raises(varve.BackupMismatch, match=f"{what}; back this store up into a folder of its own"):
+        ops.backup(tmp_path / "compact", tmp_path / "set", incremental=incremental)
+    assert names(tmp_path / "set") == ["000001-full", "backup.lock"]
+    ops.backup(tmp_path / "compact", tmp_path / "own")
+    ops.restore(tmp_path / "own", tmp_path / "new", check=True)
+
+
+@pytest.mark.parametrize("by", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (-1, 0, 0), (0, -1, 0), (0, 0, -1)])
+def test_an_increment_declares_what_it_uses(tmp_path: Path, by: tuple[int, int, int]) -> None:
+    """Names, types and streams, from the numbers on that the backup before it has: no gap, none twice, none from elsewhere."""
+    with varve.open(tmp_path / "store") as db:
+        db.stream("orders", Both).append(1, Placed(1))
+        before = db.backup(tmp_path / "set").backup.numbers
+        db.stream("notes", Both).append(1, Noted("another name, type and stream"))
+        made = db.backup(tmp_path / "set", incremental=True).backup
+    blocks = [checked_block(*pair) for pair in read_pairs(f"{made.path}/log.pairs")]
+    counts = (before.names, before.types, before.streams)
+    right = Numbering(counts)
+    assert all(right.feed(block) for block in blocks)
+    assert right.counts == (made.numbers.names, made.numbers.types, made.numbers.streams) == (2, 2, 2)
+    names_, types, streams = (count + more for count, more in zip(counts, by, strict=True))
+    wrong = Numbering((names_, types, streams))
+    assert not all(wrong.feed(block) for block in blocks)
 
 
 def test_one_backup_into_a_set_at_a_time(path: Path, tmp_path: Path) -> None:

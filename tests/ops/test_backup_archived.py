@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +74,43 @@ def test_points_are_served_by_backups_that_have_them(made: Made, tmp_path: Path)
         report = ops.restore(made.set, tmp_path / f"at{at}", to_sequence=at)
         assert report.backups[0].first_sequence <= report.next_sequence <= at
         assert ops.verify(tmp_path / f"at{at}").sound
+
+
+def test_every_point_of_an_increment_is_served_when_its_events_are_archived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full backup that begins in the midst of it ends where it ends, too; points before that one are the increment's."""
+    monkeypatch.setattr(limits, "BLOCK_BYTES_MAX", 1_200)
+    monkeypatch.setattr(limits, "TAIL_BLOCK_BYTES_MAX", 1_200)
+    rng, clock = random.Random(12), Clock()
+    store, backups = tmp_path / "store", tmp_path / "set"
+    with varve.open(store, durability="relaxed", clock=clock) as db:
+        for number in range(24):
+            commit(db, number, rng)
+            if number == 5:
+                db.backup(backups)
+        increment = db.backup(backups, incremental=True).backup
+    whole = recorded(store)
+    with varve.open(store, durability="relaxed", clock=clock) as db:
+        db.archive(before=db.next_global_sequence, to=tmp_path / "archive")
+        full = db.backup(backups).backup
+        commit(db, 24, rng)
+        db.backup(backups, incremental=True)
+    assert increment.first_sequence < full.first_sequence < full.next_sequence == increment.next_sequence
+    times = {first: time_ns for *_, first, time_ns, _ in whole}
+    firsts = [*sorted(times), len(whole)]
+    lengths = set()
+    for at, (first, end) in enumerate(pairwise(firsts)):
+        lengths.add(end - first)
+        moment = dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=times[first] // 1_000)
+        by_time = ops.restore(backups, tmp_path / f"time{at}", to_time=moment)
+        by_sequence = ops.restore(backups, tmp_path / f"sequence{at}", to_sequence=end)
+        assert by_time.next_sequence == by_sequence.next_sequence == end
+        within = ops.restore(backups, tmp_path / f"within{at}", to_sequence=end - 1)
+        assert (within.next_sequence, within.rounded_down) == (first, end - 1 > first)
+        if by_time.backups[0].first_sequence == 0:
+            assert recorded(tmp_path / f"time{at}") == whole[:end]
+    assert max(lengths) > 1
 
 
 def alone(backup: str, tmp_path: Path) -> Path:

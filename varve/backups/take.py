@@ -22,7 +22,7 @@ from varve.backups.manifest import (
     file_of,
 )
 from varve.backups.pairs import MAGIC, Pair, digest_of, encode_pair, read_pairs
-from varve.backups.walk import UNREADABLE, Walk, last_commit, mark_of, numbers_in
+from varve.backups.walk import UNREADABLE, Numbering, Walk, counts_of, last_commit, mark_of, numbers_in
 from varve.engine import files
 from varve.engine.core import Engine
 from varve.engine.seal import Seal, write_seal
@@ -82,8 +82,7 @@ class _Taking:
             raise self._mismatch(f"reaches up to {end}, the store only to {record.next_sequence}")
         numbers = newest.numbers
         counts = (numbers.names, numbers.types, numbers.streams)
-        now = (record.next_name, record.next_type, record.next_stream)
-        if any(before > here for before, here in zip(counts, now, strict=True)):
+        if any(before > here for before, here in zip(counts, counts_of(record), strict=True)):
             raise self._mismatch("knows more streams than the store")
         if record.first_sequence < end:
             block = snapshot.block(end - 1, copy=True)
@@ -169,7 +168,7 @@ class _Taking:
             return BackupReport(newest, written=False)
         with new_backup(self._path, self._entries, "incremental") as (unfinished, final):
             walk = Walk(first)
-            written = [self._write(unfinished, LOG, self._log(snapshot, walk, first, stop))]
+            written = [self._write(unfinished, LOG, self._log(snapshot, walk, newest, stop))]
             written += [self._write(unfinished, name, iter(pairs)) for name, pairs in sides.items()]
             held = Held(
                 snapshot.record,
@@ -189,23 +188,40 @@ class _Taking:
             raise self._damaged(f"the table {name} holds a damaged record under the key {wrong.hex()}")
         return pairs
 
-    def _log(self, snapshot: Snapshot, walk: Walk, first: int, stop: int) -> Iterator[Pair]:
-        """The log from the end of the backup before on: its last block may have grown since, and is cut there."""
-        at = first
+    def _log(self, snapshot: Snapshot, walk: Walk, newest: Backup, stop: int) -> Iterator[Pair]:
+        """The log from the end of the backup before on: its last block may have grown since, and is cut there.
+
+        Raises ``BackupMismatch`` where it cannot be read behind that backup, since a number that it uses was declared before the
+        end of that, but is not in it: compacting puts a type of its own where the first gap is.
+        """
+        numbers = newest.numbers
+        numbering = Numbering((numbers.names, numbers.types, numbers.streams))
+        at = first = newest.next_sequence
         before = 0
         while at < stop:
             block = snapshot.block(at, copy=True)
             frame = cut(block, at - block.first, block.count) if block.first < at else bytes(block.data)
             key = keys.log_key(at)
             try:
-                walk.feed(key, frame)
+                continues = numbering.feed(walk.feed(key, frame))
             except UNREADABLE as exc:
                 raise self._damaged(str(exc)) from None
+            if not continues:
+                raise self._rewritten()
             yield key, frame
             before += len(frame)
             at = block.end
             # How long the rest is nobody knows: as long as what came so far, for each event.
             self._progress(before, 2 * before * (stop - first) // (at - first))
+        if numbering.counts != counts_of(snapshot.record):
+            raise self._rewritten()
+
+    def _rewritten(self) -> BackupMismatch:
+        return BackupMismatch(
+            f"what the store held when the newest backup in {self._path} was taken was written anew since (it was compacted): an "
+            "incremental backup cannot continue it. Make a full backup, into this folder or into one of its own",
+            path=self._path,
+        )
 
     def _write(self, unfinished: str, part: str, pairs: Iterator[Pair]) -> BackupFile:
         file = Summed(os.path.join(unfinished, file_of(part)))

@@ -48,6 +48,41 @@ class Walk:
         return block
 
 
+class Numbering:
+    """The numbers that events may use which continue a backup: those that it has, and what is declared from there on, in order.
+
+    Blocks name streams and types by numbers which an earlier block declares. ``counts``: of the backup's names, types and
+    streams; they grow with each block.
+    """
+
+    def __init__(self, counts: tuple[int, int, int]) -> None:
+        self._names, self._types, self._streams = counts
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many names, types and streams are declared so far."""
+        return self._names, self._types, self._streams
+
+    def feed(self, block: Block) -> bool:
+        """Whether the next block uses no other numbers."""
+        if not block.is_plain:
+            streams = block.declared_streams()
+            declared = (
+                [number for number, _ in block.declared_names()],
+                [number for number, *_ in block.declared_types()],
+                [number for number, *_ in streams],
+            )
+            for numbers, count in zip(declared, self.counts, strict=True):
+                if numbers != list(range(count, count + len(numbers))):
+                    return False
+            self._names, self._types, self._streams = (
+                count + len(numbers) for numbers, count in zip(declared, self.counts, strict=True)
+            )
+            if any(name >= self._names for _, name, _ in streams):
+                return False
+        return all(stream < self._streams and kind < self._types for stream, kind, *_ in block.run_columns())
+
+
 def checked_block(key: bytes, frame: bytes) -> Block:
     """A block that is whole in itself. Raises one of ``UNREADABLE``."""
     if not crc_holds(frame):

@@ -92,11 +92,9 @@ def restore(
     with disk_errors(folder):
         if os.path.lexists(made_at):
             raise InvalidInput(f"{made_at} exists already; name a folder that does not exist")
-        chain = _chosen(folder, to_sequence, until_ns)
-        for backup in chain:
-            check_files(backup, from_disk=False)
+        chain, stop = _chosen(folder, to_sequence, until_ns)
         with FreshStore(made_at) as fresh:
-            report = _Restore(chain, fresh, Told(progress), passes=1 + check).make(to_sequence, until_ns)
+            report = _Restore(chain, fresh, Told(progress), passes=1 + check).make(stop, to_sequence)
             fresh.close()
             if check:
                 _verified(fresh, report, progress)
@@ -140,15 +138,41 @@ def _verified(fresh: FreshStore, report: RestoreReport, progress: Progress | Non
 # -- which backups ---------------------------------------------------------------------------------
 
 
-def _chosen(folder: str, to_sequence: int | None, until_ns: int | None) -> list[Backup]:
-    """The backups that the point needs: the last full one at or before it, and what continues it up to the point.
+def _chosen(folder: str, to_sequence: int | None, until_ns: int | None) -> tuple[list[Backup], int]:
+    """The backups that the point needs, the last full one before it and what continues that up to the point; and where the new
+    store ends. Where in a chain a point lies is known when its commits were looked at: the nearest chain may turn out to begin
+    there or behind, since archives took what was before, and then one from before has it.
 
     Raises ``InvalidInput`` where no backup reaches it, ``CorruptedBackup``.
     """
+    behind: list[Backup] = []  # full ones that begin too late, the nearest first
+    for chain in _chains(folder, to_sequence, until_ns):
+        full = chain[0]
+        if full in behind:
+            continue
+        for backup in chain:
+            check_files(backup, from_disk=False)
+        stop = _Reading(chain).stop(to_sequence, until_ns)
+        if stop > full.first_sequence or full.first_sequence == 0:
+            return chain, stop
+        behind.append(full)
+    if not behind:
+        raise InvalidInput(
+            f"sequence {to_sequence} was archived before the backup in {folder} that comes next was taken"
+        )
+    raise InvalidInput(
+        f"{behind[0].path} begins at sequence {behind[0].first_sequence}, what was before is archived: the point is not in it"
+    )
+
+
+def _chains(folder: str, to_sequence: int | None, until_ns: int | None) -> Iterator[list[Backup]]:
+    """Chains of backups that reach the point, the best first. Raises ``InvalidInput`` where there are none, and at last
+    ``CorruptedBackup`` where one of them is broken."""
     entries = find_entries(folder)
     readable = [entry for entry in entries if entry.backup is not None]
     if (to_sequence is None and until_ns is None) or not readable:
-        return chain_of(entries, entries[-1])
+        yield chain_of(entries, entries[-1])
+        return
     found = [entry.readable() for entry in readable]
     last = max(found, key=lambda backup: backup.next_sequence)
     first = min(backup.first_sequence for backup in found)
@@ -181,16 +205,67 @@ def _chosen(folder: str, to_sequence: int | None, until_ns: int | None) -> list[
             problem = problem or exc
         else:
             if to_sequence is None or chain[0].first_sequence <= to_sequence:
-                return chain
+                yield chain
     if problem is not None:
         raise problem
-    raise InvalidInput(f"sequence {to_sequence} was archived before the backup in {folder} that comes next was taken")
 
 
 def _nearest(found: Sequence[Backup], ends: list[int]) -> list[int]:
     """Backups at which a chain may end, the best first: those that reach least beyond the point, and of them the newest, which
     knows best how far consumers were."""
     return sorted(ends, key=lambda at: (found[at].next_sequence, -at))
+
+
+# -- reading it ------------------------------------------------------------------------------------
+
+
+class _Reading:
+    """The log of a chain of backups."""
+
+    def __init__(self, chain: list[Backup]) -> None:
+        self._chain = chain
+        self.record: StoreRecord | None = None
+        """Of the full backup, once blocks were read."""
+
+    def stop(self, to_sequence: int | None, until_ns: int | None) -> int:
+        """Where a store as of the point ends: at the end of a commit."""
+        end = self._chain[-1].next_sequence
+        if until_ns is None and (to_sequence is None or to_sequence >= end):
+            return end
+        return self._boundary(end if to_sequence is None else to_sequence, until_ns)
+
+    def _boundary(self, wanted: int, until_ns: int | None) -> int:
+        """The last end of a commit at or before a sequence, or before the first commit recorded after a time."""
+        begin = stop = self._chain[0].first_sequence
+        for _, block in self.blocks():
+            for first, time_ns in zip(block.commit_firsts(), block.commit_times(), strict=True):
+                if first > wanted:
+                    return stop
+                stop = max(first, begin)
+                if until_ns is not None and time_ns > until_ns:
+                    return stop
+        end = self._chain[-1].next_sequence
+        return end if end <= wanted else stop
+
+    def blocks(self) -> Iterator[tuple[Backup, Block]]:
+        """Every block of the chain, looked at."""
+        for backup in self._chain:
+            try:
+                for key, frame in self._pairs(backup):
+                    yield backup, checked_block(key, frame)
+            except (DamagedPage, CorruptedStore, *UNREADABLE) as exc:
+                raise damaged(backup.path, str(exc)) from None
+
+    def _pairs(self, backup: Backup) -> Iterator[Pair]:
+        if backup.kind == "incremental":
+            yield from read_pairs(os.path.join(backup.path, file_of(LOG)))
+            return
+        with Instant(backup.path) as instant:
+            tables = instant.file.tables()
+            if LOG_TABLE not in tables:
+                raise damaged(backup.path, "its store has no log")
+            self.record = stored_record(instant.file)
+            yield from instant.file.items(tables[LOG_TABLE])
 
 
 # -- making it -------------------------------------------------------------------------------------
@@ -201,27 +276,19 @@ class _Restore:
 
     def __init__(self, chain: list[Backup], fresh: FreshStore, told: Told, *, passes: int) -> None:
         self._chain = chain
+        self._reading = _Reading(chain)
         self._fresh = fresh
         self._told = told
         self._passes = passes
         self._derivation = Derivation()
         self._last_ns: int | None = None
-        self._record: StoreRecord | None = None
 
-    def make(self, to_sequence: int | None, until_ns: int | None) -> RestoreReport:
-        """Write everything."""
-        first, end = self._chain[0].first_sequence, self._chain[-1].next_sequence
-        stop = end
-        if until_ns is not None or (to_sequence is not None and to_sequence < end):
-            stop = self._boundary(end if to_sequence is None else to_sequence, until_ns)
-        self._total = stop - first
+    def make(self, stop: int, to_sequence: int | None) -> RestoreReport:
+        """Write everything before ``stop``."""
+        self._total = stop - self._chain[0].first_sequence
         self._told(0, self._passes * self._total)
         base = self._base()
         if base is not None:
-            if stop <= first:
-                raise InvalidInput(
-                    f"{self._chain[0].path} begins at sequence {first}, what was before is archived: the point is not in it"
-                )
             self._derivation = Derivation(base)
             self._fresh.put(bases.TABLE, base.pairs())
         self._fresh.put("log", self._log(stop))
@@ -245,24 +312,11 @@ class _Restore:
             raise damaged(full.path, f"nothing tells what was archived before {full.first_sequence}")
         return base
 
-    def _boundary(self, wanted: int, until_ns: int | None) -> int:
-        """The last end of a commit at or before a sequence, or before the first commit recorded after a time."""
-        begin = stop = self._chain[0].first_sequence
-        for _, block in self._blocks():
-            for first, time_ns in zip(block.commit_firsts(), block.commit_times(), strict=True):
-                if first > wanted:
-                    return stop
-                stop = max(first, begin)
-                if until_ns is not None and time_ns > until_ns:
-                    return stop
-        end = self._chain[-1].next_sequence
-        return end if end <= wanted else stop
-
     def _log(self, stop: int) -> Iterator[Pair]:
         content: ContentDigest | None = None
         of: Backup | None = None
         at = first = self._chain[0].first_sequence
-        for backup, block in self._blocks():
+        for backup, block in self._reading.blocks():
             if block.first >= stop:
                 break
             if backup is not of:
@@ -296,30 +350,10 @@ class _Restore:
         if content.hexdigest() != backup.content_digest:
             raise damaged(backup.path, "the digest of its events is not the one in its manifest")
 
-    def _blocks(self) -> Iterator[tuple[Backup, Block]]:
-        """Every block of the chain, looked at."""
-        for backup in self._chain:
-            try:
-                for key, frame in self._pairs(backup):
-                    yield backup, checked_block(key, frame)
-            except (DamagedPage, CorruptedStore, *UNREADABLE) as exc:
-                raise damaged(backup.path, str(exc)) from None
-
-    def _pairs(self, backup: Backup) -> Iterator[Pair]:
-        if backup.kind == "incremental":
-            yield from read_pairs(os.path.join(backup.path, file_of(LOG)))
-            return
-        with Instant(backup.path) as instant:
-            tables = instant.file.tables()
-            if LOG_TABLE not in tables:
-                raise damaged(backup.path, "its store has no log")
-            self._record = stored_record(instant.file)
-            yield from instant.file.items(tables[LOG_TABLE])
-
     def _meta(self) -> list[Pair]:
         if self._derivation.record is not None:
             return self._derivation.meta_pairs()
-        record = self._record  # of an empty log, only the record tells who the store is
+        record = self._reading.record  # of an empty log, only the record tells who the store is
         if record is None:
             raise damaged(self._chain[0].path, "the record of its store cannot be read")
         return [(keys.STORE_RECORD_KEY, StoreRecord(*record[:2]).encode())]

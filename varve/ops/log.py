@@ -17,6 +17,7 @@ from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
 from varve import limits
+from varve.archive import read_base
 from varve.codec import EventType, event_type_from_schema
 from varve.engine.core import Engine
 from varve.engine.snapshot import Snapshot
@@ -197,6 +198,7 @@ class _Walk:
     """What is known of the log while one goes through it."""
 
     def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._catalog = engine.catalog
         self._types: dict[int, LogType] = {}
         self._ids: dict[int, tuple[str, bytes]] = {}
@@ -226,15 +228,28 @@ class _Walk:
             for at, (first, time_ns) in enumerate(zip(block.commit_firsts(), block.commit_times(), strict=True))
         ]
         if block.commit_sequence < block.first:  # it began in an earlier block, where its key stands
-            head = self._head
-            if head is None or head.first_sequence != block.commit_sequence:
-                earlier = snapshot.block(block.commit_sequence, copy=True)
-                head = next(
-                    one for one in self._heads(snapshot, earlier) if one.first_sequence == block.commit_sequence
-                )
-            heads[0] = head
+            heads[0] = self._earlier_head(snapshot, heads[0])
         self._head = heads[-1]
         return heads
+
+    def _earlier_head(self, snapshot: Snapshot, head: CommitHead) -> CommitHead:
+        """A commit that began in an earlier block, with its key."""
+        first, known = head.first_sequence, self._head
+        if known is not None and known.first_sequence == first:
+            return known
+        if first < snapshot.first_sequence:
+            return self._archived_head(snapshot, head)
+        earlier = snapshot.block(first, copy=True)
+        return next(one for one in self._heads(snapshot, earlier) if one.first_sequence == first)
+
+    def _archived_head(self, snapshot: Snapshot, head: CommitHead) -> CommitHead:
+        """A commit that began in an archive, which left its key behind."""
+        base = read_base(self._engine)
+        if base is None or base.commit != head.first_sequence:  # archived further since the snapshot was taken
+            raise snapshot.archived(f"the beginning of the commit at {head.first_sequence}")
+        if not base.open_key:
+            return head
+        return head._replace(token=base.open_key, digest=base.keys[base.open_key].digest)
 
     def cut(self, snapshot: Snapshot, block: Block, start: int, stop: int, chosen: Selection | None) -> list[Piece]:
         """The pieces of a block within ``start .. stop``."""

@@ -60,3 +60,58 @@ def test_what_is_left_of_a_commit_is_exported(tmp_path: Path, key: str | None) -
         kept = {name: first[name] for name in first if name.startswith("idempotency")}
         assert rest == [whole[start] | kept, *whole[start + 1 :]]
         assert ops.parity(tmp_path / "s", tmp_path / "rest.jsonl").equal
+
+
+def test_archives_and_store_in_a_row_are_the_whole_log(tmp_path: Path) -> None:
+    """Dump, digest, export and parity take them as they take a store."""
+    archived(tmp_path, 300, 500, 700)
+    with varve.open([tmp_path / name for name in ("a0", "a1", "a2", "s")]) as series:
+        report = ops.dump(series, tmp_path / "row.dump")
+        assert (tmp_path / "row.dump").read_bytes() == (tmp_path / "whole.dump").read_bytes()
+        assert ops.digest(series) == report.digest
+        told: list[tuple[int, int]] = []
+        ops.export_jsonl(series, tmp_path / "row.jsonl", progress=lambda *step: told.append(step))
+        assert (tmp_path / "row.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+        assert told[-1] == (940, 940)
+        ops.export_jsonl(series, tmp_path / "part.jsonl", start=15, stop=700, streams=["s"])
+        assert [line["global_sequence"] for line in lines(tmp_path / "part.jsonl")] == list(range(20, 700))
+        for other in ("whole.dump", "whole.jsonl", "part.jsonl"):
+            assert ops.parity(series, tmp_path / other).equal
+            assert ops.parity(tmp_path / other, series).equal
+        for folder in ("a1", "s"):
+            with pytest.raises(varve.InvalidInput, match="lies in the store"):
+                ops.dump(series, tmp_path / folder / "x")
+    assert ops.load(tmp_path / "copy", tmp_path / "row.dump").events == 940
+    with pytest.raises(varve.StoreClosed):
+        ops.digest(series)
+    with varve.open([tmp_path / "a1", tmp_path / "a2", tmp_path / "s"]) as rest, pytest.raises(varve.Archived):
+        ops.digest(rest)
+
+
+def test_what_is_not_there_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    """A store alone is not its whole log."""
+    horizon = archived(tmp_path, 300)
+    refused: Any
+    for refused in (ops.dump, ops.export_jsonl):
+        file = io.BytesIO()
+        with pytest.raises(varve.Archived):
+            refused(tmp_path / "s", file)
+        assert not file.getvalue()
+        with pytest.raises(varve.Archived):
+            refused(tmp_path / "s", tmp_path / "file")
+    with pytest.raises(varve.Archived):
+        ops.export_jsonl(tmp_path / "s", tmp_path / "file", start=horizon - 1)
+    with pytest.raises(varve.Archived):
+        ops.digest(tmp_path / "s", progress=lambda *_: pytest.fail("it has begun"))
+    with pytest.raises(varve.Archived):
+        ops.parity(tmp_path / "s", tmp_path / "whole.dump")
+    assert not (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize("given", [5, None, b"x", ["a", "b"]])
+def test_what_is_no_log_is_told(tmp_path: Path, given: Any) -> None:
+    """By its type alone."""
+    archived(tmp_path)
+    for pair in ((given, tmp_path / "s"), (tmp_path / "s", given)):
+        with pytest.raises(varve.InvalidInput):
+            ops.parity(*pair)

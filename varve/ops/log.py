@@ -25,12 +25,15 @@ from varve.errors import InvalidInput
 from varve.layout import keys
 from varve.layout.block import Block
 from varve.layout.keys import StreamId
+from varve.layout.records import StoreRecord
+from varve.series import Series
 from varve.store import Varve
 
-__all__ = ["CommitHead", "LogType", "Piece", "Selection", "Store", "opened", "selected", "store_pieces"]
+__all__ = ["CommitHead", "LogType", "Piece", "Selection", "Store", "StoredLog", "opened", "selected", "store_pieces"]
 
-Store = str | os.PathLike[str] | Varve
-"""A store to read: the folder of one that this process does not hold open, or the handle of one that it does."""
+Store = str | os.PathLike[str] | Varve | Series
+"""A store to read: the folder of one that this process does not hold open, or the handle of one that it does; or archives and
+the store that they were taken from, opened in a row."""
 
 
 class LogType:
@@ -73,7 +76,8 @@ class CommitHead(NamedTuple):
 class Piece:
     """Consecutive events. ``sequence`` and ``stream_sequence`` are those of the first; ``metadata`` is JSON as it is stored.
 
-    ``number`` is the stream's in the store that it was read from; ``line`` that of the JSON lines file.
+    ``number`` is the stream's in the store that it was read from, -1 where there are several; ``line`` that of the JSON lines
+    file.
     """
 
     commit: CommitHead
@@ -147,14 +151,61 @@ def _type_name(wanted: str | type) -> str:
 
 
 @contextlib.contextmanager
-def opened(store: Store) -> Iterator[Engine]:
-    """The engine of a store that is read: of a handle that is open, or of a folder, opened readonly for as long as this lasts."""
-    if isinstance(store, Varve):
-        store._engine.check_usable()  # noqa: SLF001 - the same library
-        yield store._engine  # noqa: SLF001
+def opened(store: Store) -> Iterator[StoredLog]:
+    """The log of a store that is read: of a handle that is open, or of a folder, opened readonly for as long as this lasts."""
+    if isinstance(store, Varve | Series):
+        yield StoredLog(store)
         return
     with Varve(store, readonly=True) as db:
-        yield db._engine  # noqa: SLF001
+        yield StoredLog(db)
+
+
+class StoredLog:
+    """A log as a store holds it, or several in a row, as of the moment when this is made.
+
+    Attributes: ``record``, the store's; ``folders``, where it lies.
+    """
+
+    def __init__(self, store: Varve | Series) -> None:
+        stores = (store,) if isinstance(store, Varve) else store.stores
+        self._series = store if isinstance(store, Series) else None
+        self._engines = [one._engine for one in stores]  # noqa: SLF001 - the same library
+        for engine in self._engines:
+            engine.check_usable()
+        self.folders = tuple(engine.path for engine in self._engines)
+        with self._engines[-1].snapshot() as snapshot:
+            self.record: StoreRecord = snapshot.record
+
+    @property
+    def stop(self) -> int:
+        """The global sequence behind the last event."""
+        return self.record.next_sequence
+
+    def types(self) -> list[LogType]:
+        """Every version of an event type that was declared, in order."""
+        known: dict[LogType, None] = {}
+        for engine in self._engines:
+            with engine.snapshot() as snapshot:
+                for number in range(snapshot.record.next_type):
+                    declared = engine.catalog.type(snapshot, number)
+                    known.setdefault(LogType(declared.name, bytes(declared.schema)))
+        return list(known)
+
+    def check_retained(self, start: int) -> None:
+        """Whether the log holds its events from ``start`` on, before anything is written of it. Raises ``Archived``."""
+        with self._engines[0].snapshot() as snapshot:
+            snapshot.check_retained(start)
+
+    def pieces(self, start: int, stop: int, chosen: Selection | None = None) -> Iterator[Piece]:
+        """The log from ``start`` up to ``stop`` (which exist), as ``store_pieces``. What is archived meanwhile is not looked for
+        where it went: raises ``Archived``."""
+        if self._series is None:
+            yield from store_pieces(self._engines[0], start, stop, chosen)
+            return
+        for at, low, high in self._series.parts(start, stop, reverse=False):
+            for piece in store_pieces(self._engines[at], low, high, chosen):
+                piece.number = -1  # each store numbers its own
+                yield piece
 
 
 def selected(pieces: Iterable[Piece], chosen: Selection) -> Iterator[Piece]:

@@ -145,16 +145,16 @@ def rewindable(source: SourceFile) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def writing(target: TargetFile, store: str) -> Iterator[IO[bytes]]:
+def writing(target: TargetFile, *stores: str) -> Iterator[IO[bytes]]:
     """A file to write to. A path is written under a temporary name beside it, forced to disk and renamed when all is there;
-    what stood there before is replaced. Nothing is written into the folder of the store."""
+    what stood there before is replaced. Nothing is written into the folders of the stores that are read."""
     if not isinstance(target, str | os.PathLike):
         if not hasattr(target, "write") or _is_text(target):
             raise InvalidInput(f"a file to write is a path or an open binary file, not {target!r:.80}")
         yield target
         return
     path = Path(files.folder(target, "the file's path")).absolute()
-    if files.holds(store, str(path)):
+    if any(files.holds(store, str(path)) for store in stores):
         raise InvalidInput(f"{path} lies in the store that is read; write to another folder")
     if path.is_dir():
         raise InvalidInput(f"{path} is a folder; name a file")

@@ -68,7 +68,7 @@ def test_a_store_whose_beginning_was_archived_is_not_taken_for_its_log(folder: P
         ["export", "data"],
         ["export", "data", "--format", "dump"],
         ["digest", "data"],
-        ["parity", "data", "data"],
+        ["parity", "data", "old"],
     ):
         refused = run(folder, *command)
         assert (refused.returncode, refused.stdout) == (6, b""), command

@@ -56,6 +56,28 @@ def test_a_log_goes_through_a_pipe_into_another_store(folder: Path) -> None:
     assert [json.loads(line)["global_sequence"] for line in filtered.splitlines()[2:-1]] == [1]
 
 
+def test_a_store_whose_beginning_was_archived_is_not_taken_for_its_log(folder: Path) -> None:
+    """Nothing is written of it, not even a header; from where it begins it can be exported."""
+    Large = varve.event(name="Large")(type("Large", (), {"__annotations__": {"text": str}}))
+    with varve.open(folder / "data", durability="relaxed") as db:
+        db.stream("large", Large).append_batch(1, [Large("x" * 9_000) for _ in range(9)])
+        first = db.archive(before=db.next_global_sequence - 1, to=folder / "old").next_sequence
+        end = db.next_global_sequence
+    assert first
+    for command in (
+        ["export", "data"],
+        ["export", "data", "--format", "dump"],
+        ["digest", "data"],
+        ["parity", "data", "old"],
+    ):
+        refused = run(folder, *command)
+        assert (refused.returncode, refused.stdout) == (6, b""), command
+        assert b"was archived" in refused.stderr
+    rest = run(folder, "export", "data", "--from", str(first))
+    assert rest.returncode == 0, rest.stderr
+    assert len([line for line in rest.stdout.splitlines() if b'"global_sequence"' in line]) == end - first
+
+
 def test_two_logs_that_differ_give_exit_code_3(folder: Path) -> None:
     """And one line that names the difference."""
     ops.load(folder / "copy", _exported(folder, b"Gr", b"gr"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 import gzip
 import io
@@ -150,16 +151,46 @@ def test_every_name_becomes_a_field_of_its_own(columns: dict[str, None]) -> None
         (b'id,b\n1,"open\n2,3\n', 2, "it is no CSV"),
         (b'id,b\n1,"a"b\n', 2, "it is no CSV"),
         (b"id,b\n1,\xff\n", 0, "it is no UTF-8"),
-        (b"id,b\n1," + b"x" * 200_000 + b"\n", 2, "field larger"),
+        (b"id,b\n1," + b"x" * 200_001 + b"\n", 2, "field larger"),
     ],
 )
-def test_what_is_no_csv_is_told_with_its_line(tmp_path: Path, text: bytes, line: int, reason: str) -> None:
+def test_what_is_no_csv_is_told_with_its_line(
+    tmp_path: Path, text: bytes, line: int, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before anything is written."""
+    monkeypatch.setattr(varve.limits, "EVENT_BYTES_MAX", 200_000)
     with pytest.raises(varve.InvalidRow, match=reason) as told:
         ops.infer(csv_file(tmp_path, text), type_name="Row")
     assert told.value.line == line or not line
     with pytest.raises(varve.InvalidInput, match="has no rows"):
         ops.infer(csv_file(tmp_path, "id,b\n"), type_name="Row")
+
+
+def test_a_cell_may_be_as_large_as_an_event(tmp_path: Path) -> None:
+    """Python's own limit, which stays what it was, is smaller."""
+    before = csv.field_size_limit()
+    text = "x" * (before + 1_000)
+    path = csv_file(tmp_path, f'id,b\n1,{text}\n2,"{text}"\n')
+    found = ops.infer(path, type_name="Row")
+    assert ops.load_rows(tmp_path / "s", path, stream="s", id="id", event=found).events == 2
+    assert [event.b for event in events(tmp_path / "s")] == [text, text]
+    assert csv.field_size_limit() == before
+    with pytest.raises(varve.InvalidRow):
+        ops.infer(csv_file(tmp_path, 'id,b\n1,"'), type_name="Row")
+    assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize("raw", [b"", b"id,b\n", b"id,b\n1\n"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_error_names_the_file_that_was_given(tmp_path: Path, raw: bytes, packed: bool) -> None:
+    """And not the copy that is read of one that is compressed."""
+    path = tmp_path / "given.csv"
+    path.write_bytes(gzip.compress(raw) if packed else raw)
+    with pytest.raises(varve.InvalidInput, match=r"given\.csv") as told:
+        ops.infer(path, type_name="Row")
+    assert str(path) in str(told.value)
+    with path.open("rb") as file, pytest.raises(varve.InvalidInput, match=r"given\.csv"):
+        ops.infer(file, type_name="Row")  # type: ignore[arg-type]
 
 
 @varve.event
@@ -292,7 +323,16 @@ def test_json_lines_keep_their_structure(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("lines", "line"),
-    [(b'{"id":1}\n[1]\n', 2), (b'{"id":1}\n{"id"\n', 2), (b'{"id":1}\n' + b'{"a":' * 99_999, 2), (b"{\xff}", 1)],
+    [
+        (b'{"id":1}\n[1]\n', 2),
+        (b'{"id":1}\n{"id"\n', 2),
+        (b'{"id":1}\n' + b'{"a":' * 99_999, 2),
+        (b"{\xff}", 1),
+        (b'{"id":1}\n\n{"id":2,"x":1e999}\n', 3),
+        (b'{"id":1}\n{"id":2,"x":[{"y":-1e999}]}\n', 2),
+        (b'{"id":1}\n{"id":2,"a":1,"a":2}\n', 2),
+        (b'{"id":1}\n{"id":2,"x":[{"y":1,"y":1}]}\n', 2),
+    ],
 )
 def test_what_is_no_json_line_is_told(tmp_path: Path, lines: bytes, line: int) -> None:
     """By its number."""

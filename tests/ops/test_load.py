@@ -102,6 +102,38 @@ def test_a_store_that_goes_on_differently_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_small_commits_share_large_transactions(tmp_path: Path) -> None:
+    """Each transaction costs an index page for every stream that it touches; it is bounded by the events' bytes all the same."""
+    write(tmp_path / "a", History([one(Note(n, "x"), id=n) for n in range(5_000)], [5_000]))
+    ops.dump(tmp_path / "a", tmp_path / "a.dump")
+    told: list[int] = []
+    ops.load(tmp_path / "b", tmp_path / "a.dump", progress=lambda done, _: told.append(done))
+    assert len(told) == 2  # at the beginning, and after one transaction
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(varve.limits, "IMPORT_BYTES_MAX", 40_000)
+        told.clear()
+        ops.load(tmp_path / "c", tmp_path / "a.dump", progress=lambda done, _: told.append(done))
+    assert len(told) > 3
+    assert ops.digest(tmp_path / "b") == ops.digest(tmp_path / "c")
+
+
+def test_a_commit_that_two_files_share_is_not_split(tmp_path: Path) -> None:
+    """The second file begins in the middle of a commit, where the store that was made of the first ends: refused, and what
+    the first gave stays as it is. A file that begins with a commit is taken."""
+    commit = Commit([Append("s", [(1, Note(n, "x")) for n in range(10)])], "k", 1)
+    write(tmp_path / "a", History([commit, commit]))
+    for name, bounds in (("begin", (0, 5)), ("end", (5, 20)), ("first", (0, 10)), ("second", (10, 20))):
+        ops.export_jsonl(tmp_path / "a", tmp_path / f"{name}.jsonl", start=bounds[0], stop=bounds[1])
+    assert ops.load(tmp_path / "b", tmp_path / "begin.jsonl").events == 5
+    before = contents(tmp_path / "b")
+    with pytest.raises(varve.ImportConflict, match="its commit at 0 ends at 5, in the file it goes on") as refused:
+        ops.load(tmp_path / "b", tmp_path / "end.jsonl")
+    assert refused.value.global_sequence == 5
+    assert contents(tmp_path / "b") == before
+    assert [ops.load(tmp_path / "c", tmp_path / f"{name}.jsonl").events for name in ("first", "second")] == [10, 10]
+    assert ops.parity(tmp_path / "a", tmp_path / "c").equal
+
+
 def test_a_field_is_named_however_deep(tmp_path: Path) -> None:
     """By its path; times to the nanosecond; signs of zero and lengths count, kinds of NaN do not."""
     import datetime as dt

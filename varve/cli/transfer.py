@@ -16,7 +16,7 @@ from varve.errors import Conflict, InvalidInput
 from varve.ops.eventsourcing import SQLITE
 from varve.ops.foreign import type_name_of
 from varve.ops.parity import is_log
-from varve.ops.transport import reading, rewindable
+from varve.ops.transport import Rewindable, reading, rewindable
 
 __all__ = ["add_commands"]
 
@@ -205,7 +205,7 @@ def _source(file: Path) -> Any:
 
 
 def _event_of(
-    path: str,
+    path: Rewindable,
     stream: str,
     type_name: str | None,
     schema: Path | None,
@@ -237,7 +237,7 @@ def _event_of(
     return found
 
 
-def _load_topics(store: Path, path: str, table: str, save_schema: Path | None, *, yes: bool) -> Any:
+def _load_topics(store: Path, path: Rewindable, table: str, save_schema: Path | None, *, yes: bool) -> Any:
     """Import a file of eventsourcing."""
     if save_schema is not None:
         raise InvalidInput(

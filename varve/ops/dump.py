@@ -12,11 +12,10 @@ from typing import Any, Final
 
 from varve import limits
 from varve.codec.schema import check_type_name
-from varve.engine.core import Engine
 from varve.errors import MalformedDump, MalformedEvent, SchemaError, UnsupportedFormat, VarveError
 from varve.layout import keys
 from varve.layout.records import MalformedRecord
-from varve.ops.log import CommitHead, LogType, Piece, Store, opened, store_pieces
+from varve.ops.log import CommitHead, LogType, Piece, Store, StoredLog, opened
 from varve.ops.transport import Input, TargetFile, writing
 from varve.ops.verify import Progress, Told
 
@@ -74,14 +73,17 @@ def dump(store: Store, target: TargetFile, *, progress: Progress | None = None) 
     The file holds events byte for byte, with streams, types, commits, times, metadata and idempotency keys, and nothing else of
     the store: no positions of consumers. Two stores with equal uuid, creation time and log give the same bytes.
 
-    ``store``: a folder, or the handle of an open store. ``target``: a path (``.gz``: compressed), which appears when the file is
-    complete, or an open binary file. ``progress`` is called with events done and in all. Memory grows with the number of
-    streams, by 4 bytes each.
+    ``store``: a folder, or the handle of an open store; where its beginning was archived, what ``varve.open([archive, store])``
+    gives. ``target``: a path (``.gz``: compressed), which appears when the file is complete, or an open binary file. ``progress``
+    is called with events done and in all. Memory grows with the number of streams, by 4 bytes each; by about 300 of a series.
 
-    Raises what ``varve.open(path, readonly=True)`` raises, ``CorruptedBlock`` and kin, ``InvalidInput``, ``DiskFull``.
+    Raises what ``varve.open(path, readonly=True)`` raises, ``Archived`` before anything is written where the beginning is not
+    there, ``CorruptedBlock`` and kin, ``InvalidInput``, ``DiskFull``.
     """
-    with opened(store) as engine, writing(target, engine.path) as file:
-        return _write(engine, file.write, Told(progress))
+    with opened(store) as log:
+        log.check_retained(0)
+        with writing(target, *log.folders) as file:
+            return _write(log, file.write, Told(progress))
 
 
 def digest(store: Store, *, progress: Progress | None = None) -> str:
@@ -90,20 +92,20 @@ def digest(store: Store, *, progress: Progress | None = None) -> str:
 
     Raises what ``dump`` raises.
     """
-    with opened(store) as engine:
-        return _write(engine, lambda _: None, Told(progress)).digest
+    with opened(store) as log:
+        log.check_retained(0)
+        return _write(log, lambda _: None, Told(progress)).digest
 
 
-def _write(engine: Engine, write: Callable[[bytes], Any], told: Told) -> DumpReport:
-    with engine.snapshot() as snapshot:
-        record = snapshot.record
+def _write(log: StoredLog, write: Callable[[bytes], Any], told: Told) -> DumpReport:
+    record = log.record
     header = _HEADER.pack(MAGIC, VERSION, record.uuid, record.created_at_ns)
     write(header + hashlib.blake2b(header, digest_size=_HEADER_CHECK_BYTES).digest())
     writer = _Writer(write)
-    told(0, record.next_sequence)
-    for piece in store_pieces(engine, 0, record.next_sequence):
+    told(0, log.stop)
+    for piece in log.pieces(0, log.stop):
         if writer.piece(piece):
-            told(piece.sequence, record.next_sequence)
+            told(piece.sequence, log.stop)
     report = writer.end()
     told.end()
     return report
@@ -123,6 +125,7 @@ class _Writer:
         self._events_bytes = 0
         self._metadata: bytes | None = None
         self._streams = array("I")
+        self._named: dict[tuple[str, bytes], int] = {}
         self._stream_count = 0
         self._types: dict[LogType, int] = {}
         self._count = 0
@@ -162,17 +165,27 @@ class _Writer:
 
     def _stream(self, piece: Piece) -> int:
         """The number of a stream in the file, by order of first use."""
+        if piece.number < 0:
+            named = (piece.stream, piece.id_key)
+            found = self._named.get(named)
+            if found is None:
+                found = self._named[named] = self._declared(piece)
+            return found
         streams = self._streams
         if piece.number >= len(streams):
             streams.extend([0] * (piece.number + 1 - len(streams)))
         number = streams[piece.number]
         if not number:
-            self._flush()
-            name = piece.stream.encode()
-            self._put(STREAM, _U16.pack(len(name)) + name + piece.id_key)
-            self._stream_count += 1
-            number = streams[piece.number] = self._stream_count
+            number = streams[piece.number] = self._declared(piece) + 1
         return number - 1
+
+    def _declared(self, piece: Piece) -> int:
+        """Declare a stream; its number."""
+        self._flush()
+        name = piece.stream.encode()
+        self._put(STREAM, _U16.pack(len(name)) + name + piece.id_key)
+        self._stream_count += 1
+        return self._stream_count - 1
 
     def _type(self, declared: LogType) -> int:
         number = self._types.get(declared)

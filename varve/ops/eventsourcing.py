@@ -32,6 +32,7 @@ from varve.layout.keys import StreamId, check_name, encode_stream_id
 from varve.ops.foreign import RowsReport
 from varve.ops.infer import Guess, Shape, as_members, event_type_of, table_shape
 from varve.ops.load import open_target
+from varve.ops.transport import Rewindable
 from varve.ops.verify import Progress
 from varve.schema import to_fbs
 
@@ -239,20 +240,21 @@ class _File:
 @contextlib.contextmanager
 def _opened(source: str | os.PathLike[str], table: str) -> Iterator[_File]:
     path = str(Path(files.folder(source, "the file's path")).absolute())
+    name = source.name if isinstance(source, Rewindable) else path
     try:
         with Path(path).open("rb") as file:
             begins = file.read(len(SQLITE))
     except OSError as exc:
         raise files.unavailable(path, exc) from exc
     if begins != SQLITE:
-        raise InvalidInput(f"{path} is no SQLite file")
+        raise InvalidInput(f"{name} is no SQLite file")
     try:
         connection = sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True)
     except sqlite3.Error as exc:
-        raise InvalidInput(f"{path} cannot be opened: {exc}") from None
+        raise InvalidInput(f"{name} cannot be opened: {exc}") from None
     with contextlib.closing(connection):
         connection.execute("BEGIN")  # one instant for the whole of it
-        yield _File(connection, path, table)
+        yield _File(connection, name, table)
 
 
 def _decoded(value: Any) -> Any:

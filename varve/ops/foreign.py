@@ -229,7 +229,7 @@ def load_rows(
             engine.release()
 
 
-def _content(path: str) -> bytes:
+def _content(path: str | os.PathLike[str]) -> bytes:
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 

@@ -20,12 +20,10 @@ from varve import limits
 from varve.appends import encode_metadata
 from varve.codec import from_json
 from varve.codec.json import FLOATS, plain_event
-from varve.engine.core import Engine
 from varve.errors import EventEncodingError, MalformedDump, MalformedEvent, UnsupportedFormat, VarveError
 from varve.layout import keys
 from varve.layout.keys import StreamId
-from varve.layout.records import StoreRecord
-from varve.ops.log import CommitHead, LogType, Piece, Selection, Store, opened, selection, store_pieces
+from varve.ops.log import CommitHead, LogType, Piece, Selection, Store, StoredLog, opened, selection
 from varve.ops.transport import Input, TargetFile, writing
 from varve.ops.verify import Progress, Told
 
@@ -69,22 +67,21 @@ def export_jsonl(
 
     ``start`` and ``stop`` are a half-open range of global sequences; ``streams`` takes names, ``types`` event classes or names. A
     file without ``streams`` and ``types`` can be imported: one from 0 into a new or empty store, one from ``start`` behind the
-    events that stand before it.
+    events that stand before it. Of a store whose beginning was archived, begin at ``first_global_sequence``, or give the series.
 
     ``store``, ``target`` and ``progress`` as in ``varve.ops.dump``. Raises what that raises, and ``MalformedEvent`` where the log
     holds bytes that are no event.
     """
     wanted = selection(start, stop, streams, types)
     told = Told(progress)
-    with opened(store) as engine, writing(target, engine.path) as file:
-        with engine.snapshot() as snapshot:
-            record = snapshot.record
-            known = [engine.catalog.type(snapshot, number) for number in range(record.next_type)]
-        end = record.next_sequence if stop is None else min(stop, record.next_sequence)
+    with opened(store) as log:
+        end = log.stop if stop is None else min(stop, log.stop)
         chosen = Selection(min(start, end), end, wanted.streams, wanted.types)
-        declared = [LogType(one.name, bytes(one.schema)) for one in known]
-        declared = [one for one in declared if wanted.types is None or one.name in wanted.types]
-        return _Lines(file.write, declared).all(engine, record, chosen, told)
+        if chosen.start < end:
+            log.check_retained(chosen.start)
+        declared = [one for one in log.types() if wanted.types is None or one.name in wanted.types]
+        with writing(target, *log.folders) as file:
+            return _Lines(file.write, declared).all(log, chosen, told)
 
 
 class _Lines:
@@ -102,8 +99,9 @@ class _Lines:
     def _put(self, value: dict[str, Any]) -> None:
         self._write(_encode(value).encode() + b"\n")
 
-    def all(self, engine: Engine, record: StoreRecord, chosen: Selection, told: Told) -> ExportReport:
+    def all(self, log: StoredLog, chosen: Selection, told: Told) -> ExportReport:
         """Every line."""
+        record = log.record
         assert chosen.stop is not None
         self._put(
             {
@@ -122,7 +120,7 @@ class _Lines:
         total = chosen.stop - chosen.start
         told(0, total)
         last = -1
-        for piece in store_pieces(engine, chosen.start, chosen.stop, chosen):
+        for piece in log.pieces(chosen.start, chosen.stop, chosen):
             begins = piece.commit.first_sequence != last
             last = piece.commit.first_sequence
             self._commits += begins

@@ -138,7 +138,8 @@ class _Loading:
         if start and self._engine.created.uuid != log.uuid:
             raise self._conflict("it is another store than the one that the file continues", start)
         if self._next == start:
-            return pieces
+            following = next(pieces, None)
+            return iter(()) if following is None else self._from_a_beginning(following, pieces)
         lockstep = Lockstep(store_pieces(self._engine, start, self._next), pieces)
         found = lockstep.difference(lambda _: self._told())
         if found is None:
@@ -148,7 +149,11 @@ class _Loading:
             raise self._conflict(f"{found} (the store is the first, the file the second)", found.global_sequence)
         self.present = self._next - start
         rest = lockstep.rest(1)
-        following = next(rest)
+        return self._from_a_beginning(next(rest), rest)
+
+    def _from_a_beginning(self, following: Piece, rest: Iterator[Piece]) -> Iterator[Piece]:
+        """What comes behind the store's end, which must be the beginning of a commit: what is there is never made longer.
+        Raises ``ImportConflict``."""
         if following.commit.first_sequence != following.sequence:
             raise self._conflict(
                 f"its commit at {following.commit.first_sequence} ends at {self._next}, in the file it goes on",

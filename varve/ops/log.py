@@ -17,6 +17,7 @@ from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
 from varve import limits
+from varve.archive import read_base
 from varve.codec import EventType, event_type_from_schema
 from varve.engine.core import Engine
 from varve.engine.snapshot import Snapshot
@@ -24,12 +25,15 @@ from varve.errors import InvalidInput
 from varve.layout import keys
 from varve.layout.block import Block
 from varve.layout.keys import StreamId
+from varve.layout.records import StoreRecord
+from varve.series import Series
 from varve.store import Varve
 
-__all__ = ["CommitHead", "LogType", "Piece", "Selection", "Store", "opened", "selected", "store_pieces"]
+__all__ = ["CommitHead", "LogType", "Piece", "Selection", "Store", "StoredLog", "opened", "selected", "store_pieces"]
 
-Store = str | os.PathLike[str] | Varve
-"""A store to read: the folder of one that this process does not hold open, or the handle of one that it does."""
+Store = str | os.PathLike[str] | Varve | Series
+"""A store to read: the folder of one that this process does not hold open, or the handle of one that it does; or archives and
+the store that they were taken from, opened in a row."""
 
 
 class LogType:
@@ -72,7 +76,8 @@ class CommitHead(NamedTuple):
 class Piece:
     """Consecutive events. ``sequence`` and ``stream_sequence`` are those of the first; ``metadata`` is JSON as it is stored.
 
-    ``number`` is the stream's in the store that it was read from; ``line`` that of the JSON lines file.
+    ``number`` is the stream's in the store that it was read from, -1 where there are several; ``line`` that of the JSON lines
+    file.
     """
 
     commit: CommitHead
@@ -146,14 +151,61 @@ def _type_name(wanted: str | type) -> str:
 
 
 @contextlib.contextmanager
-def opened(store: Store) -> Iterator[Engine]:
-    """The engine of a store that is read: of a handle that is open, or of a folder, opened readonly for as long as this lasts."""
-    if isinstance(store, Varve):
-        store._engine.check_usable()  # noqa: SLF001 - the same library
-        yield store._engine  # noqa: SLF001
+def opened(store: Store) -> Iterator[StoredLog]:
+    """The log of a store that is read: of a handle that is open, or of a folder, opened readonly for as long as this lasts."""
+    if isinstance(store, Varve | Series):
+        yield StoredLog(store)
         return
     with Varve(store, readonly=True) as db:
-        yield db._engine  # noqa: SLF001
+        yield StoredLog(db)
+
+
+class StoredLog:
+    """A log as a store holds it, or several in a row, as of the moment when this is made.
+
+    Attributes: ``record``, the store's; ``folders``, where it lies.
+    """
+
+    def __init__(self, store: Varve | Series) -> None:
+        stores = (store,) if isinstance(store, Varve) else store.stores
+        self._series = store if isinstance(store, Series) else None
+        self._engines = [one._engine for one in stores]  # noqa: SLF001 - the same library
+        for engine in self._engines:
+            engine.check_usable()
+        self.folders = tuple(engine.path for engine in self._engines)
+        with self._engines[-1].snapshot() as snapshot:
+            self.record: StoreRecord = snapshot.record
+
+    @property
+    def stop(self) -> int:
+        """The global sequence behind the last event."""
+        return self.record.next_sequence
+
+    def types(self) -> list[LogType]:
+        """Every version of an event type that was declared, in order."""
+        known: dict[LogType, None] = {}
+        for engine in self._engines:
+            with engine.snapshot() as snapshot:
+                for number in range(snapshot.record.next_type):
+                    declared = engine.catalog.type(snapshot, number)
+                    known.setdefault(LogType(declared.name, bytes(declared.schema)))
+        return list(known)
+
+    def check_retained(self, start: int) -> None:
+        """Whether the log holds its events from ``start`` on, before anything is written of it. Raises ``Archived``."""
+        with self._engines[0].snapshot() as snapshot:
+            snapshot.check_retained(start)
+
+    def pieces(self, start: int, stop: int, chosen: Selection | None = None) -> Iterator[Piece]:
+        """The log from ``start`` up to ``stop`` (which exist), as ``store_pieces``. What is archived meanwhile is not looked for
+        where it went: raises ``Archived``."""
+        if self._series is None:
+            yield from store_pieces(self._engines[0], start, stop, chosen)
+            return
+        for at, low, high in self._series.parts(start, stop, reverse=False):
+            for piece in store_pieces(self._engines[at], low, high, chosen):
+                piece.number = -1  # each store numbers its own
+                yield piece
 
 
 def selected(pieces: Iterable[Piece], chosen: Selection) -> Iterator[Piece]:
@@ -197,6 +249,7 @@ class _Walk:
     """What is known of the log while one goes through it."""
 
     def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._catalog = engine.catalog
         self._types: dict[int, LogType] = {}
         self._ids: dict[int, tuple[str, bytes]] = {}
@@ -226,15 +279,28 @@ class _Walk:
             for at, (first, time_ns) in enumerate(zip(block.commit_firsts(), block.commit_times(), strict=True))
         ]
         if block.commit_sequence < block.first:  # it began in an earlier block, where its key stands
-            head = self._head
-            if head is None or head.first_sequence != block.commit_sequence:
-                earlier = snapshot.block(block.commit_sequence, copy=True)
-                head = next(
-                    one for one in self._heads(snapshot, earlier) if one.first_sequence == block.commit_sequence
-                )
-            heads[0] = head
+            heads[0] = self._earlier_head(snapshot, heads[0])
         self._head = heads[-1]
         return heads
+
+    def _earlier_head(self, snapshot: Snapshot, head: CommitHead) -> CommitHead:
+        """A commit that began in an earlier block, with its key."""
+        first, known = head.first_sequence, self._head
+        if known is not None and known.first_sequence == first:
+            return known
+        if first < snapshot.first_sequence:
+            return self._archived_head(snapshot, head)
+        earlier = snapshot.block(first, copy=True)
+        return next(one for one in self._heads(snapshot, earlier) if one.first_sequence == first)
+
+    def _archived_head(self, snapshot: Snapshot, head: CommitHead) -> CommitHead:
+        """A commit that began in an archive, which left its key behind."""
+        base = read_base(self._engine)
+        if base is None or base.commit != head.first_sequence:  # archived further since the snapshot was taken
+            raise snapshot.archived(f"the beginning of the commit at {head.first_sequence}")
+        if not base.open_key:
+            return head
+        return head._replace(token=base.open_key, digest=base.keys[base.open_key].digest)
 
     def cut(self, snapshot: Snapshot, block: Block, start: int, stop: int, chosen: Selection | None) -> list[Piece]:
         """The pieces of a block within ``start .. stop``."""

@@ -18,9 +18,10 @@ from varve.errors import InvalidInput, MalformedEvent
 from varve.layout import keys
 from varve.ops.dump import MAGIC, DumpFile
 from varve.ops.jsonl import JsonLines, metadata_beside
-from varve.ops.log import LogType, Piece, Selection, opened, selected, store_pieces
+from varve.ops.log import LogType, Piece, Selection, Store, StoredLog, opened, selected
 from varve.ops.transport import Input, reading
 from varve.ops.verify import Progress, Told
+from varve.series import Series
 from varve.store import Varve
 
 __all__ = ["Difference", "Lockstep", "ParityReport", "parity"]
@@ -62,16 +63,16 @@ class ParityReport:
         return self.difference is None
 
 
-def parity(
-    left: str | os.PathLike[str] | Varve, right: str | os.PathLike[str] | Varve, *, progress: Progress | None = None
-) -> ParityReport:
-    """Compare two logs by content: each a store (a folder or an open handle), a dump or a JSON lines export.
+def parity(left: Store, right: Store, *, progress: Progress | None = None) -> ParityReport:
+    """Compare two logs by content: each a store (a folder or an open handle), archives and their store in a row (what
+    ``varve.open`` of a list gives), a dump or a JSON lines export.
 
     Streams, ids, types with schema, commits, times, idempotency keys, metadata and events by value; neither uuid nor creation
     time, nor how blocks lie. Where one is an export of a part, that part is compared. ``progress`` is called with events
     compared and events in all, as far as that is known.
 
-    Raises what opening either raises, and ``MalformedDump``.
+    Raises what opening either raises, ``Archived`` where a store does not hold the beginning of what is compared, and
+    ``MalformedDump``.
     """
     with contextlib.ExitStack() as stack:
         sides = [stack.enter_context(_side(one)) for one in (left, right)]
@@ -91,29 +92,27 @@ def parity(
 class _Side:
     chosen: Selection
     events: int
-    log: Any
+    log: StoredLog | DumpFile | JsonLines
 
     def pieces(self, wanted: Selection) -> Iterator[Piece]:
         """The log, or at least what is wanted of it."""
         if isinstance(self.log, DumpFile | JsonLines):
             return self.log.pieces()
         stop = self.events if wanted.stop is None else min(self.events, wanted.stop)
-        return store_pieces(self.log, min(wanted.start, stop), stop)
+        return self.log.pieces(min(wanted.start, stop), stop)
 
 
 @contextlib.contextmanager
-def _side(given: str | os.PathLike[str] | Varve) -> Iterator[_Side]:
-    if isinstance(given, Varve) or Path(given).is_dir():
-        with opened(given) as engine:
-            with engine.snapshot() as snapshot:
-                count = snapshot.next_sequence
-            yield _Side(Selection(), count, engine)
+def _side(given: Store) -> Iterator[_Side]:
+    if isinstance(given, Varve | Series) or (isinstance(given, str | os.PathLike) and Path(given).is_dir()):
+        with opened(given) as log:
+            yield _Side(Selection(), log.stop, log)
         return
     with reading(given) as file:
-        log = log_file(file)
-        if log is None:
+        held = log_file(file)
+        if held is None:
             raise InvalidInput(f"{file.name} is neither a store nor a dump nor an export of Varve")
-        yield _Side(log.selection if isinstance(log, JsonLines) else Selection(), 0, log)
+        yield _Side(held.selection if isinstance(held, JsonLines) else Selection(), 0, held)
 
 
 def is_log(given: Input) -> bool:

@@ -6,6 +6,8 @@ import contextlib
 import csv
 import io
 import json
+import math
+import threading
 from collections.abc import Iterator
 from typing import Any, Final, Literal
 
@@ -22,6 +24,9 @@ Row = tuple[int, dict[str, Any]]
 
 _DELIMITERS: Final = ",;\t|"
 _BATCH_ROWS: Final = 4_096
+
+_CELL_LOCK: Final = threading.Lock()
+"""Held while Python's limit for cells of CSV, which is the whole process's, is ours."""
 
 
 def invalid(given: Input, line: int, what: str, column: str | None = None) -> InvalidRow:
@@ -72,7 +77,7 @@ def _records(given: Input, delimiter: str | None) -> Iterator[tuple[int, list[st
         line = 1
         while True:
             try:
-                record = next(reader, None)
+                record = _next_record(reader)
             except csv.Error as exc:
                 raise invalid(given, line, f"it is no CSV ({exc})") from None
             except UnicodeDecodeError as exc:
@@ -85,6 +90,16 @@ def _records(given: Input, delimiter: str | None) -> Iterator[tuple[int, list[st
     finally:
         with contextlib.suppress(ValueError):
             text.detach()  # else it would close the file with itself
+
+
+def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
+    """A record whose cells may be as large as an event; Python's own limit is 131,072 characters. None at the end."""
+    with _CELL_LOCK:
+        before = csv.field_size_limit(limits.EVENT_BYTES_MAX)
+        try:
+            return next(reader, None)
+        finally:
+            csv.field_size_limit(before)
 
 
 def _csv(given: Input, delimiter: str | None) -> Iterator[Row]:
@@ -104,6 +119,26 @@ def _csv(given: Input, delimiter: str | None) -> Iterator[Row]:
 # -- JSON lines ------------------------------------------------------------------------------------
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text:.40} is larger than any that can be stored")
+    return value
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has {twice!r:.80} twice")
+    return found
+
+
+_decode: Final = json.JSONDecoder(parse_float=_finite, object_pairs_hook=_members).decode
+"""JSON of which nothing is lost without a word: no number becomes infinite, no member hides another."""
+
+
 def _json_lines(given: Input) -> Iterator[Row]:
     number = 0
     while line := given.file.readline(limits.IMPORT_LINE_BYTES_MAX):
@@ -115,9 +150,11 @@ def _json_lines(given: Input) -> Iterator[Row]:
         if line.isspace() or not line:
             continue
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as exc:
+            value = _decode(line.decode())
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise invalid(given, number, f"it is no JSON ({exc})") from None
+        except ValueError as exc:  # JSON that says what cannot be kept
+            raise invalid(given, number, str(exc)) from None
         if not isinstance(value, dict):
             raise invalid(given, number, "it is no JSON object")
         yield number, value
@@ -135,7 +172,7 @@ def _opened(given: Input) -> Any:
             "Parquet files need pyarrow: pip install 'varve-store[arrow]'", extra="arrow", package="pyarrow"
         ) from exc
     try:
-        return pq.ParquetFile(given.name)
+        return pq.ParquetFile(given.path)
     except (pa.ArrowException, OSError) as exc:
         raise InvalidInput(f"{given.name} is no Parquet file that can be read: {exc}") from None
 

@@ -57,9 +57,11 @@ def _begun(raw: Any) -> tuple[bytes, Any]:
 class Input:
     """A file that is read from its beginning to its end."""
 
-    def __init__(self, raw: Any, name: str) -> None:
+    def __init__(self, raw: Any, name: str, path: str | None = None) -> None:
         self.name = name
         """For messages."""
+        self.path = path
+        """Where it can be opened again; None where it cannot."""
         self._raw = raw
         self.total_bytes = _size(raw)
         """Length of the file as it is stored; 0 where that is not known."""
@@ -92,6 +94,20 @@ class Input:
             ) from None
 
 
+class Rewindable(os.PathLike[str]):
+    """The path of a file that can be read more than once, and the name of the file whose content it is, for messages."""
+
+    def __init__(self, path: str, name: str) -> None:
+        self._path = path
+        self.name = name
+
+    def __fspath__(self) -> str:
+        return self._path
+
+    def __str__(self) -> str:
+        return self.name
+
+
 SourceFile = str | os.PathLike[str] | BinaryIO | Input
 """A file to read: its path, or an open binary file. What begins as gzip does is unpacked."""
 
@@ -118,7 +134,7 @@ def reading(source: SourceFile) -> Iterator[Input]:
         with contextlib.ExitStack() as stack:
             try:
                 raw = stack.enter_context(Path(path).open("rb", buffering=0))
-                given = Input(raw, path)
+                given = Input(raw, source.name if isinstance(source, Rewindable) else path, path)
             except OSError as exc:
                 raise files.unavailable(path, exc) from exc
             yield given
@@ -129,32 +145,33 @@ def reading(source: SourceFile) -> Iterator[Input]:
 
 
 @contextlib.contextmanager
-def rewindable(source: SourceFile) -> Iterator[str]:
-    """The path of a file that is read more than once: of a pipe or a compressed file, a copy in the system's temporary folder
-    that is gone afterwards."""
+def rewindable(source: SourceFile) -> Iterator[Rewindable]:
+    """A file that is read more than once: of a pipe or a compressed file, a copy in the system's temporary folder that is gone
+    afterwards."""
     with reading(source) as given, contextlib.ExitStack() as stack:
-        if given.total_bytes and not given.is_packed and Path(given.name).is_file():
-            yield given.name
+        path = given.path or (given.name if given.total_bytes else None)
+        if path is not None and not given.is_packed and Path(path).is_file():
+            yield Rewindable(path, given.name)
             return
         copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="varve-"))
         with given.guarded():
             while piece := given.file.read(_BUFFER_BYTES):
                 copy.write(piece)
         copy.flush()
-        yield copy.name
+        yield Rewindable(copy.name, given.name)
 
 
 @contextlib.contextmanager
-def writing(target: TargetFile, store: str) -> Iterator[IO[bytes]]:
+def writing(target: TargetFile, *stores: str) -> Iterator[IO[bytes]]:
     """A file to write to. A path is written under a temporary name beside it, forced to disk and renamed when all is there;
-    what stood there before is replaced. Nothing is written into the folder of the store."""
+    what stood there before is replaced. Nothing is written into the folders of the stores that are read."""
     if not isinstance(target, str | os.PathLike):
         if not hasattr(target, "write") or _is_text(target):
             raise InvalidInput(f"a file to write is a path or an open binary file, not {target!r:.80}")
         yield target
         return
     path = Path(files.folder(target, "the file's path")).absolute()
-    if files.holds(store, str(path)):
+    if any(files.holds(store, str(path)) for store in stores):
         raise InvalidInput(f"{path} lies in the store that is read; write to another folder")
     if path.is_dir():
         raise InvalidInput(f"{path} is a folder; name a file")

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import Inside
 
 import varve
 from varve import ops
@@ -184,3 +185,12 @@ def test_a_mistake_is_one_line(folder: Path, arguments: list[str], code: int, re
     assert reason in told.stderr.decode().splitlines()[-1]
     assert b"Traceback" not in told.stderr
     assert arguments[0] != "import" or arguments[-1] == "-y" or not (folder / "new").exists()
+
+
+def test_a_mistake_in_the_first_rows_makes_no_store(inside: Inside, tmp_path: Path) -> None:
+    """A column that is not there is told before anything is."""
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    found = inside.run("import", "new", "rows.csv", "--stream", "s", "--id", "nope", "--yes")
+    assert found.code == 2
+    assert "there is no such column" in found.err
+    assert not (tmp_path / "new").exists()

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -222,9 +222,11 @@ def load_rows(
     with rewindable(source) as file, reading(file) as given:
         loading = _Rows(given, stream, id, event, time, _form(given, format))
         content = _content(file)
+        batches = loading.batches(delimiter)
+        first = next(batches, None)  # what is wrong with the first rows is said before there is a store
         engine = open_target(files.folder(path))
         try:
-            return loading.all(engine, content, delimiter, progress)
+            return loading.all(engine, content, itertools.chain(() if first is None else (first,), batches), progress)
         finally:
             engine.release()
 
@@ -232,6 +234,10 @@ def load_rows(
 def _content(path: str | os.PathLike[str]) -> bytes:
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+
+
+Item = tuple[int | None, StreamId, Any]
+"""Time, id and event of a row."""
 
 
 class _Rows:
@@ -255,26 +261,31 @@ class _Rows:
         self._inferred = isinstance(event, Inferred)
         self._types = StreamTypes(stream, [self._type])
 
-    def all(self, engine: Engine, content: bytes, delimiter: str | None, progress: Progress | None) -> RowsReport:
+    def batches(self, delimiter: str | None) -> Iterator[tuple[int, list[Item]]]:
+        """The rows of each transaction: line of the first, and what they come to."""
+        for batch in _batches(rows(self._given, self._form, delimiter), limits.IMPORT_ROWS_MAX):
+            yield batch[0][0], [self._item(line, row) for line, row in batch]
+
+    def all(
+        self, engine: Engine, content: bytes, batches: Iterable[tuple[int, list[Item]]], progress: Progress | None
+    ) -> RowsReport:
         """Every row."""
         with engine.snapshot() as snapshot:
             if engine.catalog.type_number(snapshot, self._type) is None:
                 check_evolution(self._type, engine.catalog.type_versions(snapshot, self._type.name))
-        source = rows(self._given, self._form, delimiter)
         written = present = 0
         label = hashlib.blake2b(content + b"\0" + self._stream.encode() + b"\0" + self._id.encode(), digest_size=12)
-        for batch in _batches(source, limits.IMPORT_ROWS_MAX):
+        for line, items in batches:
             first = written + present
-            items = [self._item(line, row) for line, row in batch]
-            if self._write(engine, items, f"varve.import:{label.hexdigest()}:{first}", batch[0][0]):
-                written += len(batch)
+            if self._write(engine, items, f"varve.import:{label.hexdigest()}:{first}", line):
+                written += len(items)
             else:
-                present += len(batch)
+                present += len(items)
             if progress is not None:
                 progress(self._given.done_bytes(), self._given.total_bytes)
         return RowsReport(written, present)
 
-    def _write(self, engine: Engine, items: list[tuple[int | None, StreamId, Any]], key: str, line: int) -> bool:
+    def _write(self, engine: Engine, items: list[Item], key: str, line: int) -> bool:
         """One transaction; False where it was written before."""
         requests: list[CommitRequest] = []
         for time_ns, together in itertools.groupby(items, key=lambda item: item[0]):
@@ -294,7 +305,7 @@ class _Rows:
             session.commit()
         return True
 
-    def _item(self, line: int, row: dict[str, Any]) -> tuple[int | None, StreamId, Any]:
+    def _item(self, line: int, row: dict[str, Any]) -> Item:
         """Time, id and event of a row."""
         values: dict[str, Any] = {}
         for column, value in row.items():

@@ -68,4 +68,4 @@ def sequence_or_time(text: str) -> int | dt.datetime:
     try:
         return when(text)
     except InvalidInput as error:
-        raise InvalidInput(f"{text!r} is no global sequence, and {error}") from None
+        raise InvalidInput(str(error).replace("is no point", "is no global sequence, and no point", 1)) from None

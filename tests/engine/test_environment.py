@@ -665,3 +665,19 @@ def test_what_stands_for_an_environment_that_was_let_go_refuses_every_use() -> N
     gone = _Gone(lambda: varve.StoreClosed("closed"))
     with pytest.raises(varve.StoreClosed):
         gone.begin()
+
+
+def test_looking_for_a_side_table_keeps_the_map(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A close on another thread must not unmap the file under the look: it met a transaction that was dropped."""
+    with varve.open(varve_path) as db:
+        environment = db._engine.environment
+        names_side, active = environment.names_side, []
+
+        def looked(name: str, transaction: Any) -> bool:
+            active.append(len(environment.active))
+            return names_side(name, transaction)
+
+        monkeypatch.setattr(environment, "names_side", looked)
+        assert not environment.has_side("retention")
+        assert active == [1]
+        assert not environment.active

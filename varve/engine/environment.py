@@ -324,8 +324,13 @@ class Environment:
 
     def has_side(self, name: str) -> bool:
         """Whether a side table has been made, in whichever process."""
-        with self.begin() as transaction:
-            return self.names_side(name, transaction)
+        mark = object()  # another thread may close the store meanwhile: it is not unmapped under this read
+        self.active.add(id(mark))
+        try:
+            with self.begin() as transaction:
+                return self.names_side(name, transaction)
+        finally:
+            self.active.discard(id(mark))
 
     def names_side(self, name: str, transaction: lmdb.Transaction[memoryview]) -> bool:
         """Whether it has been at an instant."""

@@ -17,11 +17,13 @@ from pathlib import Path
 
 from varve import limits
 from varve.engine import files
+from varve.engine.checked import corrupted
 from varve.engine.core import Engine
 from varve.engine.examine import examine
 from varve.engine.fresh import FreshStore
 from varve.engine.seal import Seal, write_seal
-from varve.errors import ConsumersBehind, CorruptedBlock, InvalidInput
+from varve.engine.snapshot import Snapshot
+from varve.errors import ConsumersBehind, InvalidInput
 from varve.layout import consumers, keys
 from varve.layout.base import TABLE, Base, decode_base
 from varve.layout.content import ContentDigest
@@ -31,8 +33,6 @@ from varve.tailing.positions import read
 
 Progress = Callable[[int, int], None]
 """Called with events done and in all."""
-
-_BLOCKS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,12 @@ def _nobody(_pairs: list[tuple[bytes, bytes]]) -> None:
 def read_base(engine: Engine) -> Base | None:
     """What earlier archives have left; None where nothing was archived. Raises ``CorruptedStore``."""
     with engine.side_snapshot(TABLE) as snapshot:
-        return decode_base(snapshot.side_items(TABLE)) if snapshot.first_sequence else None
+        return base_at(snapshot)
+
+
+def base_at(snapshot: Snapshot) -> Base | None:
+    """The same, as of an instant in which side tables can be read."""
+    return decode_base(snapshot.side_items(TABLE)) if snapshot.first_sequence else None
 
 
 class _Moving:
@@ -185,27 +190,13 @@ class _Moving:
 
     def _frames(self) -> Iterator[tuple[bytes, bytes]]:
         """Keys and frames of the log, each checked and fed to the derivation. No snapshot is held for long."""
-        at = self._first
-        total = self._horizon - at
-        while at < self._horizon:
-            with self._engine.snapshot() as snapshot:
-                for _ in range(_BLOCKS_AT_ONCE):
-                    block = snapshot.copied_block(at)
-                    try:
-                        block.check()
-                        self.derivation.feed(block)
-                        self._content.feed(block)
-                    except MalformedBlock as exc:
-                        raise CorruptedBlock(
-                            f"{self._engine.path}: the block at global sequence {at} is corrupted: {exc}; nothing was archived. "
-                            "Verify the store",
-                            path=self._engine.path,
-                            first_sequence=at,
-                            reason=str(exc),
-                        ) from None
-                    yield keys.log_key(at), bytes(block.data)
-                    self.blocks += 1
-                    at = block.end
-                    self._progress(at - self._first, total)
-                    if at >= self._horizon:
-                        break
+        total = self._horizon - self._first
+        for block in self._engine.sound_blocks(self._first, self._horizon):
+            try:
+                self.derivation.feed(block)
+                self._content.feed(block)
+            except MalformedBlock as exc:
+                raise corrupted(self._engine.path, block.first, str(exc)) from None
+            yield keys.log_key(block.first), bytes(block.data)
+            self.blocks += 1
+            self._progress(block.end - self._first, total)

@@ -179,7 +179,7 @@ class StreamReader(Generic[E]):
         (``first_visible``)."""
         id_key = encode_stream_id(stream_id)
         start, stop = bounds(start, stop)
-        self._rules.exist  # noqa: B018 - as in _begin
+        self._rules.look()  # as in _begin
         return self._walk(lambda snapshot: self._stream_ranges(snapshot, id_key), start, stop, reverse=reverse)
 
     def iter_all(self, start: int = 0, stop: int | None = None, *, reverse: bool = False) -> Iterator[Recorded[E]]:
@@ -299,7 +299,7 @@ class StreamReader(Generic[E]):
         if stream_id is None:
             return _column_walk(lambda snapshot: _name_ranges(snapshot, [self.name]), start, stop, self._view)
         id_key = encode_stream_id(stream_id)
-        self._rules.exist  # noqa: B018 - as in _begin
+        self._rules.look()  # as in _begin
         return _column_walk(lambda snapshot: self._stream_ranges(snapshot, id_key), start, stop, self._view)
 
     def _stream_ranges(self, snapshot: Snapshot, id_key: bytes) -> Found:
@@ -315,7 +315,7 @@ class StreamReader(Generic[E]):
         number = snapshot.stream_number(self.name, id_key)
         if number is None or stream_sequence > limits.EVENTS_MAX:
             return None
-        if self._rules.exist:
+        if self._rules.look():
             remember = False  # what is found without asking the index is found without asking for rules
             if stream_sequence < self._rules.first_visible(snapshot, self.name, id_key, number):
                 return None
@@ -369,7 +369,7 @@ class StreamReader(Generic[E]):
 
     def _begin(self) -> Snapshot:
         """A snapshot in which rules can be read: LMDB's transactions know the tables that were open when they began."""
-        self._rules.exist  # noqa: B018
+        self._rules.look()
         return self._source.begin()
 
     def _walk(
@@ -455,7 +455,7 @@ class GlobalReader:
         start, stop = bounds(start, stop)
         views = self._view if types is None else partial(self._view, wanted=type_names(types))
         rules = rules_of(self._source.engine)
-        rules.exist  # noqa: B018 - as in StreamReader._begin
+        rules.look()  # as in StreamReader._begin
         find = partial(_stream_ranges, rules=rules, name=name, id_key=id_key)
         return _walk(self._source, find, start, stop, views, reverse=reverse)
 

@@ -49,9 +49,8 @@ class Rules:
         self.none_until_s = 0.0
         """There are none as far as is known, and until then (``time.monotonic``) nobody looks."""
 
-    @property
-    def exist(self) -> bool:
-        """Whether there may be any."""
+    def look(self) -> bool:
+        """Whether there are any, as far as is known; looks, where that was last done long ago."""
         if not self._exist and time.monotonic() >= self.none_until_s:
             self._look()
         return self._exist
@@ -77,7 +76,7 @@ class Rules:
 
     def first_visible(self, snapshot: Snapshot, name: str, id_key: bytes, number: int) -> int:
         """The first stream sequence that readers of a stream are given; its length where everything is hidden."""
-        rule = self.of(snapshot, name, id_key) if self.exist else None
+        rule = self.of(snapshot, name, id_key) if self.look() else None
         return 0 if rule is None else visible_from(snapshot, number, rule, self._engine.clock())
 
     def change(self, name: str, id_key: bytes | None, change: Callable[[RetentionRecord], RetentionRecord]) -> None:

@@ -241,7 +241,7 @@ class Varve:
         """
         if at is not None and (not isinstance(at, int) or isinstance(at, bool) or at < 0):
             raise InvalidInput(f"at is a global sequence from 0 on, not {at!r}")
-        rules_of(self._engine).exist  # noqa: B018 - so that the instant knows them
+        rules_of(self._engine).look()  # so that the instant knows them
         snapshot = self._engine.held_snapshot(at)
         if at is not None and at < snapshot.first_sequence:
             error = snapshot.archived(f"the log before {at}")

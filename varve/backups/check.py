@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from varve.backups.folder import BackupEntry, chain_of, check_files
@@ -12,7 +12,7 @@ from varve.backups.pairs import Pair, digest_of, read_pairs
 from varve.backups.walk import UNREADABLE, Walk, counts_of, differing, last_commit, numbers_of
 from varve.engine import files
 from varve.engine.instant import Instant
-from varve.engine.pages import DamagedPage, PageFile
+from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.engine.seal import read_seal
 from varve.errors import CorruptedStore, VarveError
 from varve.layout import base, consumers, keys, retention
@@ -21,7 +21,6 @@ from varve.layout.derive import Derivation
 from varve.layout.records import StoreRecord, decode_store_record, unsupported
 
 LOG_TABLE, INDEX_TABLE, META_TABLE = files.DATABASES
-BASE_TABLE = f"varve.{base.TABLE}".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def _examined(folder: str, file: PageFile, progress: Progress | None) -> tuple[H
         raise unsupported(folder, record)
     if record is None:
         raise _unsound(folder, "the store's record is damaged")
-    derivation = Derivation(stored_base(file))
+    derivation = Derivation(stored_base(file, tables))
     if derivation.next_sequence != record.first_sequence:
         raise _unsound(folder, f"nothing tells what was archived before {record.first_sequence}")
     walk = Walk(record.first_sequence, derivation)
@@ -89,9 +88,9 @@ def _examined(folder: str, file: PageFile, progress: Progress | None) -> tuple[H
     return held, derivation
 
 
-def stored_base(file: PageFile) -> Base | None:
+def stored_base(file: PageFile, tables: Mapping[bytes, Tree]) -> Base | None:
     """What archives have left in a store: a part of its log. Raises ``DamagedPage``, ``MalformedRecord``."""
-    tree = file.tables().get(BASE_TABLE)
+    tree = tables.get(files.side_name(base.TABLE))
     pairs = list(file.items(tree)) if tree is not None else []
     return decode_base(pairs) if pairs else None
 
@@ -100,7 +99,7 @@ def side_tables(file: PageFile) -> Iterator[tuple[str, list[Pair]]]:
     """The side tables that a store has beside its log, by name, with their pairs in key order. Raises ``DamagedPage``."""
     tables = file.tables()
     for name in SIDES:
-        tree = tables.get(f"varve.{name}".encode())
+        tree = tables.get(files.side_name(name))
         if tree is not None:
             yield name, list(file.items(tree))
 

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol, TypeVar
 
 import lmdb
@@ -16,7 +16,7 @@ import lmdb
 from varve import limits
 from varve.engine import files
 from varve.engine.catalog import Catalog
-from varve.engine.checked import CheckedBlocks, parse
+from varve.engine.checked import CheckedBlocks, corrupted, parse
 from varve.engine.commit import Session
 from varve.engine.copy import copy_out
 from varve.engine.environment import Durability, Environment
@@ -36,6 +36,7 @@ from varve.errors import CorruptedStore, NotAVarveStore, ReadonlyStore, ViewsSti
 from varve.layout import keys, records
 from varve.layout.base import Base
 from varve.layout.block import Block
+from varve.layout.frame import MalformedBlock
 from varve.layout.records import StoreRecord, unpack_store_record
 from varve.logs import DEBUG, say
 from varve.reports import Observer
@@ -43,6 +44,8 @@ from varve.reports import Observer
 T = TypeVar("T")
 
 _NOTHING = memoryview(b"")
+_BLOCKS_AT_ONCE = 64
+"""So many blocks are copied in one snapshot, where whole logs are read."""
 
 
 class StoreClosing(BaseException):
@@ -233,6 +236,23 @@ class Engine:
             if not any(snapshot.lacks_side(table) for table in files.SIDE_TABLES):
                 return snapshot
             snapshot.close()  # made between the two lines
+
+    def sound_blocks(self, start: int, stop: int) -> Iterator[Block]:
+        """The blocks that hold ``start .. stop`` (which exist), in order, on the heap, each looked at as a whole. No snapshot is
+        held for long: the last one may have grown behind ``stop``. Raises ``CorruptedBlock``; ``Archived`` where that came
+        between."""
+        while start < stop:
+            with self.snapshot() as snapshot:
+                for _ in range(_BLOCKS_AT_ONCE):
+                    block = snapshot.copied_block(start)
+                    try:
+                        block.check()
+                    except MalformedBlock as exc:
+                        raise corrupted(self.path, start, str(exc)) from None
+                    yield block
+                    start = block.end
+                    if start >= stop:
+                        break
 
     def copy_out(self, write: Callable[[bytes], object]) -> None:
         """Hand the bytes of a compacted copy of the newest instant to ``write``: see ``varve.engine.copy``."""

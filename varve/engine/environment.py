@@ -292,7 +292,7 @@ class Environment:
                 databases = [self.env.open_db(name, transaction, create=True) for name in files.DATABASES]
                 for name in files.SIDE_TABLES:  # those that are there, while we hold the writer's lock anyway
                     with contextlib.suppress(lmdb.NotFoundError):
-                        self._side[name] = self.env.open_db(side_name(name), transaction, create=False)
+                        self._side[name] = self.env.open_db(files.side_name(name), transaction, create=False)
                 return databases
         except (lmdb.NotFoundError, lmdb.ReadonlyError):
             raise NotAVarveStore(
@@ -316,7 +316,7 @@ class Environment:
             with self._side_lock:
                 if name not in self._side:
                     try:
-                        self._side[name] = self.env.open_db(side_name(name), create=False)
+                        self._side[name] = self.env.open_db(files.side_name(name), create=False)
                     except lmdb.Error as exc:
                         raise self.read_error(exc) from exc
                 known = self._side.get(name)
@@ -335,7 +335,7 @@ class Environment:
     def names_side(self, name: str, transaction: lmdb.Transaction[memoryview]) -> bool:
         """Whether it has been at an instant."""
         try:
-            return transaction.get(side_name(name)) is not None
+            return transaction.get(files.side_name(name)) is not None
         except lmdb.Error as exc:
             raise self.read_error(exc) from exc
 
@@ -346,7 +346,7 @@ class Environment:
     def make_side(self, name: str) -> None:
         """Make the sub-database of a side table, durably. The caller holds the writer's lock. Raises ``lmdb.Error``."""
         with self._side_lock, self.env.begin(write=True) as transaction:
-            database = self.env.open_db(side_name(name), transaction, create=True)
+            database = self.env.open_db(files.side_name(name), transaction, create=True)
         self._side[name] = database
 
     # -- reading -----------------------------------------------------------------------------------
@@ -499,11 +499,6 @@ class Environment:
             fields = line.split()
             if len(fields) == 3:
                 yield int(fields[0]), None if fields[2] == "-" else int(fields[2])
-
-
-def side_name(name: str) -> bytes:
-    """What the sub-database of a side table is called."""
-    return f"varve.{name}".encode()
 
 
 def _identity(path: str) -> tuple[int, int]:

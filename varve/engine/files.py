@@ -68,6 +68,11 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 )
 
 
+def side_name(name: str) -> bytes:
+    """The sub-database of a side table."""
+    return f"varve.{name}".encode()
+
+
 def folder(path: str | os.PathLike[str], what: str = "a store's path") -> str:
     """A path as text. An empty one would mean the folder that the program happens to be in. Raises ``InvalidInput``."""
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else path

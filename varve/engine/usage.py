@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from varve import limits
 from varve.engine import files
-from varve.engine.environment import side_name
 from varve.engine.pages import tree_pages
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def usage(environment: Environment, transaction: lmdb.Transaction[memoryview]) -
     slots = list(environment.readers())
     oldest = min((snapshot_id for _, snapshot_id in slots if snapshot_id is not None), default=transaction.id())
     log_pages, index_pages, meta_pages = map(_pages, (log, index, meta))
-    side_pages = sum(tree_pages(transaction.get(side_name(name), b"")) for name in files.SIDE_TABLES)
+    side_pages = sum(tree_pages(transaction.get(files.side_name(name), b"")) for name in files.SIDE_TABLES)
     free_pages = last_page + 1 - _META_PAGES - log_pages - index_pages - meta_pages - side_pages
     return Usage(
         blocks=log["entries"],

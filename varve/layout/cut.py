@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 from varve.layout.block import Block
 from varve.layout.draft import BlockDraft
+from varve.layout.slices import slices
 
 
 def cut(block: Block, start: int, stop: int) -> bytes:
@@ -17,33 +16,21 @@ def cut(block: Block, start: int, stop: int) -> bytes:
     draft = BlockDraft(block.first + start, block.commit_of(start)[0])
     _declare(draft, block, start, stop)
     keys = {commit: (token, digest) for commit, token, digest in block.commit_keys()} if not block.is_plain else {}
-    counts = block.column("commit_counts")
-    ends = list(accumulate(counts))
-    run_ends = list(accumulate(run.count for run in block.runs))
-    at = start
-    run = next(index for index, end in enumerate(run_ends) if end > at)
-    for commit, (end, time_ns) in enumerate(zip(ends, block.commit_times(), strict=True)):
-        begin = end - counts[commit]
-        if end <= start or begin >= stop:
-            continue
-        draft.begin_commit(time_ns)
-        if commit in keys and begin >= start:
-            draft.add_key(*keys[commit])
-        while at < min(end, stop):
-            run += at == run_ends[run]
-            _add(draft, block, at, run, run_ends[run])
-            at += 1
+    firsts, times = block.commit_firsts(), block.commit_times()
+    begun = -1
+    for piece in slices(block, start, stop):
+        if piece.commit != begun:
+            begun = piece.commit
+            draft.begin_commit(times[begun])
+            if begun in keys and firsts[begun] >= draft.first:
+                draft.add_key(*keys[begun])
+        count = piece.stop - piece.start
+        if piece.metadata is not None:
+            draft.add_metadata(count, piece.metadata)
+        spans = map(block.span, range(piece.start, piece.stop))
+        bufs = [bytes(block.data[first:last]) for first, last in spans]
+        draft.add(piece.run.stream, piece.run.type, piece.first_stream_sequence, bufs)
     return draft.encode()
-
-
-def _add(draft: BlockDraft, block: Block, index: int, run: int, run_end: int) -> None:
-    owner = block.runs[run]
-    metadata = block.metadata_of(index)
-    if metadata is not None:
-        draft.add_metadata(1, metadata)
-    first, last = block.span(index)
-    sequence = owner.first_stream_sequence + owner.count - (run_end - index)
-    draft.add(owner.stream, owner.type, sequence, [bytes(block.data[first:last])])
 
 
 def _declare(draft: BlockDraft, block: Block, start: int, stop: int) -> None:

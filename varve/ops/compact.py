@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from varve import limits
-from varve.archive import read_base
+from varve.archive import base_at
 from varve.engine import files
 from varve.engine.fresh import FreshStore
-from varve.errors import CorruptedBlock, CorruptedStore, InvalidInput
+from varve.errors import CorruptedStore, InvalidInput
 from varve.gaps import GAP, STAND_IN
 from varve.layout import base as bases
 from varve.layout import consumers, keys, retention
-from varve.layout.block import Block, Run
+from varve.layout.block import Block
 from varve.layout.cut import cut
 from varve.layout.derive import Derivation
 from varve.layout.draft import BlockDraft
-from varve.layout.frame import COLD_BYTES, COMMIT_BYTES, EVENT_OVERHEAD_BYTES, RUN_BYTES, MalformedBlock
+from varve.layout.frame import COLD_BYTES, COMMIT_BYTES, EVENT_OVERHEAD_BYTES, RUN_BYTES
 from varve.layout.records import TypeRecord, decode_stream_number
+from varve.layout.slices import slices
 from varve.ops.verify import Told, verify
 from varve.retention import visible_from
 from varve.store import Varve
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from varve.engine.snapshot import Snapshot
     from varve.layout.base import Base
 
-_BLOCKS_AT_ONCE = 64
 _COLD_ENTRY = 32  # upper bound of what a name, an id, a key or metadata adds beside its bytes
 _GAP_TYPE = TypeRecord(GAP.name, GAP.schema_bytes)
 
@@ -115,15 +115,14 @@ class _Compaction:
     def __init__(self, engine: Engine, told: Told) -> None:
         self._engine = engine
         self._told = told
-        self._base = read_base(engine)
-        self.derivation = Derivation(self._base)
-        self.dropped = self.blocks_before = self.blocks = 0
-        with engine.side_snapshot(consumers.TABLE) as snapshot:  # first: none of them may stand beyond the end
-            self._consumers = snapshot.side_items(consumers.TABLE)
-        with engine.side_snapshot(retention.TABLE) as snapshot:
+        with engine.complete_snapshot() as snapshot:
             self._end = snapshot.next_sequence
+            self._base = base_at(snapshot)
+            self._consumers = snapshot.side_items(consumers.TABLE)
             self._rules = snapshot.side_items(retention.TABLE)
             self._floors = floors(snapshot)
+        self.derivation = Derivation(self._base)
+        self.dropped = self.blocks_before = self.blocks = 0
         self._log = _Log(self._base)
 
     def write(self, fresh: FreshStore) -> None:
@@ -157,27 +156,10 @@ class _Compaction:
         return keys.log_key(draft.first), frame
 
     def _source(self) -> Iterator[Block]:
-        at = 0 if self._base is None else self._base.horizon
-        while at < self._end:
-            with self._engine.snapshot() as snapshot:
-                for _ in range(_BLOCKS_AT_ONCE):
-                    block = snapshot.copied_block(at)
-                    try:
-                        block.check()
-                    except MalformedBlock as exc:
-                        raise CorruptedBlock(
-                            f"{self._engine.path}: the block at global sequence {at} is corrupted: {exc}. Verify the store",
-                            path=self._engine.path,
-                            first_sequence=at,
-                            reason=str(exc),
-                        ) from None
-                    if block.end > self._end:  # the last one has grown since
-                        block = Block(memoryview(cut(block, 0, self._end - at)))
-                    self.blocks_before += 1
-                    yield block
-                    at = block.end
-                    if at >= self._end:
-                        break
+        for block in self._engine.sound_blocks(self.derivation.first_sequence, self._end):
+            self.blocks_before += 1
+            # The last one may have grown since.
+            yield block if block.end <= self._end else Block(memoryview(cut(block, 0, self._end - block.first)))
 
 
 def floors(snapshot: Snapshot, now_ns: int | None = None) -> dict[int, int]:
@@ -233,12 +215,10 @@ class _Log:
         firsts, times = block.commit_firsts(), list(block.commit_times())
         ends = [0, *block.ends().tolist()]
         payload = block.payload()
-        metadata = _metadata_spans(block)
-        for start, stop, commit, run, run_start in _slices(block, metadata):
+        for start, stop, commit, run, first, metadata in slices(block, 0, block.count):
             if firsts[commit] == block.first + start:
                 self._begin_commit(firsts[commit], times[commit], begun.get(commit))
             self._time_ns = times[commit]  # of a commit whose beginning is archived, too
-            first = run.first_stream_sequence + start - run_start
             floor = floors.get(run.stream, 0)
             hidden = min(max(0, floor - first), stop - start)
             if self._types[run.type] == _GAP_TYPE:
@@ -248,7 +228,7 @@ class _Log:
                 yield from self._add(run.stream, _GAP_TYPE, first, [STAND_IN] * hidden, None)
             if hidden < stop - start:
                 bufs = [bytes(payload[ends[at] : ends[at + 1]]) for at in range(start + hidden, stop)]
-                yield from self._add(run.stream, self._types[run.type], first + hidden, bufs, metadata.get(start))
+                yield from self._add(run.stream, self._types[run.type], first + hidden, bufs, metadata)
 
     def rest(self) -> Iterator[BlockDraft]:
         """The last draft."""
@@ -320,32 +300,3 @@ def _room(draft: BlockDraft, bufs: list[bytes], besides: int) -> int:
     left = (limits.TAIL_BLOCK_BYTES_MAX if is_short else limits.BLOCK_BYTES_MAX) - draft.bytes_max - besides
     sizes = accumulate(len(buf) + EVENT_OVERHEAD_BYTES for buf in bufs)
     return sum(1 for _ in takewhile(left.__ge__, sizes))
-
-
-def _metadata_spans(block: Block) -> dict[int, bytes]:
-    """The metadata of each event that has some, by its index."""
-    if block.is_plain:
-        return {}
-    found: dict[int, bytes] = {}
-    for first, count in zip(block.column("metadata_firsts"), block.column("metadata_counts"), strict=True):
-        raw = block.metadata_of(first) or b""
-        found.update(dict.fromkeys(range(first, first + count), raw))
-    return found
-
-
-def _slices(block: Block, metadata: dict[int, bytes]) -> Iterator[tuple[int, int, int, Run, int]]:
-    """Consecutive events of one commit, run and metadata: first and last + 1 index, commit, run and where that begins."""
-    commits = list(accumulate(block.column("commit_counts")))
-    cuts = {at for at in range(1, block.count) if metadata.get(at) != metadata.get(at - 1)} if metadata else set()
-    edges = iter(sorted({*commits, *cuts}))
-    edge = next(edges)
-    commit = start = 0
-    for run in block.runs:
-        run_start, end = start, start + run.count
-        while start < end:
-            stop = min(end, edge)
-            yield start, stop, commit, run, run_start
-            start = stop
-            commit += start == commits[commit]
-            if start == edge:
-                edge = next(edges, block.count)

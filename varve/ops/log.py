@@ -10,10 +10,8 @@ import contextlib
 import hashlib
 import os
 import time
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
 from varve import limits
@@ -26,6 +24,7 @@ from varve.layout import keys
 from varve.layout.block import Block
 from varve.layout.keys import StreamId
 from varve.layout.records import StoreRecord
+from varve.layout.slices import slices
 from varve.series import Series
 from varve.store import Varve
 
@@ -305,42 +304,25 @@ class _Walk:
     def cut(self, snapshot: Snapshot, block: Block, start: int, stop: int, chosen: Selection | None) -> list[Piece]:
         """The pieces of a block within ``start .. stop``."""
         heads = self._heads(snapshot, block)
-        commit_ends = list(accumulate(block.column("commit_counts")))
-        runs = block.runs
-        run_ends = list(accumulate(run.count for run in runs))
-        cuts = {*commit_ends, *run_ends}
-        has_metadata = not block.is_plain and bool(block.column("metadata_firsts"))
-        if has_metadata:
-            firsts, counts = block.column("metadata_firsts"), block.column("metadata_counts")
-            cuts.update(firsts)
-            cuts.update(first + count for first, count in zip(firsts, counts, strict=True))
-        low, high = start - block.first, stop - block.first
-        bounds = [low, *sorted(cut for cut in cuts if low < cut < high), high]
         payload = block.payload()
         ends = [0, *block.ends()]
-        at_run, at_commit = bisect_right(run_ends, low), bisect_right(commit_ends, low)
         out = []
-        for begin, end in pairwise(bounds):
-            if begin >= run_ends[at_run]:
-                at_run += 1
-            if begin >= commit_ends[at_commit]:
-                at_commit += 1
-            run = runs[at_run]
-            stream, id_key = self._stream(snapshot, run.stream)
-            declared = self._type(snapshot, run.type)
+        for piece in slices(block, start - block.first, stop - block.first):
+            stream, id_key = self._stream(snapshot, piece.run.stream)
+            declared = self._type(snapshot, piece.run.type)
             if chosen is not None and not chosen.takes(stream, declared.name):
                 continue
             out.append(
                 Piece(
-                    heads[at_commit],
-                    block.first + begin,
+                    heads[piece.commit],
+                    block.first + piece.start,
                     stream,
                     id_key,
-                    run.first_stream_sequence + begin - (run_ends[at_run] - run.count),
+                    piece.first_stream_sequence,
                     declared,
-                    block.metadata_of(begin) if has_metadata else None,
-                    [bytes(payload[ends[at] : ends[at + 1]]) for at in range(begin, end)],
-                    run.stream,
+                    piece.metadata,
+                    [bytes(payload[ends[at] : ends[at + 1]]) for at in range(piece.start, piece.stop)],
+                    piece.run.stream,
                 )
             )
         return out

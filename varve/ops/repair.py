@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from varve.backups.check import stored_base
 from varve.codec import event, event_type
 from varve.engine import files
 from varve.engine.fresh import FreshStore
@@ -15,7 +16,7 @@ from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.errors import CorruptedBlock, CorruptedStore, InvalidInput, StoreUnavailable
 from varve.layout import base as bases
 from varve.layout import consumers, keys, retention
-from varve.layout.base import Base, decode_base
+from varve.layout.base import Base
 from varve.layout.block import Block
 from varve.layout.derive import Derivation
 from varve.layout.draft import BlockDraft
@@ -23,7 +24,6 @@ from varve.layout.frame import MalformedBlock, crc_holds
 from varve.layout.records import StoreRecord, TypeRecord, decode_store_record
 from varve.ops.salvage import LOST, Identity, Lost, Piece, Remains, is_token, readable_positions
 from varve.ops.verify import (
-    BASE,
     CONSUMERS,
     LOG,
     META,
@@ -173,7 +173,7 @@ class _Copied:
                 raise self._damaged("there is no sub-database varve.log")
             self._total = 0 if record is None else record.next_sequence
             self._told(0, self._total)
-            base = stored_base(self._file, trees.get(BASE), record, self._path)
+            base = _base_of(self._file, trees, record, self._path)
             if base is not None:
                 self._fresh.put(bases.TABLE, base.pairs())
                 self._derivation = Derivation(base)
@@ -234,13 +234,13 @@ def _events(derivation: Derivation) -> int:
     return derivation.next_sequence - derivation.first_sequence
 
 
-def stored_base(file: PageFile, tree: Tree | None, record: StoreRecord | None, path: str) -> Base | None:
+def _base_of(file: PageFile, tables: dict[bytes, Tree], record: StoreRecord | None, path: str) -> Base | None:
     """What archives have left; None where nothing was archived. Raises ``CorruptedStore``: nothing else tells what it held."""
     try:
-        pairs = list(file.items(tree)) if tree is not None else []
-        if not pairs and record is not None and record.first_sequence:
+        base = stored_base(file, tables)
+        if base is None and record is not None and record.first_sequence:
             raise MalformedBlock(f"nothing is left of the {record.first_sequence} events before the log")
-        return decode_base(pairs) if pairs else None
+        return base
     except (DamagedPage, *UNREADABLE) as exc:
         raise CorruptedStore(
             f"{path}: what was archived has left something that cannot be read ({exc}). Restore a backup", path=path
@@ -282,7 +282,7 @@ class _Salvaged:
     def __init__(self, instant: Instant, fresh: FreshStore, told: Told) -> None:
         self._path = instant.path
         self._tables = tables = dict(instant.file.readable_tables(lambda _: None))
-        self._base = base = stored_base(instant.file, tables.get(BASE), stored_record(instant.file), instant.path)
+        self._base = base = _base_of(instant.file, tables, stored_record(instant.file), instant.path)
         self._remains = Remains(instant, base, lambda done, total: told(done, 3 * max(done, total)))
         self._fresh = fresh
         self._told = told

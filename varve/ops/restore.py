@@ -305,7 +305,7 @@ class _Restore:
         full = self._chain[0]
         try:
             with Instant(full.path) as instant:
-                base = stored_base(instant.file)
+                base = stored_base(instant.file, instant.file.tables())
         except (DamagedPage, CorruptedStore, *UNREADABLE) as exc:
             raise damaged(full.path, str(exc)) from None
         if full.first_sequence != (0 if base is None else base.horizon):

@@ -54,9 +54,7 @@ class Told:
 
 
 LOG, INDEX, META = files.DATABASES
-CONSUMERS = b"varve." + consumers.TABLE.encode()
-BASE = b"varve." + bases.TABLE.encode()
-RETENTION = b"varve." + retention.TABLE.encode()
+CONSUMERS, BASE, RETENTION = map(files.side_name, (consumers.TABLE, bases.TABLE, retention.TABLE))
 
 UNREADABLE = (ValueError, IndexError, struct.error)  # MalformedBlock and MalformedRecord are ValueErrors
 """What reading a block raises whose columns contradict each other in a way that ``Block.check`` does not look for."""
@@ -225,7 +223,7 @@ class _Verification:
             for key, value in self._pairs(file, trees[RETENTION], "retention") or ():
                 if not is_rule(key, value):
                     self.find("retention", "record", f"the rule {_spelled(key, value)} is damaged", key=key)
-        known = {*files.DATABASES, *(f"varve.{name}".encode() for name in files.SIDE_TABLES)}
+        known = {*files.DATABASES, *map(files.side_name, files.SIDE_TABLES)}
         self._unknown_tables = [
             f"the sub-database {name!r}, which this Varve does not know" for name in sorted(trees.keys() - known)
         ]

@@ -29,11 +29,13 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("reader",),
     ("tailing",),  # below what makes tails: it needs the engine, classes and the walk, nothing of a stream or a store
     ("stream",),
+    ("state",),  # a transaction leads to it, as streams lead to columns
     ("transaction", "archive"),
+    ("derived", "scoped"),  # what a store makes of its log: it leads to them
     ("store",),
     ("series", "integrations"),  # integrations: what others' tools are told, through what a store tells anybody
     ("opening",),
-    ("derived",),
+    ("aggregates", "prevalent"),  # what stands on a store as any program does
     ("ops",),
     ("testing",),
     ("varve",),
@@ -47,7 +49,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "lmdb": frozenset({"engine"}),  # the engine is the seam behind which another engine may stand one day
     "flatbuffers": frozenset({"codec"}),
     # `import varve` stays quick, and sync users never pay for it: inside functions, and not where one appends and reads.
-    "asyncio": frozenset({"tailing", "derived", "testing", "ui", "cli"}),
+    "asyncio": frozenset({"tailing", "derived", "scoped", "prevalent", "testing", "ui", "cli"}),
 }
 # Optional extras: imported where they are used, inside functions, never when a module loads.
 OPTIONAL = frozenset(

@@ -24,7 +24,7 @@ HASHABLE = st.recursive(
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
     | st.binary(max_size=20)
     | st.decimals(allow_nan=False)
-    | st.datetimes(timezones=st.just(dt.UTC))
+    | st.datetimes(timezones=st.just(dt.UTC)).map(lambda when: when.replace(fold=0))
     | st.uuids(),
     lambda inner: st.frozensets(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple),
     max_leaves=8,
@@ -62,7 +62,8 @@ def test_what_goes_in_comes_out(value: Any) -> None:
 
 @given(st.sets(HASHABLE, max_size=6))
 def test_equal_sets_have_equal_bytes(members: set[Any]) -> None:
-    assert encode_value(set(members)) == encode_value(set(list(members)[::-1]))
+    backwards = sorted(members, key=repr, reverse=True)
+    assert encode_value(members) == encode_value(set(backwards))
 
 
 @given(st.binary(max_size=60))
@@ -152,7 +153,7 @@ def test_others_take_apart_and_put_together() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", ["11", "ff", "06ffffffffffffffffffff01", "0bff7f", "0d010b00", "0f010b0000", "0801ff", "0803616263"]
+    "raw", ["11", "1100", "ff", "06ffffffffffffffffffff01", "0bff7f", "0d010b00", "0f010b0000", "0801ff", "0803616263"]
 )
 def test_bytes_that_nobody_wrote(raw: str) -> None:
     with pytest.raises(MalformedRecord):

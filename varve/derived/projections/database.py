@@ -66,9 +66,7 @@ _NOT_IN_METHODS: Final = frozenset(
 _CHANGES: Final = frozenset(
     {sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE, sqlite3.SQLITE_DROP_TABLE}
 )
-_READS: Final = frozenset(
-    {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-)
+_NOT_IN_QUERIES: Final = (_NOT_IN_METHODS | {sqlite3.SQLITE_SAVEPOINT}) - {sqlite3.SQLITE_PRAGMA}
 _LOOKS: Final = frozenset({"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo"})
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -168,10 +166,10 @@ def open_reader(path: Path, **options: Any) -> sqlite3.Connection:
 
 
 def only_reads(action: int, first: str | None, second: str | None, _db: str | None, _by: str | None) -> int:
-    """An authorizer for queries: they select, and do nothing else."""
-    if action in _READS:
-        return _OK
-    return _OK if action == sqlite3.SQLITE_PRAGMA and (first in _LOOKS or second is None) else _DENY
+    """An authorizer for queries, on a connection that cannot write: they hold nothing, attach nothing and set nothing either."""
+    if action == sqlite3.SQLITE_PRAGMA:
+        return _OK if first in _LOOKS or second is None else _DENY
+    return _DENY if action in _NOT_IN_QUERIES else _OK
 
 
 def finish(connection: sqlite3.Connection, path: Path) -> None:

@@ -42,7 +42,8 @@ class ReadConnection(sqlite3.Connection):
 def row_class(columns: tuple[str, ...]) -> Callable[..., Any]:
     """A named tuple for rows of these columns; ``count(*)`` and its like are called ``_0``, by their place."""
     made: Any = namedtuple("Row", columns, rename=True)  # type: ignore[misc]  # noqa: PYI024 - columns come with the query
-    return made._make  # type: ignore[no-any-return]  # noqa: SLF001 - public in spite of its name
+    make: Callable[..., Any] = made._make
+    return make
 
 
 def named(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Any:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from varve.derived.projections.readers import Readers
     from varve.derived.projections.writer import Told, Work
 
-_THINGS: Final = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!' AND name <> ? ORDER BY type, name"
+_THINGS: Final = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!' AND name <> ?"
 
 
 def check(work: Work, readers: Readers, told: Told | None) -> ProjectionCheck:

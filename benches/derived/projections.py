@@ -1,4 +1,4 @@
-"""SQL projections: events caught up into SQLite, and into a new generation, against SQLite fed with rows that are there already."""
+"""SQL projections: events caught up into SQLite, against SQLite fed with rows that are there already; rebuilds."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Called(varve.Projection):
 
 
 def _sums(rows: list[Any]) -> tuple[int, ...]:
-    return tuple(map(tuple, rows))[0] if rows else ()
+    return next(map(tuple, rows)) if rows else ()
 
 
 _SUMS = "SELECT count(*), sum(placed), sum(amount) FROM customers"

@@ -88,7 +88,8 @@ def on(*types: Any, sql: str | None = None) -> Callable[[F], F]:
         raise InvalidProjection(f"sql is a statement, not {sql!r:.80}")
 
     def mark(method: F) -> F:
-        if not inspect.isfunction(method):
+        found: Any = method  # a function keeps its type
+        if not inspect.isfunction(found):
             raise InvalidProjection(f"@varve.on decorates a method, not {method!r:.80}")
         if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
             raise InvalidProjection(f"{method.__qualname__} is async: a projection's methods run inside a transaction")

@@ -132,6 +132,36 @@ def test_a_new_generation_has_no_journal_when_it_counts(db: varve.Varve, monkeyp
     assert seen == [[(100,)]]
 
 
+def test_everything_is_on_disk_before_the_pointer_moves(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new file, complete and in WAL mode, then its name, then the pointer's text; behind the rename the folder once more."""
+    fill(db, 100)
+    projection = db.projection(Log)
+    projection.catch_up()
+    steps: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_fsync(fd: int) -> None:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        if path.name == "generation-2.sqlite":
+            versions = path.read_bytes()[18:20]  # nobody has it open: reading it here drops no lock
+            assert versions in {b"", b"\2\2"}  # just made, or complete
+        if path.is_relative_to(projection.folder):
+            steps.append(f"fsync {path.name}")
+        fsync(fd)
+
+    def noted_replace(self: Path, target: Path) -> Path:
+        steps.append(f"rename {self.name}")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    projection.rebuild()
+    assert [step for step in steps if not step.endswith("generation-2.lock")] == [
+        *("fsync generation-2.sqlite", "fsync generation-2.sqlite", "fsync Log"),
+        *("fsync current.new", "rename current.new", "fsync Log"),
+    ]
+
+
 def test_rebuilding_under_write_load(db: varve.Varve) -> None:
     """While others append, a follower applies, and readers read: nobody sees a row too many or too few, or time going back."""
     projection = db.projection(Log)
@@ -537,6 +567,21 @@ def test_a_check_finds_every_difference(db: varve.Varve) -> None:
     assert len(files_of(projection)) == 1
     projection.rebuild()
     assert projection.check().ok
+
+
+def test_a_check_counts_rows_that_are_equal(db: varve.Varve) -> None:
+    """A row that stands there once too often, or once too seldom."""
+    db.stream("orders", Placed).append_batch(1, [Placed(1, 1), Placed(2, 2), Placed(2, 2)])
+    projection = db.projection(Log)
+    projection.catch_up()
+    with closing(sqlite3.connect(projection.path)) as connection, connection:
+        connection.execute("INSERT INTO log VALUES (1, 1)")
+        connection.execute("DELETE FROM log WHERE rowid = 3")
+    found = projection.check()
+    assert [(one.kind, one.row, one.count) for one in found.differences] == [
+        ("extra", {"number": 1, "amount": 1}, 1),
+        ("missing", {"number": 2, "amount": 2}, 1),
+    ]
 
 
 def test_a_check_finds_a_forgotten_version(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ as long."""
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections import namedtuple
@@ -161,3 +162,9 @@ class Readers:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def __del__(self) -> None:
+        """Who drops a handle need not have closed it. Nobody else has it any more: no lock is taken here."""
+        for connection in getattr(self, "_idle", ()):
+            with contextlib.suppress(Exception):
+                connection.close()

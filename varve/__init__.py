@@ -3,6 +3,7 @@
 The map of the package; imports point downwards only, tests/test_layering.py holds it::
 
     opening.py       open                                            what a user begins with
+    aggregates/      load, decide, append: functions on a stream
     series.py        archives and a store, read in a row
     store.py         Varve, Snapshot                                 what a user holds
     archive.py       the beginning of a log moved out
@@ -31,6 +32,9 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
 TYPE_CHECKING = False  # typing itself would be a fifth of what `import varve` costs; type checkers know the name
 if TYPE_CHECKING:
     from varve import errors, integrations, limits, ops, schema, testing
+    from varve.aggregates.aggregate import Aggregate, Executed, Loaded
+    from varve.aggregates.decider import Decided, Decider
+    from varve.aggregates.policy import SnapshotPolicy, every
     from varve.archive import ArchiveReport
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
     from varve.derived.snapshots import Saved, SavedInfo, Snapshots
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
         CorruptedStore,
         DiskFull,
         EventEncodingError,
+        EventsHidden,
         EventTooLarge,
         EventTypeError,
         ForkedStore,
@@ -117,6 +122,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "varve.aggregates.aggregate": "Aggregate Executed Loaded",
+    "varve.aggregates.decider": "Decided Decider",
+    "varve.aggregates.policy": "SnapshotPolicy every",
     "varve.archive": "ArchiveReport",
     "varve.codec": "event from_json owned struct to_dict to_json",
     "varve.derived.snapshots": "Saved SavedInfo Snapshots",
@@ -171,6 +179,7 @@ __all__ = [
     "END",
     "NO_STREAM",
     "STREAM_EXISTS",
+    "Aggregate",
     "ArchiveReport",
     "Archived",
     "BackupMismatch",
@@ -189,10 +198,14 @@ __all__ = [
     "CorruptedBackup",
     "CorruptedBlock",
     "CorruptedStore",
+    "Decided",
+    "Decider",
     "DiskFull",
     "EventEncodingError",
     "EventTooLarge",
     "EventTypeError",
+    "EventsHidden",
+    "Executed",
     "Expected",
     "Follow",
     "ForkedStore",
@@ -209,6 +222,7 @@ __all__ = [
     "InvalidRow",
     "InvalidStreamId",
     "Kind",
+    "Loaded",
     "MalformedDump",
     "MalformedEvent",
     "MissingExtra",
@@ -230,6 +244,7 @@ __all__ = [
     "SeriesStream",
     "Snapshot",
     "SnapshotClosed",
+    "SnapshotPolicy",
     "SnapshotStats",
     "Snapshots",
     "Span",
@@ -264,6 +279,7 @@ __all__ = [
     "WriteTransaction",
     "WrongExpectedVersion",
     "event",
+    "every",
     "f32",
     "f64",
     "from_json",

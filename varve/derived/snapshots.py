@@ -14,7 +14,7 @@ from varve.derived.history import History
 from varve.derived.trees import PLAIN, Trees
 from varve.errors import CorruptedBlock, CorruptedStore, IntegrityError, InvalidInput, SchemaConflict
 from varve.layout import snapshots as layout
-from varve.layout.keys import check_name
+from varve.layout.keys import check_name, encode_stream_id
 from varve.layout.snapshots import Scope, SnapshotHead
 from varve.logs import WARNING, say
 from varve.record import to_datetime
@@ -283,6 +283,7 @@ def _scope(scope: Scope) -> bytes:
         if len(scope) != 2:
             raise InvalidInput(f"a scope is a name, or (stream name, stream id), not a tuple of {len(scope)}")
         name, stream_id = scope
+        encode_stream_id(stream_id)  # None among others is none
         return layout.scope_bytes(check_name(name), stream_id)
     return layout.scope_bytes(check_name(scope, "scope"))
 

@@ -318,18 +318,18 @@ def raw(path: Path) -> Iterator[tuple[Any, Any]]:
 @pytest.mark.parametrize("place", ["head", "state", "length", "empty"])
 @pytest.mark.parametrize("scope", ["a", ("n" * 255, "i" * 255)], ids=["short", "long"])
 def test_a_damaged_one_is_passed_over_for_the_next_older(
-    varve_path: Path, place: str, scope: Any, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, place: str, scope: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with varve.open(varve_path) as db:
+    with varve.open(tmp_path) as db:
         for position in (1, 2, 3):
             db.snapshots.save(scope, position, position)
-    with raw(varve_path) as (transaction, table), transaction.cursor(table) as cursor:
+    with raw(tmp_path) as (transaction, table), transaction.cursor(table) as cursor:
         assert cursor.last()
         key, value = cursor.item()
         at = {"head": 20, "state": len(value) - 1}.get(place, 0)
         damaged = value[:at] + bytes((value[at] ^ 1,)) + value[at + 1 :]
         transaction.put(key, {"length": value[:-1], "empty": b""}.get(place, damaged), db=table)
-    with varve.open(varve_path) as db, caplog.at_level(logging.WARNING, "varve"):
+    with varve.open(tmp_path) as db, caplog.at_level(logging.WARNING, "varve"):
         saved = db.snapshots.latest(scope)
         assert saved is not None
         assert (saved.position, saved.state) == (2, 2)
@@ -339,19 +339,17 @@ def test_a_damaged_one_is_passed_over_for_the_next_older(
         assert positions(db, scope) == ([2, 3] if place == "state" else [1, 2])
 
 
-def test_a_file_that_cannot_be_read_is_passed_over_and_named(
-    varve_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with varve.open(varve_path) as db:
+def test_a_file_that_cannot_be_read_is_passed_over_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with varve.open(tmp_path) as db:
         db.snapshots.save("a", 1, 1)
-    (varve_path / "snapshots" / "data.mdb").write_bytes(b"rubbish" * 5_000)
-    with varve.open(varve_path) as db, caplog.at_level(logging.WARNING, "varve"):
+    (tmp_path / "snapshots" / "data.mdb").write_bytes(b"rubbish" * 5_000)
+    with varve.open(tmp_path) as db, caplog.at_level(logging.WARNING, "varve"):
         assert db.snapshots.latest("a") is None
         assert "no saved state can be read" in caplog.text
         with pytest.raises(varve.IntegrityError):
             db.snapshots.save("a", 2, 2)
-    shutil.rmtree(varve_path / "snapshots")
-    with varve.open(varve_path) as db:
+    shutil.rmtree(tmp_path / "snapshots")
+    with varve.open(tmp_path) as db:
         db.snapshots.save("a", 2, 2)
         assert positions(db, "a") == [2]
 
@@ -405,15 +403,16 @@ def test_history_where_the_end_was_archived_or_dropped(varve_path: Path, tmp_pat
             db.snapshots.save("sum", number + 1, number)
         assert db.snapshots.at_or_before("sum", 0) is None
         paid.truncate_before(1, 20)
-    varve.ops.compact(varve_path)
-    with varve.open(varve_path) as db:
+    compacted = tmp_path / "compacted"
+    assert varve.ops.compact(varve_path, compacted).dropped == 20
+    with varve.open(compacted) as db:
         for position in range(1, 41):
             found = db.snapshots.at_or_before("sum", position)
             assert found is not None
             assert found.position == position
         db.archive(20, tmp_path / "archive")
         assert db.first_global_sequence > 0
-    with varve.open(varve_path) as db:
+    with varve.open(compacted) as db:
         for position in (1, 10, 40):
             found = db.snapshots.at_or_before("sum", position)
             assert found is not None

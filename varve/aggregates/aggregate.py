@@ -182,8 +182,8 @@ class Aggregate(Generic[S, C, E]):
         name = self._stream.name
         return EventsHidden(
             f"the state of {name!r} / {stream_id!r} needs its events {first} .. {stop - 1}, which readers are not given: a "
-            "retention rule hides them, or they were dropped, and no snapshot reaches over them. If the first event that is left says all "
-            "that is needed, make the aggregate with missing='skip'",
+            "retention rule hides them, or they were dropped, and no snapshot reaches over them. If the first event that is left "
+            "says all that is needed, make the aggregate with missing='skip'",
             stream=name,
             stream_id=stream_id,
             first_sequence=first,

@@ -177,6 +177,13 @@ def test_bad_input_is_refused_and_writes_nothing(db: varve.Varve, call: Any, err
     assert not (Path(db.path) / "snapshots").exists()
 
 
+def test_a_state_beyond_the_limit_is_refused(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(varve.limits, "SAVED_STATE_BYTES_MAX", 1_000)
+    with pytest.raises(varve.TooManyItems, match="1000 are the limit"):
+        db.snapshots.save("a", 1, bytes(1_000))
+    assert not (Path(db.path) / "snapshots").exists()
+
+
 def test_a_state_of_a_hundred_megabytes(varve_path: Path) -> None:
     with varve.open(varve_path, durability="relaxed") as db:
         state = {"big": bytes(100 << 20)}

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from varve import limits
 from varve.engine import files
 from varve.engine.instant import Instant
 from varve.errors import CorruptedStore, IntegrityError
@@ -66,6 +67,7 @@ def of_folder(path: str, damage: Callable[[DamagedPage], None]) -> Iterator[Pair
         return
     table = files.side_name(files.SNAPSHOTS)
     with Instant(folder) as instant:
+        instant.file.value_bytes_max = HEAD_BYTES_MAX + limits.SAVED_STATE_BYTES_MAX
         if instant.damage is not None:
             damage(instant.damage)
         for name, tree in instant.file.readable_tables(damage):

@@ -165,6 +165,18 @@ def test_stale_state_is_never_misread(trees: Trees, state: Any, says: str) -> No
         trees.decode(raw)
 
 
+class Conflicting(Basket):
+    @classmethod
+    def from_snapshot(cls, value: dict[str, Any]) -> Self:
+        raise varve.SchemaConflict("mine", type_name="mine", reasons=())
+
+
+def test_a_conflict_of_from_snapshot_comes_through() -> None:
+    trees = Trees(Conflicting)
+    with pytest.raises(varve.SchemaConflict, match="^mine$"):
+        trees.decode(trees.encode(Conflicting([])))
+
+
 def test_errors_of_from_snapshot_are_stale_state() -> None:
     trees = Trees(Picky)
     for items, says in (([], "from_snapshot raised KeyError: 'price'"), (["varve"], "from_snapshot raised not that")):

@@ -20,9 +20,15 @@ from varve.engine.keyvalues import KeyValues
 
 
 @pytest.fixture
-def db(varve_path: Path) -> Iterator[Any]:
+def store_path(tmp_path: Path) -> Path:
+    """A path for a store that is not verified afterwards: what is put here is no saved state."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def db(store_path: Path) -> Iterator[Any]:
     """An open store."""
-    with varve.open(varve_path, durability="relaxed") as found:
+    with varve.open(store_path, durability="relaxed") as found:
         yield found
 
 
@@ -47,11 +53,11 @@ def get(pairs: KeyValues, key: bytes) -> bytes | None:
         return None if found is None else found.part()
 
 
-def test_nothing_is_made_before_the_first_write(pairs: KeyValues, varve_path: Path) -> None:
+def test_nothing_is_made_before_the_first_write(pairs: KeyValues, store_path: Path) -> None:
     assert get(pairs, b"a") is None
-    assert not (varve_path / "snapshots").exists()
+    assert not (store_path / "snapshots").exists()
     put(pairs, (b"a", b"1"))
-    folder = varve_path / "snapshots"
+    folder = store_path / "snapshots"
     assert sorted(path.name for path in folder.iterdir()) == ["data.mdb", "lock.mdb"]
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
@@ -101,38 +107,38 @@ def test_a_block_that_raises_writes_nothing(pairs: KeyValues) -> None:
     assert get(pairs, b"a") == b"1"
 
 
-def test_what_was_written_is_found_again_by_readers_too(varve_path: Path) -> None:
-    with varve.open(varve_path) as db:
+def test_what_was_written_is_found_again_by_readers_too(store_path: Path) -> None:
+    with varve.open(store_path) as db:
         put(db._engine.snapshots, (b"a", b"1"))
-    with varve.open(varve_path) as db:
+    with varve.open(store_path) as db:
         assert get(db._engine.snapshots, b"a") == b"1"
-    with varve.open(varve_path, readonly=True) as db:
+    with varve.open(store_path, readonly=True) as db:
         assert get(db._engine.snapshots, b"a") == b"1"
         with pytest.raises(varve.ReadonlyStore):
             put(db._engine.snapshots, (b"a", b"2"))
-    varve.ops.seal(varve_path)
-    with varve.open(varve_path, readonly=True) as db:
+    varve.ops.seal(store_path)
+    with varve.open(store_path, readonly=True) as db:
         assert get(db._engine.snapshots, b"a") == b"1"
         with pytest.raises(varve.SealedStore):
             put(db._engine.snapshots, (b"a", b"2"))
 
 
-def test_another_process_is_seen_at_once(pairs: KeyValues, varve_path: Path) -> None:
+def test_another_process_is_seen_at_once(pairs: KeyValues, store_path: Path) -> None:
     script = """
 import sys, varve
 with varve.open(sys.argv[1]) as db, db._engine.snapshots.writing() as pairs:
     pairs.put(sys.argv[2].encode(), b"other")
 """
     assert get(pairs, b"a") is None
-    run_script(script, varve_path, "a")
+    run_script(script, store_path, "a")
     assert get(pairs, b"a") == b"other"
     put(pairs, (b"b", b"mine"))
-    run_script(script, varve_path, "b")
+    run_script(script, store_path, "b")
     assert get(pairs, b"b") == b"other"
 
 
-def test_it_is_closed_with_the_store(varve_path: Path) -> None:
-    db: Any = varve.open(varve_path)
+def test_it_is_closed_with_the_store(store_path: Path) -> None:
+    db: Any = varve.open(store_path)
     pairs = db._engine.snapshots
     put(pairs, (b"a", b"1"))
     db.close()
@@ -140,12 +146,12 @@ def test_it_is_closed_with_the_store(varve_path: Path) -> None:
         with pytest.raises(varve.StoreClosed):
             use()
     pairs.close()
-    with varve.open(varve_path) as again:
+    with varve.open(store_path) as again:
         assert get(again._engine.snapshots, b"a") == b"1"
 
 
-def test_closing_waits_for_the_use_that_is_under_way(varve_path: Path) -> None:
-    db: Any = varve.open(varve_path)
+def test_closing_waits_for_the_use_that_is_under_way(store_path: Path) -> None:
+    db: Any = varve.open(store_path)
     pairs = db._engine.snapshots
     put(pairs, (b"a", b"1"))
     inside, go_on, closed = threading.Event(), threading.Event(), threading.Event()
@@ -174,8 +180,8 @@ def test_closing_waits_for_the_use_that_is_under_way(varve_path: Path) -> None:
     assert (seen, closed.is_set(), pairs._is_open) == ([b"1"], True, False)
 
 
-def test_closing_from_within_a_use_ends_with_it(varve_path: Path) -> None:
-    db: Any = varve.open(varve_path)
+def test_closing_from_within_a_use_ends_with_it(store_path: Path) -> None:
+    db: Any = varve.open(store_path)
     pairs = db._engine.snapshots
     put(pairs, (b"a", b"1"))
     with pairs.reading() as reading:
@@ -185,8 +191,8 @@ def test_closing_from_within_a_use_ends_with_it(varve_path: Path) -> None:
     assert not pairs._is_open
 
 
-def test_a_store_that_is_dropped_waits_for_nobody(varve_path: Path) -> None:
-    db: Any = varve.open(varve_path)
+def test_a_store_that_is_dropped_waits_for_nobody(store_path: Path) -> None:
+    db: Any = varve.open(store_path)
     pairs = db._engine.snapshots
     put(pairs, (b"a", b"1"))
     taken, go_on = threading.Event(), threading.Event()
@@ -222,7 +228,7 @@ def test_whoever_comes_while_the_store_closes_is_refused(db: Any, pairs: KeyValu
     assert pairs._users == 0
 
 
-def test_a_child_is_refused_and_leaves_the_parents_alone(varve_path: Path) -> None:
+def test_a_child_is_refused_and_leaves_the_parents_alone(store_path: Path) -> None:
     out = run_script(
         """
 import os, sys, varve
@@ -247,7 +253,7 @@ with varve.open(sys.argv[1]) as db:
     with pairs.reading() as reading:
         print(reading.get(b"a").part().decode())
 """,
-        varve_path,
+        store_path,
         "held",
     )
     assert out.strip() == "1"
@@ -256,6 +262,7 @@ with varve.open(sys.argv[1]) as db:
 def test_a_fork_before_the_first_use(db: Any, pairs: KeyValues) -> None:
     keyvalues._after_fork_in_child()  # what it does where nothing is open: nothing
     put(pairs, (b"a", b"1"))
+    keyvalues._after_fork_in_child()  # and where something is: it takes care that nobody frees it
     assert get(pairs, b"a") == b"1"
 
 
@@ -344,8 +351,8 @@ def test_a_table_that_cannot_be_made_says_why(pairs: Any) -> None:
     pairs.env, pairs._database = env, database
 
 
-def test_a_full_map_is_typed(varve_path: Path) -> None:
-    with varve.open(varve_path, map_bytes=1 << 20) as db:
+def test_a_full_map_is_typed(store_path: Path) -> None:
+    with varve.open(store_path, map_bytes=1 << 20) as db:
         pairs = db._engine.snapshots
         put(pairs, (b"a", b"1"))
         with pytest.raises(varve.StoreFull):
@@ -353,14 +360,14 @@ def test_a_full_map_is_typed(varve_path: Path) -> None:
         assert get(pairs, b"a") == b"1"
 
 
-def test_a_foreign_or_truncated_file_is_refused_and_left_alone(varve_path: Path) -> None:
-    with varve.open(varve_path) as db:
+def test_a_foreign_or_truncated_file_is_refused_and_left_alone(store_path: Path) -> None:
+    with varve.open(store_path) as db:
         put(db._engine.snapshots, (b"a", bytes(100_000)))
-    data = varve_path / "snapshots" / "data.mdb"
+    data = store_path / "snapshots" / "data.mdb"
     whole = data.read_bytes()
     for broken, raised in ((whole[:20_000], varve.CorruptedStore), (b"x" * 9_000, varve.NotAVarveStore)):
         data.write_bytes(broken)
-        with varve.open(varve_path) as db:
+        with varve.open(store_path) as db:
             for use in (lambda: get(db._engine.snapshots, b"a"), lambda: put(db._engine.snapshots, (b"a", b"1"))):
                 with pytest.raises(raised):
                     use()
@@ -368,8 +375,8 @@ def test_a_foreign_or_truncated_file_is_refused_and_left_alone(varve_path: Path)
     data.write_bytes(whole)
 
 
-def test_what_a_maker_that_was_cut_off_has_left(db: Any, pairs: KeyValues, varve_path: Path) -> None:
-    folder = varve_path / "snapshots"
+def test_what_a_maker_that_was_cut_off_has_left(db: Any, pairs: KeyValues, store_path: Path) -> None:
+    folder = store_path / "snapshots"
     folder.mkdir(mode=0o700)
     assert get(pairs, b"a") is None
     lmdb.open(str(folder), lib_version=0, map_size=1 << 20).close()  # pages, and no table in them
@@ -380,7 +387,7 @@ def test_what_a_maker_that_was_cut_off_has_left(db: Any, pairs: KeyValues, varve
     assert db.next_global_sequence == 0
 
 
-def test_a_folder_that_cannot_be_made_says_so(db: Any, pairs: KeyValues, varve_path: Path, monkeypatch: Any) -> None:
+def test_a_folder_that_cannot_be_made_says_so(db: Any, pairs: KeyValues, store_path: Path, monkeypatch: Any) -> None:
     def refuse(path: str) -> None:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
 
@@ -394,7 +401,7 @@ def test_a_folder_that_cannot_be_made_says_so(db: Any, pairs: KeyValues, varve_p
     monkeypatch.setattr(files, "make_folder", full)
     with pytest.raises(varve.DiskFull):
         put(pairs, (b"a", b"1"))
-    (varve_path / "snapshots").write_bytes(b"")
+    (store_path / "snapshots").write_bytes(b"")
     monkeypatch.undo()
     with pytest.raises(varve.StoreUnavailable):
         put(pairs, (b"a", b"1"))

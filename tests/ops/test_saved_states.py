@@ -123,6 +123,15 @@ def test_damaged_states_are_findings_and_are_left_behind(path: Path, tmp_path: P
         assert positions(tmp_path / made) == [1, 2]
 
 
+def test_a_damaged_meta_page_is_a_finding(path: Path, tmp_path: Path) -> None:
+    data = path / "snapshots" / "data.mdb"
+    raw = data.read_bytes()
+    data.write_bytes(bytes(4096) + raw[4096:])
+    assert ("snapshots", "page") in {(finding.where, finding.kind) for finding in verify(path).findings}
+    assert repair(path, tmp_path / "repaired").notes
+    assert positions(tmp_path / "repaired")[:2] == [1, 2]
+
+
 @pytest.mark.parametrize("rubbish", [b"rubbish" * 5_000, None])
 def test_a_file_that_is_none_is_a_finding_and_hinders_nobody(path: Path, tmp_path: Path, rubbish: bytes | None) -> None:
     data = path / "snapshots" / "data.mdb"

@@ -217,7 +217,7 @@ class Aggregate(Generic[S, C, E]):
                 turn = steps.send(answer)
             except StopIteration as done:
                 return cast("Executed[S]", done.value)
-            if isinstance(turn, float):
+            if not isinstance(turn, _Turn):
                 self._sleep(turn)
                 continue
             try:
@@ -250,7 +250,7 @@ class Aggregate(Generic[S, C, E]):
                 turn = steps.send(answer)
             except StopIteration as done:
                 return cast("Executed[S]", done.value)
-            if isinstance(turn, float):
+            if not isinstance(turn, _Turn):
                 await asyncio.sleep(turn)
                 continue
             try:
@@ -284,10 +284,8 @@ class Aggregate(Generic[S, C, E]):
                     return Executed(self.load(stream_id, at=version).state, version, answer)
                 return Executed(turn.state, turn.version + len(turn.events), answer)
             if isinstance(answer, IdempotencyConflict):
-                replayed = self._replayed(stream_id, cast("IdempotencyKey", key))
-                if replayed is not None:
-                    return replayed
-                raise answer
+                # The same command, decided in another way, was faster: what it came to is there.
+                return cast("Executed[S]", self._replayed(stream_id, cast("IdempotencyKey", key)))
             if attempt == retries:
                 raise answer
             yield self._wait_s(attempt)

@@ -173,7 +173,7 @@ class Conflicting(Basket):
 
 def test_a_conflict_of_from_snapshot_comes_through() -> None:
     trees = Trees(Conflicting)
-    with pytest.raises(varve.SchemaConflict, match="^mine$"):
+    with pytest.raises(varve.SchemaConflict, match=r"^mine$"):
         trees.decode(trees.encode(Conflicting([])))
 
 

@@ -53,6 +53,8 @@ def test_a_full_backup_holds_them_and_a_restore_brings_them_back(path: Path, tmp
     assert positions(tmp_path / "whole") == [1, 2, 3]
     restore(tmp_path / "set", tmp_path / "earlier", to_sequence=2)
     assert positions(tmp_path / "earlier") == [1, 2]
+    with varve.open(tmp_path / "earlier", readonly=True) as db:
+        assert [info.position for info in db.snapshots.stored()] == [1, 2]  # the third has not even come along
     grow(tmp_path / "earlier", 2, 4)
     assert positions(tmp_path / "earlier") == [1, 2, 3, 4]
 

@@ -3,6 +3,7 @@
 The map of the package; imports point downwards only, tests/test_layering.py holds it::
 
     opening.py       open                                            what a user begins with
+    aggregates/      load, decide, append: functions on a stream
     series.py        archives and a store, read in a row
     store.py         Varve, Snapshot                                 what a user holds
     archive.py       the beginning of a log moved out
@@ -10,6 +11,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     transaction.py   one commit over several streams
     stream.py        typed appends             reader.py  typed reads, replays
     tailing/         watcher, tail, follow, consumer: what is live
+    derived/         what a store makes of its log: snapshots of state
     columns/         many events as arrays (extras `columns`, `arrow`)
     appends.py       input checked and encoded  replay.py  the walk over blocks
     bindings.py      which class an event comes as
@@ -31,6 +33,9 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
 TYPE_CHECKING = False  # typing itself would be a fifth of what `import varve` costs; type checkers know the name
 if TYPE_CHECKING:
     from varve import errors, integrations, limits, ops, schema, testing
+    from varve.aggregates.aggregate import Aggregate, Executed, Loaded
+    from varve.aggregates.decider import Decided, Decider
+    from varve.aggregates.policy import SnapshotPolicy, every
     from varve.archive import ArchiveReport
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
     from varve.derived.projections.declare import Projection, on
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
         ProjectionStatus,
     )
     from varve.derived.projections.together import run_projections
+    from varve.derived.snapshots import Saved, SavedInfo, Snapshots
     from varve.errors import (
         Archived,
         BackupMismatch,
@@ -58,6 +64,7 @@ if TYPE_CHECKING:
         CorruptedStore,
         DiskFull,
         EventEncodingError,
+        EventsHidden,
         EventTooLarge,
         EventTypeError,
         ForkedStore,
@@ -134,6 +141,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "varve.aggregates.aggregate": "Aggregate Executed Loaded",
+    "varve.aggregates.decider": "Decided Decider",
+    "varve.aggregates.policy": "SnapshotPolicy every",
     "varve.archive": "ArchiveReport",
     "varve.codec": "event from_json owned struct to_dict to_json",
     "varve.derived.projections.declare": "Projection on",
@@ -142,6 +152,7 @@ _HOMES = {
         "ProjectionCheck ProjectionDifference ProjectionInfo ProjectionProgress ProjectionStatus"
     ),
     "varve.derived.projections.together": "run_projections",
+    "varve.derived.snapshots": "Saved SavedInfo Snapshots",
     "varve.expected": "ANY NO_STREAM STREAM_EXISTS Expected",
     "varve.gaps": "Gap",
     "varve.opening": "open",
@@ -193,6 +204,7 @@ __all__ = [
     "END",
     "NO_STREAM",
     "STREAM_EXISTS",
+    "Aggregate",
     "ArchiveReport",
     "Archived",
     "BackupMismatch",
@@ -212,10 +224,14 @@ __all__ = [
     "CorruptedBlock",
     "CorruptedProjection",
     "CorruptedStore",
+    "Decided",
+    "Decider",
     "DiskFull",
     "EventEncodingError",
     "EventTooLarge",
     "EventTypeError",
+    "EventsHidden",
+    "Executed",
     "Expected",
     "Follow",
     "ForkedStore",
@@ -233,6 +249,7 @@ __all__ = [
     "InvalidRow",
     "InvalidStreamId",
     "Kind",
+    "Loaded",
     "MalformedDump",
     "MalformedEvent",
     "MissingExtra",
@@ -256,6 +273,8 @@ __all__ = [
     "ReadonlyStore",
     "Recorded",
     "Retention",
+    "Saved",
+    "SavedInfo",
     "SchemaConflict",
     "SchemaError",
     "SealedStore",
@@ -265,7 +284,9 @@ __all__ = [
     "SeriesStream",
     "Snapshot",
     "SnapshotClosed",
+    "SnapshotPolicy",
     "SnapshotStats",
+    "Snapshots",
     "Span",
     "Start",
     "StoreAccessDenied",
@@ -298,6 +319,7 @@ __all__ = [
     "WriteTransaction",
     "WrongExpectedVersion",
     "event",
+    "every",
     "f32",
     "f64",
     "from_json",

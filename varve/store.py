@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from varve.derived.projections.declare import Projection
     from varve.derived.projections.handle import ProjectionHandle
     from varve.derived.projections.reports import ProjectionInfo
+    from varve.derived.snapshots import Snapshots
     from varve.engine.snapshot import Snapshot as EngineSnapshot
 
 R = TypeVar("R")
@@ -104,6 +105,7 @@ class Varve:
         )
         self._live = Live(self._engine)
         self._bindings = Bindings()
+        self._snapshots: Snapshots | None = None
 
     # -- about -------------------------------------------------------------------------------------
 
@@ -352,6 +354,21 @@ class Varve:
         ``CorruptedBlock``, ``CorruptedStore``, ``DiskFull`` and what a commit raises; nothing has changed then.
         """
         return archive(self._engine, before, to, force=force, progress=progress)
+
+    # -- derived state -----------------------------------------------------------------------------
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """State saved at positions, so that whoever folds the log need not begin at its first event: see docs/snapshots.md.
+
+        (One instant of the log for several reads is ``db.snapshot()``.)
+        """
+        found = self._snapshots
+        if found is None:
+            from varve.derived.snapshots import Snapshots  # who saves none does not load it
+
+            found = self._snapshots = Snapshots(self._engine)
+        return found
 
     # -- live --------------------------------------------------------------------------------------
 

@@ -1,1 +1,7 @@
-"""What is derived from the log and can be made from it again."""
+"""What a store makes of its log.
+
+trees         state with events and objects of users' classes in it, as bytes
+snapshots     state at a position, saved beside the log
+history       whether something that was kept is of this history of the log
+projections/  tables of SQLite that follow the log
+"""

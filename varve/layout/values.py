@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from varve.errors import InvalidInput
+from varve.errors import InvalidInput, VarveError
 from varve.layout.records import malformed
 
 INT_BITS_MAX: Final = 256
@@ -43,7 +43,8 @@ DEPTH_MAX: Final = 64
 """Containers inside containers."""
 
 TakeApart = Callable[[Any], tuple[str, Any]]
-"""Gives the kind of an object, and a value from which ``PutTogether`` makes it again. Raises for what it does not know."""
+"""Gives the kind of an object, and a value from which ``PutTogether`` makes it again. Raises ``InvalidInput`` for what it does
+not know: where in the value it stands is added."""
 PutTogether = Callable[[str, Any], Any]
 """Makes the object of a kind from its value. Raises for what it does not know."""
 
@@ -74,6 +75,8 @@ def decode_value(data: bytes | memoryview, put_together: PutTogether | None = No
     decoder = _Decoder(bytes(data), put_together)
     try:
         value = decoder.read(0)
+    except VarveError:
+        raise  # also those that are a TypeError
     except (IndexError, struct.error, UnicodeDecodeError, OverflowError, InvalidOperation, TypeError):
         raise malformed("value", data) from None
     if decoder.at != len(decoder.data):
@@ -143,10 +146,16 @@ class _Encoder:
                 f"{type(value).__name__}; what can be stored is None, bool, int, float, str, bytes, Decimal, datetime, UUID, and "
                 "lists, tuples, sets, frozensets and dicts of them"
             )
-        name, parts = self._take_apart(value)
+        try:
+            name, parts = self._take_apart(value)
+        except InvalidInput as exc:
+            raise self._placed(exc.message) from exc
+        except Exception as exc:
+            exc.add_note(f"while a value was taken apart{self._where}")
+            raise
         self.out.append(_OTHER)
         self.add(name, depth)
-        self.add(parts, depth)
+        self._under(name, parts, depth)
 
     def _alone(self, items: Iterable[Any], depth: int) -> Iterable[bytes]:
         whole = self.out
@@ -191,8 +200,14 @@ class _Encoder:
         out.append(size)
 
     def _refused(self, what: str) -> InvalidInput:
-        where = f" (at {' / '.join(self._path)})" if self._path else ""
-        return InvalidInput(f"a value cannot hold {what}{where}")
+        return self._placed(f"a value cannot hold {what}")
+
+    def _placed(self, message: str) -> InvalidInput:
+        return InvalidInput(message + self._where)
+
+    @property
+    def _where(self) -> str:
+        return f" (at {' / '.join(self._path)})" if self._path else ""
 
 
 class _Decoder:

@@ -2,6 +2,7 @@
 
 The map of the package; imports point downwards only, tests/test_layering.py holds it::
 
+    prevalent/       objects in memory whose every change is an event
     opening.py       open                                            what a user begins with
     series.py        archives and a store, read in a row
     store.py         Varve, Snapshot                                 what a user holds
@@ -65,7 +66,11 @@ if TYPE_CHECKING:
         MissingExtra,
         NoSpace,
         NotAVarveStore,
+        PrevalentSystemBehind,
+        PrevalentSystemClosed,
+        PrevalentSystemPoisoned,
         ReadonlyStore,
+        ReplayFailed,
         SchemaConflict,
         SchemaError,
         SealedStore,
@@ -93,6 +98,8 @@ if TYPE_CHECKING:
     from varve.expected import ANY, NO_STREAM, STREAM_EXISTS, Expected
     from varve.gaps import Gap
     from varve.opening import open  # noqa: A004 - used as varve.open
+    from varve.prevalent.aborts import Aborted
+    from varve.prevalent.system import PrevalentSystem
     from varve.reader import GlobalReader, StreamReader
     from varve.record import Position, Recorded, Span
     from varve.reports import BatchReport, CommitReport, Observer
@@ -120,6 +127,8 @@ _HOMES = {
     "varve.expected": "ANY NO_STREAM STREAM_EXISTS Expected",
     "varve.gaps": "Gap",
     "varve.opening": "open",
+    "varve.prevalent.aborts": "Aborted",
+    "varve.prevalent.system": "PrevalentSystem",
     "varve.reader": "GlobalReader StreamReader",
     "varve.record": "Position Recorded Span",
     "varve.retention": "Retention",
@@ -168,6 +177,7 @@ __all__ = [
     "END",
     "NO_STREAM",
     "STREAM_EXISTS",
+    "Aborted",
     "ArchiveReport",
     "Archived",
     "BackupMismatch",
@@ -213,8 +223,13 @@ __all__ = [
     "NotAVarveStore",
     "Observer",
     "Position",
+    "PrevalentSystem",
+    "PrevalentSystemBehind",
+    "PrevalentSystemClosed",
+    "PrevalentSystemPoisoned",
     "ReadonlyStore",
     "Recorded",
+    "ReplayFailed",
     "Retention",
     "SchemaConflict",
     "SchemaError",

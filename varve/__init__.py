@@ -10,6 +10,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     transaction.py   one commit over several streams
     stream.py        typed appends             reader.py  typed reads, replays
     tailing/         watcher, tail, follow, consumer: what is live
+    derived/         what a store makes of its log: snapshots of state
     columns/         many events as arrays (extras `columns`, `arrow`)
     appends.py       input checked and encoded  replay.py  the walk over blocks
     bindings.py      which class an event comes as
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from varve import errors, integrations, limits, ops, schema, testing
     from varve.archive import ArchiveReport
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
+    from varve.derived.snapshots import Saved, SavedInfo, Snapshots
     from varve.errors import (
         Archived,
         BackupMismatch,
@@ -124,6 +126,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "varve.archive": "ArchiveReport",
     "varve.codec": "event from_json owned struct to_dict to_json",
+    "varve.derived.snapshots": "Saved SavedInfo Snapshots",
     "varve.expected": "ANY NO_STREAM STREAM_EXISTS Expected",
     "varve.gaps": "Gap",
     "varve.opening": "open",
@@ -231,6 +234,8 @@ __all__ = [
     "Recorded",
     "ReplayFailed",
     "Retention",
+    "Saved",
+    "SavedInfo",
     "SchemaConflict",
     "SchemaError",
     "SealedStore",
@@ -241,6 +246,7 @@ __all__ = [
     "Snapshot",
     "SnapshotClosed",
     "SnapshotStats",
+    "Snapshots",
     "Span",
     "Start",
     "StoreAccessDenied",

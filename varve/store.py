@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
     from varve.backups.manifest import BackupReport, Progress
+    from varve.derived.snapshots import Snapshots
     from varve.engine.snapshot import Snapshot as EngineSnapshot
 
 R = TypeVar("R")
@@ -101,6 +102,7 @@ class Varve:
         )
         self._live = Live(self._engine)
         self._bindings = Bindings()
+        self._snapshots: Snapshots | None = None
 
     # -- about -------------------------------------------------------------------------------------
 
@@ -349,6 +351,21 @@ class Varve:
         ``CorruptedBlock``, ``CorruptedStore``, ``DiskFull`` and what a commit raises; nothing has changed then.
         """
         return archive(self._engine, before, to, force=force, progress=progress)
+
+    # -- derived state -----------------------------------------------------------------------------
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """State saved at positions, so that whoever folds the log need not begin at its first event: see docs/snapshots.md.
+
+        (One instant of the log for several reads is ``db.snapshot()``.)
+        """
+        found = self._snapshots
+        if found is None:
+            from varve.derived.snapshots import Snapshots  # who saves none does not load it
+
+            found = self._snapshots = Snapshots(self._engine)
+        return found
 
     # -- live --------------------------------------------------------------------------------------
 

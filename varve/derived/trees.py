@@ -3,8 +3,8 @@
 Stored bytes name classes, they never import one: a program says which it knows (``Trees(OrderPlaced, Account)``), and a name that
 it does not know is an error.
 
-The bytes are a value (``varve.layout.values``): the tuple of the schemas of the events in it (type name -> canonical schema) and the
-bytes of the state, itself a value, in which the foreign objects are
+The bytes are a value (``varve.layout.values``): the tuple of the schemas of the events in it (type name -> canonical schema) and
+the bytes of the state, itself a value, in which the foreign objects are
 
 =============  =========================================
 ``e`` | name   an event of that type: its FlatBuffer
@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from typing import Any, Final, Protocol, runtime_checkable
-
-from typing_extensions import Self
+from typing import Any, Final, Protocol, Self, runtime_checkable
 
 from varve.codec import EventType, event_type, incompatibilities, owned
 from varve.errors import CorruptedStore, InvalidInput, MalformedEvent, SchemaConflict, SchemaError, VarveError
@@ -47,8 +45,8 @@ class Snapshotted(Protocol):
 class Trees:
     """Turns state into bytes and back. What state may hold beside plain values: events and objects of the ``classes``.
 
-    A class is an event class, an enum, or a class with ``to_snapshot(self)`` and the class method ``from_snapshot(cls, value)``; it is
-    stored under its type name, or its ``__name__``. Raises ``InvalidInput`` for any other, and for two of one name.
+    A class is an event class, an enum, or a class with ``to_snapshot(self)`` and the class method ``from_snapshot(cls, value)``;
+    it is stored under its type name, or its ``__name__``. Raises ``InvalidInput`` for any other, and for two of one name.
     """
 
     __slots__ = ("_by_class", "_events", "_members", "_objects")
@@ -64,34 +62,37 @@ class Trees:
     def _add(self, cls: Any) -> None:
         if not isinstance(cls, type):
             raise InvalidInput(f"state holds objects of classes; {cls!r:.80} is none")
-        kinds: tuple[str, dict[str, Any], str, Any]
         accepts: tuple[type, ...] = (cls,)
+        named: dict[str, Any]
         try:
             known = event_type(cls)
-            kinds, accepts = (_EVENT, self._events, known.name, known), known.accepts
+            tag, named, name, accepts = _EVENT, self._events, known.name, known.accepts
+            found: Any = known
         except SchemaError:
-            if issubclass(cls, enum.Enum):
-                kinds = (_MEMBER, self._members, cls.__name__, cls)
-            elif callable(getattr(cls, "to_snapshot", None)) and callable(getattr(cls, "from_snapshot", None)):
-                kinds = (_OBJECT, self._objects, cls.__name__, cls)
-            else:
-                raise InvalidInput(
-                    f"{cls.__qualname__} is no event class and no enum, and has not both of to_snapshot(self) and the class method "
-                    "from_snapshot(cls, value): give it those"
-                ) from None
-        tag, named, name, found = kinds
+            tag, named = self._kind_of_class(cls)
+            name, found = cls.__name__, cls
         if named.setdefault(name, found) is not found:
             raise InvalidInput(f"two classes are named {name!r} in saved state; rename one of them")
         self._by_class.update(dict.fromkeys(accepts, (tag, name)))
 
+    def _kind_of_class(self, cls: type) -> tuple[str, dict[str, Any]]:
+        if issubclass(cls, enum.Enum):
+            return _MEMBER, self._members
+        if callable(getattr(cls, "to_snapshot", None)) and callable(getattr(cls, "from_snapshot", None)):
+            return _OBJECT, self._objects
+        raise InvalidInput(
+            f"{cls.__qualname__} is no event class and no enum, and has not both of to_snapshot(self) and the class method "
+            "from_snapshot(cls, value): give it those"
+        )
+
     # -- to bytes ----------------------------------------------------------------------------------
 
     def encode(self, state: Any) -> bytes:
-        """The bytes of state: None, bool, int of up to 256 bits, float, str, bytes, Decimal, aware datetime, UUID, events (views too) and
-        objects of the classes; lists, tuples, sets, frozensets and dicts of all that, 64 deep at most.
+        """The bytes of state: None, bool, int of up to 256 bits, float, str, bytes, Decimal, aware datetime, UUID, events (views
+        too) and objects of the classes; lists, tuples, sets, frozensets and dicts of all that, 64 deep at most.
 
-        What stands in two places of it comes back as two objects. Raises ``InvalidInput``, which says where in the state it stands,
-        ``EventEncodingError``, and what ``to_snapshot`` raises.
+        What stands in two places of it comes back as two objects. Raises ``InvalidInput``, which says where in the state it
+        stands, ``EventEncodingError``, and what ``to_snapshot`` raises.
         """
         schemas: dict[str, bytes] = {}
 
@@ -117,9 +118,9 @@ class Trees:
                 found = self._by_class.get(declared)
             if found is None:
                 raise InvalidInput(
-                    f"saved state cannot hold {cls.__qualname__}, whose class was not given. It holds plain values (None, bool, int, "
-                    "float, str, bytes, Decimal, datetime, UUID; list, tuple, set, frozenset, dict), events, enums, and objects "
-                    "with to_snapshot and from_snapshot, of the classes that it was told of"
+                    f"saved state cannot hold {cls.__qualname__}, whose class was not given. It holds plain values (None, bool, "
+                    "int, float, str, bytes, Decimal, datetime, UUID; list, tuple, set, frozenset, dict), events, enums, and "
+                    "objects with to_snapshot and from_snapshot, of the classes that it was told of"
                 )
             self._by_class[cls] = found
         return found
@@ -129,8 +130,8 @@ class Trees:
     def decode(self, data: bytes | memoryview) -> Any:
         """The state of ``encode``'s bytes. Events come as instances of their own, which hold no buffer.
 
-        Raises ``SchemaConflict`` where a class has changed in a way that what was saved cannot follow, is not among the classes, or
-        its ``from_snapshot`` raised (the cause); ``CorruptedStore`` for bytes that nobody wrote.
+        Raises ``SchemaConflict`` where a class has changed in a way that what was saved cannot follow, is not among the classes,
+        or its ``from_snapshot`` raised (the cause); ``CorruptedStore`` for bytes that nobody wrote.
         """
         whole = decode_value(data)
         if type(whole) is not tuple or len(whole) != 2 or type(whole[0]) is not dict or type(whole[1]) is not bytes:

@@ -1,5 +1,6 @@
 """The only room that knows LMDB.
 
+opened       what every open environment can do
 environment  one open LMDB environment: reservation, locks, forks, lingering after a ``with`` block
 files        what is checked and made on the file system before LMDB sees it
 creation     a new store's first pages, whole or not there; creations that were cut off, made anew
@@ -17,6 +18,7 @@ failures     what a failed commit means
 commit       checked appends in, positions out
 request      what a commit is asked for and what it answers, free of LMDB's words
 side         tables beside the log, changed by effects that ride on commits
+keyvalues    keys and values in an environment of their own, beside the store's
 writer       who may write, one write transaction at a time
 group        appends that wait at the same time share one commit
 hints        a datagram to every process that watches

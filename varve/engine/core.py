@@ -24,6 +24,7 @@ from varve.engine.failures import failed
 from varve.engine.group import Group, Ticket
 from varve.engine.hints import HintSender
 from varve.engine.horizon import move_horizon
+from varve.engine.keyvalues import KeyValues
 from varve.engine.located import KnownStream, KnownStreams
 from varve.engine.observers import Observers
 from varve.engine.pins import LivePin
@@ -103,6 +104,8 @@ class Engine:
         self.listener: Listener | None = None
         self.rules: Any = None
         """What readers pass over: kept here for ``varve.retention``, which makes it."""
+        self.snapshots = KeyValues(self.environment, files.SNAPSHOTS, map_bytes)
+        """Where saved state lies, for ``varve.derived``."""
         self._hints = HintSender(self.environment.path)
         self._iterators: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
         self.inboxes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
@@ -423,6 +426,7 @@ class Engine:
                 self._close_idle()
         finally:
             if self.environment.is_closed:
+                self.snapshots.close()
                 self._group.end()
         say(DEBUG, "%s: closed", self.path)
 
@@ -449,6 +453,7 @@ class Engine:
         self._group.drain()
         with self._writer.wait_idle():
             self._release_idle()
+        self.snapshots.close()
         say(DEBUG, "%s: closed, as far as views let it", self.path)
 
     @holds_lock
@@ -472,6 +477,7 @@ class Engine:
             try:
                 self.environment.release(in_use=in_use)
             finally:
+                self.snapshots.close(wait=False)
                 self._tell_closed()
                 self._group.end()
 

@@ -22,6 +22,7 @@ import lmdb
 
 from varve import limits
 from varve.engine import creation, files
+from varve.engine.opened import Opened
 from varve.engine.pins import Pins
 from varve.errors import (
     CorruptedStore,
@@ -34,11 +35,9 @@ from varve.errors import (
     StoreFailed,
     StoreFull,
     StoreUnavailable,
-    TooManyReaders,
     VarveError,
     ViewsStillAlive,
 )
-from varve.logs import ERROR, INFO, say
 
 if TYPE_CHECKING:
     from varve.engine.snapshot import Snapshot
@@ -138,6 +137,18 @@ def open_environment(path: str, map_bytes: int, **options: Any) -> lmdb.Environm
             raise files.unavailable(path, exc) from exc
 
 
+def make_file(path: str) -> None:
+    """LMDB's file in a folder, unless it is there. Raises ``DiskFull``, ``StoreUnavailable`` and its kin."""
+    try:
+        creation.make_data_file(path)
+    except lmdb.Error as exc:
+        raise open_error(path, exc) from exc
+    except OSError as exc:
+        if exc.errno in files.SPACE_ERRORS:
+            raise DiskFull(f"{path}: no room on the file system to create it ({exc})", path=path) from exc
+        raise files.unavailable(path, exc) from exc
+
+
 def open_error(path: str, exc: lmdb.Error) -> VarveError:
     """What LMDB says when it cannot open a file, as ours."""
     if "already open" in str(exc):
@@ -149,7 +160,7 @@ def open_error(path: str, exc: lmdb.Error) -> VarveError:
     return StoreUnavailable(f"LMDB cannot open {path}: {exc}", path=path)
 
 
-class Environment:
+class Environment(Opened):
     """An LMDB environment and its three sub-databases.
 
     ``refusal`` makes the error that every use meets once the handle is closed, forked or failed; None while it is
@@ -249,7 +260,7 @@ class Environment:
         if not self.is_sealed:
             files.check_room_for_readers(self.path, limits.READERS_MAX)
         if self.is_new:
-            self._make_file()
+            make_file(self.path)
         env = open_environment(
             self.path,
             map_bytes,
@@ -271,16 +282,6 @@ class Environment:
             files.sync_folder(self.path)
         except OSError as exc:
             env.close()
-            raise files.unavailable(self.path, exc) from exc
-
-    def _make_file(self) -> None:
-        try:
-            creation.make_data_file(self.path)
-        except lmdb.Error as exc:
-            raise open_error(self.path, exc) from exc
-        except OSError as exc:
-            if exc.errno in files.SPACE_ERRORS:
-                raise DiskFull(f"{self.path}: no room on the file system to create it ({exc})", path=self.path) from exc
             raise files.unavailable(self.path, exc) from exc
 
     def _databases(self) -> list[lmdb._Database]:
@@ -349,38 +350,6 @@ class Environment:
             database = self.env.open_db(files.side_name(name), transaction, create=True)
         self._side[name] = database
 
-    # -- reading -----------------------------------------------------------------------------------
-
-    def begin(self) -> lmdb.Transaction[memoryview]:
-        """A read transaction whose values are memoryviews. Raises what ``refusal`` says, ``TooManyReaders``."""
-        if self.refusal is not None:
-            raise self.refusal()
-        try:
-            return self.env.begin(buffers=True)
-        except lmdb.ReadersFullError:
-            self.reap()
-            with contextlib.suppress(lmdb.ReadersFullError):
-                return self.env.begin(buffers=True)
-            raise TooManyReaders(
-                f"{self.path}: all {limits.READERS_MAX} reader slots are taken; drop views and close snapshots",
-                path=self.path,
-                limit=limits.READERS_MAX,
-            ) from None
-        except lmdb.MapResizedError:
-            raise StoreFull(
-                f"{self.path}: another process opened it with a larger map_bytes and wrote beyond this handle's; open it again",
-                path=self.path,
-            ) from None
-        except lmdb.Error as exc:
-            raise self.read_error(exc) from exc
-
-    def reap(self) -> None:
-        """Free the reader slots of processes that died: pages that they could still read are not used again."""
-        with contextlib.suppress(lmdb.Error):  # nobody's commit or read hangs on it
-            dead = self.env.reader_check()
-            if dead:
-                say(INFO, "%s: freed %d reader slots of processes that died", self.path, dead)
-
     # -- letting go --------------------------------------------------------------------------------
 
     def close(self, end: Callable[[], None]) -> None:
@@ -401,14 +370,6 @@ class Environment:
         """Let go: unmapped now, or by the last view to die (or with the last use of it that the caller knows of)."""
         self._refuse()
         self._let_go(in_use=in_use)
-
-    def fail(self, what: str, reason: str) -> StoreFailed:
-        """Refuse everything from now on: the disk failed."""
-        message = f"{self.path}: {what}. Look at the disk, then open it again"
-        say(ERROR, "%s", message)
-        path = self.path
-        self.refusal = lambda: StoreFailed(message, path=path, reason=reason)
-        return StoreFailed(message, path=path, reason=reason)
 
     def _check_views(self) -> None:
         alive = self.pins.count
@@ -453,20 +414,6 @@ class Environment:
         self.pins.warn_of_old()
         for snapshot in list(self.held) if self.held else ():
             snapshot.warn_if_old()
-
-    def read_error(self, exc: lmdb.Error) -> VarveError:
-        """What LMDB says of a page that is not what it should be, or of a read that the system refuses."""
-        if isinstance(exc, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.BadTxnError):
-            return CorruptedStore(
-                f"{self.path}: LMDB finds a damaged page ({exc}); look at it with varve.ops.verify, restore a backup",
-                path=self.path,
-            )
-        return StoreFailed(f"{self.path}: cannot read: {exc}", path=self.path, reason=str(exc))
-
-    def check_usable(self) -> None:
-        """Raise what ``refusal`` says."""
-        if self.refusal is not None:
-            raise self.refusal()
 
     def file_bytes(self) -> int:
         """Length of the data file."""

@@ -12,10 +12,10 @@ from varve.errors import CommitOutcomeUnknown, DiskFull, StoreFull, TooManyItems
 from varve.logs import ERROR, say
 
 if TYPE_CHECKING:
-    from varve.engine.environment import Environment
+    from varve.engine.opened import Opened
 
 
-def failed(environment: Environment, exc: lmdb.Error, payload_bytes: int) -> VarveError:
+def failed(environment: Opened, exc: lmdb.Error, payload_bytes: int) -> VarveError:
     """What a failed write or commit means. Truth comes from beginning a write transaction: LMDB refuses it (panic)
     exactly when the meta page's write failed, and then nobody knows; otherwise nothing was committed."""
     path = environment.path
@@ -48,7 +48,7 @@ def failed(environment: Environment, exc: lmdb.Error, payload_bytes: int) -> Var
     return environment.fail(f"the disk failed during a commit ({exc}); nothing of it was written", str(exc))
 
 
-def outcome_unknown(environment: Environment) -> VarveError:
+def outcome_unknown(environment: Opened) -> VarveError:
     """The error of a commit that nobody can tell of; the handle refuses everything from here on."""
     path = environment.path
     message = (

@@ -6,6 +6,8 @@ A store is a folder (0700)::
     lock.mdb      LMDB's reader table. No code of ours ever opens it: closing it once would drop LMDB's fcntl locks
     varve.lock    ours: flock shared by every handle, exclusive for bulk loading and sealing
     varve.seal    of a sealed store: what it held (varve.engine.seal)
+    watch/        sockets of processes that watch (varve.engine.hints)
+    snapshots/    saved state: an environment of its own (varve.engine.keyvalues)
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import re
 import resource
 import stat
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,6 +44,8 @@ LMDB_LOCK = "lock.mdb"
 LOCK = "varve.lock"
 SEAL = "varve.seal"
 DATABASES = (b"varve.log", b"varve.index", b"varve.meta")
+SNAPSHOTS = "snapshots"
+"""The folder of the environment that holds saved state."""
 SIDE_TABLES = ("base", "consumers", "retention")
 """What stands beside the log in sub-databases of its own, made at first use."""
 
@@ -98,7 +103,7 @@ def prepare(path: str, *, readonly: bool, allow_network: bool) -> bool:
         data = os.path.join(path, DATA)
         if os.path.exists(path) and not os.path.isdir(path):
             raise NotAVarveStore(f"{path} is a file; a store is a folder. Choose another path", path=path)
-        exists = _size(data) != 0  # what is no regular file is refused below
+        exists = has_data(path)  # what is no regular file is refused below
         if not exists:
             if readonly:
                 raise StoreNotFound(
@@ -118,6 +123,11 @@ def prepare(path: str, *, readonly: bool, allow_network: bool) -> bool:
         if isinstance(exc, StoreUnavailable):
             raise
         raise unavailable(path, exc) from exc
+
+
+def has_data(path: str) -> bool:
+    """Whether there is something in a folder under the name of LMDB's file."""
+    return _size(os.path.join(path, DATA)) != 0
 
 
 def _size(data: str) -> int:
@@ -235,9 +245,9 @@ def file_system(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:
 # -- LMDB's file -----------------------------------------------------------------------------------
 
 
-def check_data_file(path: str) -> None:
-    """The cheap checks before a file is mapped: that it is LMDB 0.9's and ours, that both its meta pages are sane, and that it
-    is as long as they say.
+def check_data_file(path: str, databases: Iterable[bytes] = DATABASES) -> None:
+    """The cheap checks before a file is mapped: that it is LMDB 0.9's and ours (it has one of the ``databases``), that both its
+    meta pages are sane, and that it is as long as they say.
 
     A file shorter than that would raise SIGBUS at the first touch of a missing page.
     """
@@ -252,7 +262,7 @@ def check_data_file(path: str) -> None:
                 break  # no writer was at work while we looked
         else:
             return  # a busy store: its writers have it open and right
-        if names is not None and names.isdisjoint(DATABASES):
+        if names is not None and names.isdisjoint(databases):
             raise NotAVarveStore(f"{data} is an LMDB file of another program; choose another path", path=path)
         if size < (meta.last_page + 1) * limits.PAGE_BYTES:
             _check_short_file(data, path, PageFile(fd, meta, size))

@@ -43,8 +43,8 @@ DEPTH_MAX: Final = 64
 """Containers inside containers."""
 
 TakeApart = Callable[[Any], tuple[str, Any]]
-"""Gives the kind of an object, and a value from which ``PutTogether`` makes it again. Raises ``InvalidInput`` for what it does not
-know: where in the value it stands is added."""
+"""Gives the kind of an object, and a value from which ``PutTogether`` makes it again. Raises ``InvalidInput`` for what it does
+not know: where in the value it stands is added."""
 PutTogether = Callable[[str, Any], Any]
 """Makes the object of a kind from its value. Raises for what it does not know."""
 

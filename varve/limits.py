@@ -31,6 +31,9 @@ NAME_BYTES_MAX: Final = 255
 RESERVED_PREFIX: Final = "varve."
 """How names of streams and event types begin that are Varve's own: what repair puts in the place of lost events."""
 
+OWN_TYPES: Final = frozenset({"varve.Aborted"})
+"""Event types of Varve's own that are appended like any other."""
+
 STREAM_ID_BYTES_MAX: Final = 255
 """UTF-8 bytes of a str stream id."""
 

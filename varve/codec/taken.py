@@ -17,6 +17,7 @@ from varve.codec.event_type import Build, EventType, open_class, run_source
 from varve.codec.pack import Source
 from varve.codec.schema import PLAIN_TAGS, SCALARS, FieldDef
 from varve.codec.values import owned, owned_value
+from varve.codec.view import is_first_text
 
 __all__ = ["taker"]
 
@@ -69,17 +70,27 @@ def _at_once(build: Build, namespace: dict[str, Any]) -> str:
     for slot in slots:
         layout += f"{slot.pos - at}x{slot.code}"
         at = slot.pos + slot.size
+    text = next((slot for slot in slots if is_first_text(build, slot)), None)
+    if text is not None:
+        layout += f"{build.plan.end - at}xI"  # the length of the text that stands right behind the table
     namespace["HEAD"] = struct.Struct(layout).unpack_from
     src = Source()
-    names = ", ".join(["head", *(f"v{slot.field}" for slot in slots)])
+    names = ", ".join(["head", *(f"v{slot.field}" for slot in slots), *(["n"] if text is not None else [])])
     src.put("def take(b, o):", "    try:", f"        {names}{'' if slots else ','} = HEAD(b, o)")
     src.put("    except StructError:", "        return by_view(b, o)")
-    src.put("    if head != PREFIX:", "        return by_view(b, o)", "    e = OPEN()")
+    behind = f" or v{text.field} != {build.plan.end - text.pos}" if text is not None else ""
+    src.put(f"    if head != PREFIX{behind}:", "        return by_view(b, o)", "    e = OPEN()")
+    if text is not None:
+        src.put(
+            f"    p = o + {build.plan.end + 4}", f'    e.{build.fields[text.field].name} = str(b[p : p + n], "utf-8")'
+        )
     if any(f.kind.tag not in _WITH_HEAD for f in build.fields):
         src.put("    v = view(b, o)")
     place = {slot.field: slot.pos for slot in slots}
     for index, f in enumerate(build.fields):
         tag = f.kind.tag
+        if text is not None and index == text.field:
+            continue
         if tag == "str":
             src.put(f"    p = o + {place[index] + 4} + v{index}", "    n = U4(b, p - 4)[0]")
             src.put(f'    e.{f.name} = str(b[p : p + n], "utf-8")')

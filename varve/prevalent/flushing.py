@@ -20,22 +20,21 @@ wait; a crash may take all since."""
 class Flushing:
     """A flush policy at work: says when what waits is due, and calls somebody then. Used under the system's lock."""
 
-    def __init__(self, flush: Flush, clock: Callable[[], int], when_due: Callable[[int], None]) -> None:
+    def __init__(self, flush: Flush, clock: Callable[[], int]) -> None:
         self.is_immediate = flush == "commit"
         self._interval_ns = None if isinstance(flush, str) else _nanoseconds(flush)
         if isinstance(flush, str) and flush not in {"commit", "manual"}:
             raise _refused(flush)
         self._clock = clock
-        self._when_due = when_due
         self._due_ns: int | None = None
         self._timer: threading.Timer | None = None
         self._timers = 0
 
-    def waiting(self) -> None:
-        """Something waits since now, or since before."""
+    def waiting(self, when_due: Callable[[int], None]) -> None:
+        """Something waits since now, or since before: ``when_due`` is called with the number of the timer."""
         if self._interval_ns is not None and self._due_ns is None:
             self._due_ns = self._clock() + self._interval_ns
-            self.call_later()
+            self.call_later(when_due)
 
     def done(self) -> None:
         """Nothing waits."""
@@ -54,14 +53,14 @@ class Flushing:
         """Whether a timer that comes has not been overtaken by a flush."""
         return timer == self._timers
 
-    def call_later(self) -> None:
+    def call_later(self, when_due: Callable[[int], None]) -> None:
         """Call when it should be due, with the number of this timer. (The clock that was given may go slower than the
         machine's.)"""
         assert self._due_ns is not None
         assert self._interval_ns is not None
         self._timers += 1
         left_s = min(max(self._due_ns - self._clock(), 1_000_000), self._interval_ns) / 1e9
-        self._timer = threading.Timer(left_s, self._when_due, (self._timers,))
+        self._timer = threading.Timer(left_s, when_due, (self._timers,))
         self._timer.name = "varve-prevalent-flush"
         self._timer.daemon = True
         self._timer.start()

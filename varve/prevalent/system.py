@@ -91,7 +91,7 @@ class PrevalentSystem(Generic[S]):
             known = (*known, initial)
         self._trees = Trees(*dict.fromkeys(known))
         self._trees.encode(initial())  # what cannot be saved is refused here, not at the first snapshot
-        self._flushing = Flushing(flush, clock, self._flush_if_due)
+        self._flushing = Flushing(flush, clock)
         self._is_immediate = self._flushing.is_immediate
         self._snapshot_every = snapshot_every
         self._keep = keep
@@ -445,7 +445,7 @@ class PrevalentSystem(Generic[S]):
         self._pending.append(command)
         self._pending_bytes += size
         self._is_whole = True
-        self._flushing.waiting()
+        self._flushing.waiting(self._flush_if_due)
         if self._flushing.is_due or self._pending_bytes > limits.PREVALENT_PENDING_BYTES_MAX:
             self._flush()
         return result
@@ -515,7 +515,7 @@ class PrevalentSystem(Generic[S]):
             if self._is_closed or not self._pending or not self._flushing.is_current(timer):
                 return
             if not self._flushing.is_due:
-                self._flushing.call_later()
+                self._flushing.call_later(self._flush_if_due)
                 return
             try:
                 self._flush()

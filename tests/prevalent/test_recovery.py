@@ -12,6 +12,7 @@ from prevalent_models import Bank, Deposit, Draw, Explode, Transfer, balances, b
 import varve
 from varve import limits, ops
 from varve.prevalent.journal import Journal
+from varve.upcasts import REGISTRY
 
 SCOPE = ("prevalent/bank", 0)
 
@@ -164,10 +165,11 @@ def test_a_command_that_was_executed_is_never_passed_over(db: varve.Varve, monke
     assert db.next_global_sequence == 5
     with bank(db) as system:
         assert balances(system) == {"ann": 10}
-        with monkeypatch.context() as patch:
-            patch.setattr(Deposit, "apply", refusing)
-            with pytest.raises(varve.ReplayFailed):
-                system.verify()
+        system.snapshot()
+    with monkeypatch.context() as patch:
+        patch.setattr(Deposit, "apply", refusing)
+        with bank(db) as system, pytest.raises(varve.ReplayFailed):
+            system.verify()
 
 
 def test_a_command_may_be_taken_back_later(db: varve.Varve, replayed: list[tuple[int, int]]) -> None:
@@ -210,28 +212,22 @@ class Credit:
 
 def test_old_commands_come_through_upcasts(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the class that executes now."""
-    from varve import upcasts
-
-    monkeypatch.setattr(upcasts, "REGISTRY", upcasts.REGISTRY)
     with bank(db) as system:
         for number in range(4):
             system.execute(Deposit("ann", number))
     with pytest.raises(varve.UnexpectedEventType):
         varve.PrevalentSystem(db, "bank", initial=Bank, commands=[Credit])
-    steps, generation = dict(upcasts.REGISTRY._steps), upcasts.REGISTRY.generation
+    monkeypatch.setattr(REGISTRY, "_steps", REGISTRY._steps)
+    monkeypatch.setattr(REGISTRY, "generation", REGISTRY.generation + 1)
 
-    @varve.upcast
-    def credit(old: OldDeposit) -> Credit:
+    @varve.upcast(OldDeposit, Credit)
+    def _credit(old: OldDeposit) -> Credit:
         return Credit(old.account, old.amount, "a deposit")
 
-    try:
-        with varve.PrevalentSystem(db, "bank", initial=Bank, commands=[Credit]) as system:
-            assert balances(system) == {"ann": 6}
-            assert system.execute(Credit("ann", 1, "interest")) == 7
-            assert system.verify()
-    finally:
-        upcasts.REGISTRY._steps = steps
-        upcasts.REGISTRY.generation = generation + 2
+    with varve.PrevalentSystem(db, "bank", initial=Bank, commands=[Credit]) as system:
+        assert balances(system) == {"ann": 6}
+        assert system.execute(Credit("ann", 1, "interest")) == 7
+        assert system.verify()
 
 
 def test_rules_that_hide_events_from_readers_hide_no_command(db: varve.Varve) -> None:
@@ -280,10 +276,10 @@ def test_a_store_that_closes_ends_a_replay(varve_path: Path) -> None:
     """The iterator says so, and holds nothing of the map."""
     with open_db(varve_path) as db:
         with bank(db) as system:
-            for number in range(4):
+            for number in range(20):
                 system.execute(Deposit("ann", number))
-        runs = Journal(db, "bank", [Deposit, Transfer]).runs(0, 4)
-        assert len(next(runs).offsets) == 4
+        runs = Journal(db, "bank", [Deposit, Transfer]).runs(0, 20)
+        assert len(next(runs).offsets) == 20
     with pytest.raises(varve.StoreClosed):
         next(runs)
 

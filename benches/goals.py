@@ -149,6 +149,10 @@ TABLE: tuple[Work, ...] = (
         "cost per event from 10^5 to 2*10^7 events",
         (_most("growth-write", 1.3, 1.1, "x for a write"), _most("growth-read", 1.1, 1.05, "x for a read")),
     ),
+    Work(
+        "a prevalent system's state made again",
+        (_least("prevalent-recovery", 400_000, 800_000, "commands/s, without any snapshot"),),
+    ),
     Work('`python -c "import varve"`', (_most("import", 3, 2, 'x `python -c "import lmdb"`'),)),
 )
 """The table, in the order in which it is shown."""

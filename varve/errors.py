@@ -255,8 +255,8 @@ class Conflict(VarveError):
 
 
 class ReplayFailed(VarveError):
-    """A command that was executed once cannot be applied again while a prevalent system's state is made anew: the code of its class
-    has changed or depends on more than the command and the state, or what it wrote is gone. Nothing was changed. Facts:
+    """A command that was executed once cannot be applied again while a prevalent system's state is made anew: the code of its
+    class has changed, or depends on more than the command and the state, or the command is gone. Nothing was changed. Facts:
     ``system``, ``stream_sequence`` (of the command in the system's stream), ``type_name``; the cause is what ``apply`` raised."""
 
     code = "replay_failed"
@@ -477,9 +477,9 @@ class PrevalentSystemClosed(HandleUnusable):
 
 
 class PrevalentSystemPoisoned(HandleUnusable):
-    """Commands of a prevalent system could not be written (the cause), and what is in memory may not be what is on disk: it refuses
-    everything. ``recover()`` makes the state again from what is on disk. Facts: ``system``, ``lost`` (the commands that were
-    acknowledged before they were durable, as the flush policy allows, and are not on disk)."""
+    """Commands of a prevalent system could not be written (the cause), and what is in memory may not be what is on disk: it
+    refuses everything. ``recover()`` makes the state again from what is on disk. Facts: ``system``, ``lost`` (the commands that
+    were acknowledged before they were durable, as the flush policy allows, and are not on disk)."""
 
     code = "prevalent_system_poisoned"
     kind: ClassVar[Kind] = "unavailable"

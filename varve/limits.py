@@ -275,7 +275,7 @@ UI_TAIL_LAG_MAX: Final = 2_000
 # -- prevalent systems ---------------------------------------------------------------------------------------------------
 
 PREVALENT_PENDING_BYTES_MAX: Final = 16 * 2**20
-"""Commands of a prevalent system, as they will be written, that wait in memory for the next flush: with more of them it is due."""
+"""Commands of a prevalent system, as they will be written, that wait in memory for the next flush; with more it is due."""
 
 PREVALENT_FLUSH_S_MAX: Final = 3_600.0
 """What a prevalent system may lose at most, where commands are flushed at intervals."""

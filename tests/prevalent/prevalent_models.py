@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import varve
 
-__all__ = ["Bank", "Deposit", "Draw", "Explode", "Refused", "Transfer", "bank", "balances", "open_db"]
+__all__ = ["Bank", "Deposit", "Draw", "Explode", "Refused", "Transfer", "balances", "bank", "open_db"]
 
 
 class Refused(Exception):

@@ -272,7 +272,9 @@ def test_somebody_else_wrote_while_commands_waited(db: varve.Varve) -> None:
     other.close()
 
 
-def test_a_command_that_cannot_be_taken_back_now_is_taken_back_before_anything_else(db: varve.Varve, disk: Disk) -> None:
+def test_a_command_that_cannot_be_taken_back_now_is_taken_back_before_anything_else(
+    db: varve.Varve, disk: Disk
+) -> None:
     """The disk may be full just then; its own error is raised."""
     with bank(db) as system:
         system.execute(Deposit("ann", 1))

@@ -108,7 +108,9 @@ def test_a_snapshot_of_a_history_that_was_lost_is_passed_over(varve_path: Path, 
     with open_db(varve_path) as db, bank(db) as system:
         system.execute(Deposit("ann", 100))
         system.snapshot()
-    shutil.copytree(varve_path / "snapshots", tmp_path / "before" / "snapshots", ignore=shutil.ignore_patterns("lock.mdb"))
+    shutil.copytree(
+        varve_path / "snapshots", tmp_path / "before" / "snapshots", ignore=shutil.ignore_patterns("lock.mdb")
+    )
     with open_db(tmp_path / "before") as db, bank(db) as system:
         assert balances(system) == {"ann": 1}
         system.execute(Deposit("ann", 2))

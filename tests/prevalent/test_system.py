@@ -16,7 +16,9 @@ import varve
 
 def journal(db: varve.Varve) -> list[str]:
     """The types of what was written."""
-    return [recorded.type.__name__ for recorded in db.global_reader().iter_from(0) if recorded.stream == "prevalent/bank"]
+    return [
+        recorded.type.__name__ for recorded in db.global_reader().iter_from(0) if recorded.stream == "prevalent/bank"
+    ]
 
 
 def test_commands_change_the_state_and_come_back(db: varve.Varve) -> None:

@@ -24,6 +24,7 @@ class Deposit:
     amount: varve.u64
 
     def apply(self, state: dict[int, int]) -> None:
+        """Add."""
         state[self.account] = state.get(self.account, 0) + self.amount
 
 
@@ -35,6 +36,7 @@ class Credit:
     amount: varve.u64
 
     def apply(self, state: dict[str, int]) -> None:
+        """Add."""
         state[self.account] = state.get(self.account, 0) + self.amount
 
 
@@ -92,9 +94,12 @@ def execute(work: Workspace) -> Iterator[Line]:
 
     @contextlib.contextmanager
     def fresh_system() -> Iterator[Any]:
-        with work.fresh() as path, varve.open(path) as db:
-            with varve.PrevalentSystem(db, "bank", initial=dict, commands=[Deposit]) as system:
-                yield system.execute, db
+        with (
+            work.fresh() as path,
+            varve.open(path) as db,
+            varve.PrevalentSystem(db, "bank", initial=dict, commands=[Deposit]) as system,
+        ):
+            yield system.execute, db
 
     @contextlib.contextmanager
     def fresh_stream() -> Iterator[Any]:

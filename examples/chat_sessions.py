@@ -35,8 +35,8 @@ class Session:
 
     user: str
     last_used: datetime
-    messages: list[Message] = field(default_factory=list)
-    tags: set[str] = field(default_factory=set)
+    messages: list[Message] = field(default_factory=list[Message])
+    tags: set[str] = field(default_factory=set[str])
 
     def to_snapshot(self) -> Any:
         """What a snapshot holds of it."""

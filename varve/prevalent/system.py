@@ -103,9 +103,9 @@ class PrevalentSystem(Generic[S]):
         self._poison: PrevalentSystemPoisoned | None = None
         self._is_whole = False
         self._worker: ThreadPoolExecutor | None = None
-        self._own_store = None if isinstance(store, Varve) else open_store(store)
+        self.store = store if isinstance(store, Varve) else open_store(store)
+        self._own_store = None if isinstance(store, Varve) else self.store
         try:
-            self.store: Varve = store if isinstance(store, Varve) else self._own_store  # type: ignore[assignment]
             self._journal = Journal(self.store, self.name, self._commands.classes)
             self._recovery = Recovery(
                 self.name,

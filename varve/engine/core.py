@@ -428,7 +428,7 @@ class Engine:
             if self.environment.is_closed:
                 self.snapshots.close()
                 self._group.end()
-        say(DEBUG, "%s: closed", self.path)
+                say(DEBUG, "%s: closed", self.path)
 
     @holds_lock
     def _close_idle(self) -> None:

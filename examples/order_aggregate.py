@@ -1,23 +1,24 @@
-"""An aggregate: rehydrate an order from its events, decide, append - and decide again if somebody was faster.
+"""An aggregate: initial, evolve, decide - and decide again if somebody was faster.
 
-Two clerks work on the same order at the same moment: one ships it, the other cancels it. Both have read the order at
-version 1, so both append with ``expected=1``. Exactly one append is written. The other is refused with
-WrongExpectedVersion; its clerk reads the order again and sees that there is nothing left to decide.
+Two clerks work on the same order at the same moment: one ships it, the other cancels it. Both have seen it placed, at version 1,
+so both append with ``expected=1``. Exactly one append is written. The other is refused; ``execute`` loads the order again, and
+its clerk sees that there is nothing left to decide. The state is saved after every second event, so that loading need not begin
+at the first one.
 
 python examples/order_aggregate.py [FOLDER]    (a temporary folder by default)
 """
 
 import dataclasses
+import enum
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Self
 
 import varve
-
-ATTEMPTS_MAX = 10
+from varve.testing import given
 
 
 @varve.event
@@ -45,60 +46,83 @@ class OrderCancelled:
 OrderEvent = OrderPlaced | OrderShipped | OrderCancelled
 
 
-class OrderRefused(Exception):
-    """The order's state forbids the command: no retry will help."""
+class Status(enum.Enum):
+    """What has become of an order."""
+
+    NEW = "new"
+    PLACED = "placed"
+    SHIPPED = "shipped"
+    CANCELLED = "cancelled"
 
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """The state of one order after ``version`` events."""
+    """The state of one order: what its decisions need, and no more."""
 
-    version: int = 0
-    status: Literal["new", "placed", "shipped", "cancelled"] = "new"
+    status: Status = Status.NEW
+    product: str = ""
 
-    def apply(self, event: OrderEvent) -> "Order":
-        """Give the state after one more event."""
-        match event:
-            case OrderPlaced():
-                return Order(self.version + 1, "placed")
-            case OrderShipped():
-                return Order(self.version + 1, "shipped")
-            case OrderCancelled():
-                return Order(self.version + 1, "cancelled")
+    def to_snapshot(self) -> list[object]:
+        """What is saved of it."""
+        return [self.status, self.product]
 
-    def ship(self, tracking_number: str) -> OrderShipped:
-        """Decide that the order is shipped."""
-        if self.status != "placed":
-            raise OrderRefused(f"cannot ship an order that is {self.status}")
-        return OrderShipped(tracking_number)
-
-    def cancel(self, reason: str) -> OrderCancelled:
-        """Decide that the order is cancelled."""
-        if self.status != "placed":
-            raise OrderRefused(f"cannot cancel an order that is {self.status}")
-        return OrderCancelled(reason)
+    @classmethod
+    def from_snapshot(cls, value: list[object]) -> Self:
+        """The order again."""
+        status, product = value
+        assert isinstance(status, Status)
+        return cls(status, str(product))
 
 
-def load(orders: varve.Stream[OrderEvent], order_id: int) -> Order:
-    """Rehydrate an order: fold its events, in order."""
-    order = Order()
-    for recorded in orders.reader().iter_stream(order_id):
-        order = order.apply(recorded.event)
-    return order
+@dataclasses.dataclass(frozen=True)
+class Ship:
+    """Send the parcel."""
+
+    tracking_number: str
 
 
-def execute(
-    orders: varve.Stream[OrderEvent], order_id: int, decide: Callable[[Order], OrderEvent], clerk: str
-) -> varve.Position:
-    """Load, decide, append what was decided if the order is still as it was when loaded; else begin again."""
-    for _ in range(ATTEMPTS_MAX):
-        order = load(orders, order_id)
-        event = decide(order)
-        try:
-            return orders.append(order_id, event, expected=order.version)
-        except varve.WrongExpectedVersion as error:
-            say(f"{clerk}: expected version {error.expected}, found {error.actual}: deciding again")
-    raise TimeoutError(f"order {order_id} changed {ATTEMPTS_MAX} times while {clerk} was deciding")
+@dataclasses.dataclass(frozen=True)
+class Cancel:
+    """Do not send it."""
+
+    reason: str
+
+
+class OrderRefused(Exception):
+    """The order's state forbids the command: no retry will help."""
+
+
+def evolve(order: Order, event: OrderEvent) -> Order:
+    """The order after one more event."""
+    match event:
+        case OrderPlaced(product):
+            return Order(Status.PLACED, product)
+        case OrderShipped():
+            return Order(Status.SHIPPED, order.product)
+        case OrderCancelled():
+            return Order(Status.CANCELLED, order.product)
+
+
+def decide(order: Order, command: Ship | Cancel) -> OrderEvent:
+    """What a command comes to."""
+    match command:
+        case Ship(tracking_number):
+            if order.status is not Status.PLACED:
+                raise OrderRefused(f"cannot ship an order that is {order.status.value}")
+            return OrderShipped(tracking_number)
+        case Cancel(reason):
+            if order.status is not Status.PLACED:
+                raise OrderRefused(f"cannot cancel an order that is {order.status.value}")
+            return OrderCancelled(reason)
+
+
+def check_the_rules() -> None:
+    """The rules hold, without a store: this is what a test of them looks like."""
+    order: varve.Decider[Order, Ship | Cancel, OrderEvent] = varve.Decider(Order, evolve, decide)
+    placed = OrderPlaced("Laptop", 1)
+    given(order, placed).when(Ship("TRACK-1")).then(OrderShipped("TRACK-1"))
+    given(order, placed, OrderShipped("TRACK-1")).when(Cancel("too late")).then_raises(OrderRefused, match="shipped")
+    given(order).when(Ship("TRACK-1")).then_raises(OrderRefused)
 
 
 def say(line: str) -> None:
@@ -108,6 +132,7 @@ def say(line: str) -> None:
 
 def main(path: Path) -> None:
     """Let two clerks collide on one order."""
+    check_the_rules()
     with varve.open(path) as db:
         orders = db.stream("orders", OrderPlaced | OrderShipped | OrderCancelled)
         orders.append(7, OrderPlaced("Laptop", 1), expected=varve.NO_STREAM)
@@ -115,31 +140,45 @@ def main(path: Path) -> None:
         # Both wait here after their first look, so that both have seen version 1. A second look does not wait.
         both_have_looked = threading.Barrier(2, timeout=30)
 
-        def ship(order: Order) -> OrderEvent:
-            if order.version == 1:
-                both_have_looked.wait()
-            return order.ship("TRACK-1")
+        def watched(clerk: str) -> Callable[[Order, Ship | Cancel], OrderEvent]:
+            def watch(order: Order, command: Ship | Cancel) -> OrderEvent:
+                say(f"{clerk}: the order is {order.status.value}")
+                if order.status is Status.PLACED:
+                    both_have_looked.wait()
+                return decide(order, command)
 
-        def cancel(order: Order) -> OrderEvent:
-            if order.version == 1:
-                both_have_looked.wait()
-            return order.cancel("found it cheaper")
+            return watch
 
-        def work(clerk: str, decide: Callable[[Order], OrderEvent]) -> None:
+        def work(clerk: str, command: Ship | Cancel) -> None:
+            order = varve.Aggregate(
+                orders,
+                initial=Order,
+                evolve=evolve,
+                decide=watched(clerk),
+                snapshots=db.snapshots.holding(Order, Status),
+                every=2,
+            )
             try:
-                position = execute(orders, 7, decide, clerk)
-                say(f"{clerk}: written as event {position.stream_sequence} of the order")
+                done = order.execute(7, command)
+                say(f"{clerk}: written as event {done.positions[0].stream_sequence} of the order")
             except OrderRefused as refusal:
                 say(f"{clerk}: {refusal}")
 
-        clerks = [threading.Thread(target=work, args=args) for args in (("shipping", ship), ("support", cancel))]
+        clerks = [
+            threading.Thread(target=work, args=args)
+            for args in (("shipping", Ship("TRACK-1")), ("support", Cancel("found it cheaper")))
+        ]
         for clerk in clerks:
             clerk.start()
         for clerk in clerks:
             clerk.join()
 
-        order = load(orders, 7)
-        print(f"order 7 is {order.status} at version {order.version}")
+        reading = varve.Aggregate(
+            orders, initial=Order, evolve=evolve, decide=decide, snapshots=db.snapshots.holding(Order, Status)
+        )
+        order, version = reading.load(7)
+        saved = [info.position for info in db.snapshots.stored(("orders", 7))]
+        print(f"order 7 is {order.status.value} at version {version}, saved at {saved}")
 
 
 if __name__ == "__main__":

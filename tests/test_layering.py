@@ -49,7 +49,7 @@ RESERVED: dict[str, frozenset[str]] = {
     "lmdb": frozenset({"engine"}),  # the engine is the seam behind which another engine may stand one day
     "flatbuffers": frozenset({"codec"}),
     # `import varve` stays quick, and sync users never pay for it: inside functions, and not where one appends and reads.
-    "asyncio": frozenset({"tailing", "derived", "scoped", "prevalent", "testing", "ui", "cli"}),
+    "asyncio": frozenset({"tailing", "derived", "scoped", "aggregates", "prevalent", "testing", "ui", "cli"}),
 }
 # Optional extras: imported where they are used, inside functions, never when a module loads.
 OPTIONAL = frozenset(

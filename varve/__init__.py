@@ -3,6 +3,7 @@
 The map of the package; imports point downwards only, tests/test_layering.py holds it::
 
     prevalent/       objects in memory whose every change is an event
+    aggregates/      load, decide, append: functions on a stream
     opening.py       open                                            what a user begins with
     series.py        archives and a store, read in a row
     store.py         Varve, Snapshot                                 what a user holds
@@ -32,6 +33,9 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
 TYPE_CHECKING = False  # typing itself would be a fifth of what `import varve` costs; type checkers know the name
 if TYPE_CHECKING:
     from varve import errors, integrations, limits, ops, schema, testing
+    from varve.aggregates.aggregate import Aggregate, Executed, Loaded
+    from varve.aggregates.decider import Decided, Decider
+    from varve.aggregates.policy import SnapshotPolicy, every
     from varve.archive import ArchiveReport
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
     from varve.derived.snapshots import Saved, SavedInfo, Snapshots
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
         CorruptedStore,
         DiskFull,
         EventEncodingError,
+        EventsHidden,
         EventTooLarge,
         EventTypeError,
         ForkedStore,
@@ -124,6 +129,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "varve.aggregates.aggregate": "Aggregate Executed Loaded",
+    "varve.aggregates.decider": "Decided Decider",
+    "varve.aggregates.policy": "SnapshotPolicy every",
     "varve.archive": "ArchiveReport",
     "varve.codec": "event from_json owned struct to_dict to_json",
     "varve.derived.snapshots": "Saved SavedInfo Snapshots",
@@ -181,6 +189,7 @@ __all__ = [
     "NO_STREAM",
     "STREAM_EXISTS",
     "Aborted",
+    "Aggregate",
     "ArchiveReport",
     "Archived",
     "BackupMismatch",
@@ -199,10 +208,14 @@ __all__ = [
     "CorruptedBackup",
     "CorruptedBlock",
     "CorruptedStore",
+    "Decided",
+    "Decider",
     "DiskFull",
     "EventEncodingError",
     "EventTooLarge",
     "EventTypeError",
+    "EventsHidden",
+    "Executed",
     "Expected",
     "Follow",
     "ForkedStore",
@@ -219,6 +232,7 @@ __all__ = [
     "InvalidRow",
     "InvalidStreamId",
     "Kind",
+    "Loaded",
     "MalformedDump",
     "MalformedEvent",
     "MissingExtra",
@@ -245,6 +259,7 @@ __all__ = [
     "SeriesStream",
     "Snapshot",
     "SnapshotClosed",
+    "SnapshotPolicy",
     "SnapshotStats",
     "Snapshots",
     "Span",
@@ -279,6 +294,7 @@ __all__ = [
     "WriteTransaction",
     "WrongExpectedVersion",
     "event",
+    "every",
     "f32",
     "f64",
     "from_json",

@@ -19,6 +19,7 @@ The tree (built-in bases in parentheses)::
     |-- MalformedDump (ValueError)         a dump or export that is truncated or damaged
     |-- UnexpectedEventType                the log holds an event that this reader does not declare
     |-- Archived (LookupError)             what you read was moved to an archive
+    |-- EventsHidden (LookupError)         a state needs events that readers are not given
     |-- UpcastError (TypeError)            an upcast gave something else than it declares
     |-- ReplayFailed                       a prevalent system's commands do not make its state again
     |-- Conflict
@@ -233,6 +234,20 @@ class Archived(VarveError, LookupError):
     kind: ClassVar[Kind] = "unavailable"
     path: str
     first_sequence: int
+
+
+class EventsHidden(VarveError, LookupError):
+    """The state of an aggregate needs events that readers are not given: a retention rule hides them, or they were dropped, and
+    no snapshot reaches over them. Read with a snapshot that does, or let the aggregate begin at what is left
+    (``missing="skip"``). Facts: ``stream``, ``stream_id``, ``first_sequence`` and ``stop_sequence`` (of the stream: they are
+    missing from the one on, up to the other)."""
+
+    code = "events_hidden"
+    kind: ClassVar[Kind] = "unavailable"
+    stream: str
+    stream_id: object
+    first_sequence: int
+    stop_sequence: int
 
 
 class UpcastError(VarveError, TypeError):
@@ -601,6 +616,7 @@ __all__ = [
     "EventEncodingError",
     "EventTooLarge",
     "EventTypeError",
+    "EventsHidden",
     "ForkedStore",
     "HandleUnusable",
     "IdempotencyConflict",

@@ -59,6 +59,9 @@ CONSUMER_PARTITIONS: Final = 256
 EVENT_BYTES_MAX: Final = 64 * 2**20
 """One encoded event."""
 
+SAVED_STATE_BYTES_MAX: Final = 2**30
+"""One encoded state in ``db.snapshots``."""
+
 METADATA_BYTES_MAX: Final = 16 * 2**10
 """One append's metadata as JSON."""
 

@@ -120,6 +120,7 @@ def test_a_mistake_never_makes_a_store(inside: Inside, tmp_path: Path) -> None:
                 "varve schema check": ["varve.ops.demo:Line"],
                 "varve consumers seek": ["a", "end"],
                 "varve consumers delete": ["a"],
+                "varve snapshots delete": ["a"],
                 "varve backup": ["out"],
                 "varve compact": ["out"],
                 "varve archive": ["--before", "1", "--to", "out"],

@@ -50,6 +50,7 @@ USES: dict[str, dict[str, Any]] = {
         "delete_consumer": lambda db: db.delete_consumer("billing"),
         "seek_consumer": lambda db: db.seek_consumer("billing", 0),
         "observe": lambda db: db.observe(varve.Observer()),
+        "snapshots": lambda db: db.snapshots.latest("a"),
     },
     "Stream": {
         "append": lambda s: s.append(1, placed(1)),

@@ -43,6 +43,8 @@ LOG: Final = "log"
 SIDES: Final = tuple(name for name in files.SIDE_TABLES if name != base.TABLE)
 """The side tables that stand beside the log. (What archives have left is a part of the log: of the full backup's.)"""
 FULL_FILES: Final = (files.DATA, files.SEAL)
+STATES_FILE: Final = f"{files.SNAPSHOTS}.pairs"
+"""Saved states, in a full backup: there where the store had any."""
 
 Progress = Callable[[int, int], None]
 """Called now and then, on the thread that works, with bytes done and bytes in all. What it raises ends the work."""
@@ -70,7 +72,8 @@ class Cover:
     """What was read at one instant."""
 
     environment: str
-    """Which of the store's environments: ``store`` is the log with all that lies beside it in ``data.mdb``."""
+    """Which of the store's environments: ``store`` is the log with all that lies beside it in ``data.mdb``, ``snapshots`` what
+    ``db.snapshots`` has saved."""
     parts: tuple[str, ...]
     """Its parts."""
     taken_at_ns: int
@@ -334,7 +337,10 @@ def _decoded(folder: str, fields: dict[str, Any], raw: bytes) -> Backup:
 
 def _names(backup: Backup) -> set[str]:
     """The files that a backup has."""
-    return set(FULL_FILES) if backup.kind == "full" else {file_of(part) for part in (LOG, *backup.tables)}
+    if backup.kind == "incremental":
+        return {file_of(part) for part in (LOG, *backup.tables)}
+    has_states = any(cover.environment == files.SNAPSHOTS for cover in backup.covers)
+    return {*FULL_FILES, STATES_FILE} if has_states else set(FULL_FILES)
 
 
 def file_of(part: str) -> str:

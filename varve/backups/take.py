@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from itertools import chain
 
 from varve import limits
+from varve.backups import states
 from varve.backups.check import Held, examine_copy, unreadable_record
 from varve.backups.folder import Summed, disk_errors, entries_of, finish, locked, new_backup, summed
 from varve.backups.manifest import (
     LOG,
     SIDES,
+    STATES_FILE,
     Backup,
     BackupFile,
     BackupKind,
@@ -103,6 +106,7 @@ class _Taking:
         engine, progress = self._engine, self._progress
         used = (engine.environment.last_page() + 1) * limits.PAGE_BYTES
         with new_backup(self._path, self._entries, "full") as (unfinished, final):
+            saved = self._states(unfinished)  # before the log: what they were made of is in it then
             data = Summed(os.path.join(unfinished, files.DATA))
             try:
                 progress(0, 2 * used)
@@ -129,11 +133,22 @@ class _Taking:
                 taken_at_ns,
                 held,
                 record.first_sequence,
-                (written, summed(os.path.join(unfinished, files.SEAL))),
+                (written, summed(os.path.join(unfinished, files.SEAL)), *saved),
             )
             finish(unfinished, final, backup)
         progress(2 * used, 2 * used)
         return BackupReport(backup, written=True)
+
+    def _states(self, unfinished: str) -> list[BackupFile]:
+        """What ``db.snapshots`` has saved: with the beginning of the log archived, or dropped, it may be all that is left of
+        it."""
+        pairs = states.whole(states.of_engine(self._engine), self._engine.created.uuid)
+        first = next(pairs, None)
+        if first is None:
+            return []
+        file = self._write(unfinished, STATES_FILE, chain((first,), pairs))
+        self._reread(unfinished, file)
+        return [file]
 
     def _examined(self, unfinished: str, progress: Progress) -> Held:
         try:
@@ -168,8 +183,8 @@ class _Taking:
             return BackupReport(newest, written=False)
         with new_backup(self._path, self._entries, "incremental") as (unfinished, final):
             walk = Walk(first)
-            written = [self._write(unfinished, LOG, self._log(snapshot, walk, newest, stop))]
-            written += [self._write(unfinished, name, iter(pairs)) for name, pairs in sides.items()]
+            written = [self._write(unfinished, file_of(LOG), self._log(snapshot, walk, newest, stop))]
+            written += [self._write(unfinished, file_of(name), iter(pairs)) for name, pairs in sides.items()]
             held = Held(
                 snapshot.record,
                 walk.content.hexdigest(),
@@ -223,8 +238,8 @@ class _Taking:
             path=self._path,
         )
 
-    def _write(self, unfinished: str, part: str, pairs: Iterator[Pair]) -> BackupFile:
-        file = Summed(os.path.join(unfinished, file_of(part)))
+    def _write(self, unfinished: str, name: str, pairs: Iterator[Pair]) -> BackupFile:
+        file = Summed(os.path.join(unfinished, name))
         try:
             file.write(MAGIC)
             for key, value in pairs:
@@ -258,6 +273,9 @@ class _Taking:
         first: int,
         written: tuple[BackupFile, ...],
     ) -> Backup:
+        covers = [Cover("store", (LOG, *SIDES), taken_at_ns)]
+        if any(file.name == STATES_FILE for file in written):
+            covers.append(Cover(files.SNAPSHOTS, (states.PART,), taken_at_ns))
         return Backup(
             path=final,
             kind=kind,
@@ -272,7 +290,7 @@ class _Taking:
             numbers=held.numbers,
             content_digest=held.content_digest,
             tables=held.tables,
-            covers=(Cover("store", (LOG, *SIDES), taken_at_ns),),
+            covers=tuple(covers),
             files=written,
             varve_version=_version(),
         )

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from varve import limits
 from varve.derived.history import History
 from varve.derived.trees import PLAIN, Trees
-from varve.errors import CorruptedBlock, CorruptedStore, IntegrityError, InvalidInput, SchemaConflict
+from varve.errors import CorruptedBlock, CorruptedStore, IntegrityError, InvalidInput, SchemaConflict, TooManyItems
 from varve.layout import snapshots as layout
-from varve.layout.keys import check_name
+from varve.layout.keys import check_name, encode_stream_id
 from varve.layout.snapshots import Scope, SnapshotHead
 from varve.logs import WARNING, say
 from varve.record import to_datetime
@@ -91,8 +91,9 @@ class Snapshots:
         latest.
 
         The state is encoded before anything is written. Raises ``InvalidInput`` for what cannot be stored, saying where in the
-        state it stands; ``InvalidName``, ``InvalidStreamId``, ``ReadonlyStore``, ``SealedStore``, ``DiskFull``, ``StoreFull``,
-        ``StoreFailed``, ``IntegrityError`` (remove the folder ``snapshots`` then), and what a closed handle raises.
+        state it stands; ``TooManyItems`` (``SAVED_STATE_BYTES_MAX``), ``InvalidName``, ``InvalidStreamId``, ``ReadonlyStore``,
+        ``SealedStore``, ``DiskFull``, ``StoreFull``, ``StoreFailed``, ``IntegrityError`` (remove the folder ``snapshots`` then),
+        and what a closed handle raises.
         """
         whole = _scope(scope)
         _check_position(position)
@@ -102,6 +103,12 @@ class Snapshots:
         engine = self._engine
         engine.check_usable()
         raw = self._trees.encode(state)
+        if len(raw) > limits.SAVED_STATE_BYTES_MAX:
+            raise TooManyItems(
+                f"a state of {len(raw)} bytes; {limits.SAVED_STATE_BYTES_MAX} are the limit. Save it in parts",
+                limit_name="SAVED_STATE_BYTES_MAX",
+                limit=limits.SAVED_STATE_BYTES_MAX,
+            )
         end, mark = self._history.now()
         at = layout.scope_key(whole)
         key = layout.snapshot_key(at, position)
@@ -283,6 +290,7 @@ def _scope(scope: Scope) -> bytes:
         if len(scope) != 2:
             raise InvalidInput(f"a scope is a name, or (stream name, stream id), not a tuple of {len(scope)}")
         name, stream_id = scope
+        encode_stream_id(stream_id)  # None among others is none
         return layout.scope_bytes(check_name(name), stream_id)
     return layout.scope_bytes(check_name(scope, "scope"))
 

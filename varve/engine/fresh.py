@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -13,10 +13,25 @@ import lmdb
 from varve import limits
 from varve.engine import files
 from varve.engine.environment import Environment
+from varve.engine.keyvalues import KeyValues
 from varve.errors import DiskFull, InvalidInput, StoreAlreadyOpen, StoreFailed, StoreInUse, VarveError
 
 _BATCH = 4_096
 _BATCH_BYTES = 16 * 2**20
+
+
+def _batches(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
+    """As many at a time as a transaction should write."""
+    batch: list[tuple[bytes, bytes]] = []
+    held = 0
+    for pair in pairs:
+        batch.append(pair)
+        held += len(pair[1])
+        if len(batch) == _BATCH or held >= _BATCH_BYTES:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
 
 
 class FreshStore:
@@ -52,15 +67,21 @@ class FreshStore:
         environment = self._environment
         assert environment is not None
         database = getattr(environment, table, None) if table in {"log", "index", "meta"} else self._side(table)
-        batch: list[tuple[bytes, bytes]] = []
-        held = 0
-        for pair in pairs:
-            batch.append(pair)
-            held += len(pair[1])
-            if len(batch) == _BATCH or held >= _BATCH_BYTES:
-                self._put(environment, database, batch)
-                batch, held = [], 0
-        self._put(environment, database, batch)
+        for batch in _batches(pairs):
+            self._put(environment, database, batch)
+
+    def put_beside(self, name: str, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Put pairs, in key order, into an environment of its own beside the store's; none is made where there are none."""
+        environment = self._environment
+        assert environment is not None
+        beside = KeyValues(environment, name, limits.MAP_BYTES)
+        try:
+            for batch in _batches(pairs):
+                with beside.writing() as writing:
+                    for key, value in batch:
+                        writing.put(key, value)
+        finally:
+            beside.close()
 
     def _side(self, table: str) -> lmdb._Database | None:
         assert self._environment is not None
@@ -69,8 +90,6 @@ class FreshStore:
         return self._environment.opened_side(table)
 
     def _put(self, environment: Environment, database: lmdb._Database | None, pairs: list[tuple[bytes, bytes]]) -> None:
-        if not pairs:
-            return
         try:
             with environment.env.begin(write=True) as transaction, transaction.cursor(database) as cursor:
                 cursor.putmulti(pairs, append=True)

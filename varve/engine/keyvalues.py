@@ -232,7 +232,7 @@ class KeyValues(Opened):
             self._map_bytes,
             readonly=owner.readonly,
             lock=not owner.is_sealed,
-            metasync=owner.durability == "full",
+            metasync=owner.durability != "relaxed",
             max_dbs=1,
             max_spare_txns=1,
         )

@@ -145,6 +145,8 @@ class PageFile:
         self._fd = fd
         self.meta = meta
         self.size = size
+        self.value_bytes_max = _VALUE_BYTES_MAX
+        """No value is longer: one that says so is damaged."""
         self._last_page = min(meta.last_page, size // _PAGE_BYTES - 1)
 
     def page(self, number: int) -> bytes:
@@ -260,7 +262,7 @@ class PageFile:
     def _large(self, number: int, length: int, reached: Reached, on_damage: Callable[[DamagedPage], None]) -> bytes:
         """A value that has pages of its own. What its first page says of them is checked, but the value does not hang on it."""
         pages = (_PAGE.size - 1 + length) // _PAGE_BYTES + 1
-        if length > _VALUE_BYTES_MAX or not 2 <= number <= self.meta.last_page + 1 - pages:
+        if length > self.value_bytes_max or not 2 <= number <= self.meta.last_page + 1 - pages:
             raise DamagedPage(number, f"a value of {length} bytes cannot begin there")
         if number + pages - 1 > self._last_page:
             raise DamagedPage(number, "the file ends before it does")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from varve import limits
 from varve.archive import base_at
+from varve.backups import states
 from varve.engine import files
 from varve.engine.fresh import FreshStore
 from varve.errors import CorruptedStore, InvalidInput
@@ -65,7 +66,7 @@ def compact(
 
     Events that retention rules hide from the readers of their streams (``Stream.truncate_before``, ``Stream.retain``) are
     dropped, for good: each position stays, with stream and commit, and holds a ``varve.Gap``. Everything else stays what it
-    was: positions, commits, times, metadata, idempotency keys, identity, consumers, rules, what was archived.
+    was: positions, commits, times, metadata, idempotency keys, identity, consumers, rules, saved states, what was archived.
 
     ``target`` must not exist, nor lie in the source; it appears when it is complete, verified and on disk. ``progress`` is called
     with events done and in all, neither of which falls; each is counted twice (written, verified). To take the store's place: end
@@ -138,6 +139,8 @@ class _Compaction:
         for table, pairs in ((consumers.TABLE, self._consumers), (retention.TABLE, self._rules)):
             if pairs:
                 fresh.put(table, pairs)
+        saved = states.of_engine(self._engine)  # of what is dropped they may be all that is left
+        fresh.put_beside(files.SNAPSHOTS, states.whole(saved, self._engine.created.uuid, self._end))
 
     def _frames(self) -> Iterator[tuple[bytes, bytes]]:
         self._told(0, 2 * self._end)

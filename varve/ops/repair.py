@@ -7,13 +7,14 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from varve.backups import states
 from varve.backups.check import stored_base
 from varve.codec import event, event_type
 from varve.engine import files
 from varve.engine.fresh import FreshStore
 from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
-from varve.errors import CorruptedBlock, CorruptedStore, InvalidInput, StoreUnavailable
+from varve.errors import CorruptedBlock, CorruptedStore, IntegrityError, InvalidInput, StoreUnavailable
 from varve.layout import base as bases
 from varve.layout import consumers, keys, retention
 from varve.layout.base import Base
@@ -98,8 +99,8 @@ def repair(
     """Make a new store at ``target`` of a store that this process does not hold open, which is only read.
 
     Without ``salvage``: for damaged index, metadata or pages outside of the log. The log is copied byte for byte, index and
-    metadata are worked out from it, positions of consumers are copied. Raises ``CorruptedBlock`` or ``CorruptedStore`` where the
-    log itself is damaged.
+    metadata are worked out from it, positions of consumers and saved states are copied. Raises ``CorruptedBlock`` or
+    ``CorruptedStore`` where the log itself is damaged.
 
     With ``salvage=True`` every block that can be read is kept. Each lost event is replaced by a ``LostEvent`` at its position, so
     that all others keep their global and stream sequences, commits, times, metadata and idempotency keys; the report says
@@ -129,6 +130,7 @@ def repair(
                 f"{folder} was opened and written to while it was repaired; end that and retry: nothing was kept",
                 path=folder,
             )
+        report = _with_states(report, folder, fresh)
         fresh.close()
         if salvage:
             written = 2 * report.events
@@ -137,6 +139,16 @@ def repair(
         fresh.finish()
         told.end()
         return report
+
+
+def _with_states(report: RepairReport, path: str, fresh: FreshStore) -> RepairReport:
+    """Copy the saved states that are whole. (Whoever reads them passes over those that are not of what is left of the log.)"""
+    notes: list[str] = []
+    try:
+        fresh.put_beside(files.SNAPSHOTS, states.whole(states.of_folder(path, lambda found: notes.append(str(found)))))
+    except (IntegrityError, DamagedPage) as exc:
+        notes.append(str(exc))
+    return replace(report, notes=(*report.notes, *(f"saved states: {note}" for note in notes)))
 
 
 def _judged(report: RepairReport, verdict: VerifyReport, path: str) -> RepairReport:

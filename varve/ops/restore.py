@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from varve.backups import states
 from varve.backups.check import side_tables, stored_base, unreadable_record
 from varve.backups.folder import chain_of, check_files, disk_errors, find_entries
-from varve.backups.manifest import LOG, Backup, damaged, file_of
+from varve.backups.manifest import LOG, STATES_FILE, Backup, damaged, file_of
 from varve.backups.pairs import Pair, read_pairs
 from varve.backups.walk import UNREADABLE, checked_block
 from varve.engine import files
@@ -75,7 +76,8 @@ def restore(
     those up to it count.
 
     The new store keeps uuid, sequences, times, metadata, idempotency keys, types, and the consumers that were there at the
-    instant of the last backup used; those that stand beyond the new end are moved back to it, and reported. It can be written to.
+    instant of the last backup used; those that stand beyond the new end are moved back to it, and reported. What ``db.snapshots``
+    held at the full backup comes back, but for what was saved after the log had passed the new end. It can be written to.
     Before anything is made, the manifests and the SHA-256 of every file that is needed are looked at; the events are held against
     the manifests' digests while they are written, index and metadata are made from them. ``check`` verifies the new store
     completely (``varve.ops.verify``, tens of microseconds an event) before it gets its name. ``target`` must not exist; it
@@ -297,6 +299,7 @@ class _Restore:
         moved: list[MovedConsumer] = []
         for name, pairs in self._sides():
             self._fresh.put(name, self._moved_back(pairs, stop, moved) if name == consumers.TABLE else pairs)
+        self._fresh.put_beside(files.SNAPSHOTS, self._states(stop))
         rounded = to_sequence is not None and stop < to_sequence
         return RestoreReport(stop, self._last_ns, tuple(self._chain), rounded, tuple(moved))
 
@@ -358,7 +361,17 @@ class _Restore:
             raise damaged(self._chain[0].path, "the record of its store cannot be read")
         return [(keys.STORE_RECORD_KEY, StoreRecord(*record[:2]).encode())]
 
-    # -- side tables -------------------------------------------------------------------------------
+    # -- what lies beside the log -------------------------------------------------------------------
+
+    def _states(self, stop: int) -> Iterator[Pair]:
+        """The saved states of the full backup, those that were saved before the log reached beyond the new end."""
+        full = self._chain[0]
+        if any(file.name == STATES_FILE for file in full.files):
+            try:
+                pairs = read_pairs(os.path.join(full.path, STATES_FILE))
+                yield from states.whole(pairs, full.store_uuid.bytes, stop)
+            except UNREADABLE as exc:
+                raise damaged(full.path, str(exc)) from None
 
     def _sides(self) -> Iterator[tuple[str, list[Pair]]]:
         """The side tables as of the last backup of the chain."""

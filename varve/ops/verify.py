@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from varve import limits
+from varve.backups import states
 from varve.codec import EventType, event_type_from_schema
 from varve.engine import files
 from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.engine.seal import Seal, read_seal
-from varve.errors import CorruptedStore, MalformedEvent, NotAVarveStore, SchemaError, VarveError
+from varve.errors import CorruptedStore, IntegrityError, MalformedEvent, NotAVarveStore, SchemaError, VarveError
 from varve.layout import base as bases
 from varve.layout import consumers, keys, retention
 from varve.layout.base import Base, decode_base
@@ -90,7 +91,8 @@ def verify(
 
     Structure (LMDB's own verifier), every block's checksum and shape, every event as a FlatBuffer of its type, sequences without
     gaps, times that never go back, index and metadata equal to what the log says pair by pair, positions of consumers within the
-    log, retention rules. Nothing is written to the store. Its pages are read, not mapped: damage is a finding, not a crash.
+    log, retention rules, saved states. Nothing is written to the store. Its pages are read, not mapped: damage is a finding, not
+    a crash.
 
     Other processes may write meanwhile: what is verified is one instant, held like a snapshot. LMDB's verifier then works on a
     copy of the file, in the folder ``scratch`` (the system's folder for temporary files), which needs as much room.
@@ -120,6 +122,7 @@ def _looked(verification: _Verification, folder: str, scratch: str | None) -> bo
             verification.read_seal(folder)
             verification.structure(instant, scratch)
             verification.contents(instant.file, folder)
+            verification.saved_states(folder)
             return not instant.changed()
     except CorruptedStore as exc:  # no meta page can be used
         verification.find("structure", "page", str(exc))
@@ -228,6 +231,15 @@ class _Verification:
             f"the sub-database {name!r}, which this Varve does not know" for name in sorted(trees.keys() - known)
         ]
         self.not_checked += self._unknown_tables
+
+    def saved_states(self, path: str) -> None:
+        """What ``db.snapshots`` has saved. Whoever reads it passes over what is damaged, and over what is of another history."""
+        try:
+            for key, value in states.of_folder(path, self._damage("snapshots")):
+                if not states.is_whole(key, value):
+                    self.find("snapshots", "record", f"the saved state under the key {key.hex()} is damaged", key=key)
+        except IntegrityError as exc:
+            self.find("snapshots", "page", str(exc))
 
     def _damage(self, where: Where) -> Callable[[DamagedPage], None]:
         def tell(damage: DamagedPage) -> None:

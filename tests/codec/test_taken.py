@@ -77,6 +77,17 @@ def test_other_writers_events_are_taken_by_their_vtable() -> None:
     assert type(found) is OrderPlaced
 
 
+def test_a_text_may_stand_elsewhere() -> None:
+    """The head is the usual one, and the string lies behind other bytes."""
+    compiled = event_type(OrderPlaced)
+    packed = bytearray(compiled.pack(OrderPlaced(7, "Laptop", 1, 99900)))
+    pos = next(slot.pos for slot in compiled.plan.inline if slot.field == 1)
+    packed[pos : pos + 4] = (len(packed) - pos).to_bytes(4, "little")
+    packed += b"\x03\0\0\0Pen\0"
+    compiled.verify(bytes(packed))
+    assert taker(compiled)(bytes(packed), 0) == OrderPlaced(7, "Pen", 1, 99900)
+
+
 def test_what_is_shorter_than_our_packer_writes_is_read_as_a_view_would() -> None:
     """A table without any field ends before the numbers of the usual one would stand."""
     builder = flatbuffers.Builder()

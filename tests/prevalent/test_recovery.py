@@ -243,7 +243,7 @@ def test_rules_that_hide_events_from_readers_hide_no_command(db: varve.Varve) ->
 
 
 def test_dropped_commands_need_a_snapshot(varve_path: Path, tmp_path: Path) -> None:
-    """Compaction drops what is hidden."""
+    """Compaction drops what is hidden, and takes the snapshots along."""
     with open_db(varve_path) as db, bank(db) as system:
         for number in range(6):
             system.execute(Deposit("ann", number))
@@ -251,8 +251,13 @@ def test_dropped_commands_need_a_snapshot(varve_path: Path, tmp_path: Path) -> N
                 system.snapshot()
         db.stream("prevalent/bank", Deposit).truncate_before(0, 3)
     ops.compact(varve_path, tmp_path / "compacted")
-    with open_db(tmp_path / "compacted") as db, pytest.raises(varve.ReplayFailed, match="compaction"):
-        bank(db)
+    with open_db(tmp_path / "compacted") as db:
+        with bank(db) as system:
+            assert (balances(system), system.snapshot_position) == ({"ann": 15}, 4)
+            with pytest.raises(varve.ReplayFailed, match="compaction"):
+                system.verify()
+        with pytest.raises(varve.ReplayFailed, match="compaction"):
+            bank(db, version=2)
 
 
 def test_archived_commands_need_a_snapshot(varve_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -304,5 +304,5 @@ async def a_system_knows_its_state_and_results(db: varve.Varve) -> None:
         assert_type(system, varve.PrevalentSystem[dict[str, int]])
         assert_type(system.execute(Grow(1)), int)
         assert_type(await system.execute_async(Grow(1)), int)
-        assert_type(system.query(lambda sizes: list(sizes), copy=True), list[str])
+        assert_type(system.query(lambda sizes: sizes["all"], copy=True), int)
         assert_type(system.recover(), tuple[Any, ...])

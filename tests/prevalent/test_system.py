@@ -52,9 +52,10 @@ def test_a_path_whose_state_cannot_be_made_is_closed_again(varve_path: Path) -> 
     """The store does not stay open behind a constructor that raised."""
     with bank(varve_path) as system:
         system.execute(Deposit("ann", 1))
-    with pytest.raises(varve.UnexpectedEventType):
+    with pytest.raises(varve.UnexpectedEventType) as kept:
         varve.PrevalentSystem(varve_path, "bank", initial=Bank, commands=[Draw])
     varve.open(varve_path).close()
+    assert kept.value.stream == "prevalent/bank"
 
 
 def test_what_a_check_refuses_is_not_written(db: varve.Varve) -> None:
@@ -228,6 +229,29 @@ def test_awaited_commands_are_executed_in_order(db: varve.Varve) -> None:
     with bank(db) as system:
         asyncio.run(main(system))
     with pytest.raises(varve.PrevalentSystemClosed):
+        asyncio.run(main(system))
+
+
+def test_awaiting_does_not_block_the_loop(db: varve.Varve) -> None:
+    """Also while a command or a query holds the system."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold(_: Bank) -> bool:
+        inside.set()
+        return go_on.wait(30)
+
+    async def main(system: varve.PrevalentSystem[Bank]) -> None:
+        holding = asyncio.get_running_loop().run_in_executor(None, system.query, hold)
+        await asyncio.to_thread(inside.wait, 30)
+        executing = asyncio.ensure_future(system.execute_async(Deposit("ann", 1)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not executing.done()
+        go_on.set()
+        assert await holding
+        assert await executing == 1
+
+    with bank(db) as system:
         asyncio.run(main(system))
 
 

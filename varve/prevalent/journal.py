@@ -151,10 +151,12 @@ class Journal:
                     yield Run(begin + shift, begin, kind, payload, starts[begin - first : until - first])
         except StoreClosing:
             slices.close()
-            snapshot = block = item = scattered = known = data = None  # this frame lives on: let go of the map
+            snapshot = block = item = scattered = known = data = None
             yield None
             raise StoreClosed(f"{self._engine.path} was told to close, which ended this replay") from None
         finally:
+            # Whoever keeps an error keeps this frame: it must not keep the map.
+            snapshot = block = item = scattered = known = data = None
             slices.close()
 
     def _kind(self, snapshot: Snapshot, type_number: int, sequence: int) -> Kind:

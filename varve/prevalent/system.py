@@ -102,6 +102,7 @@ class PrevalentSystem(Generic[S]):
         self._pending_bytes = 0
         self._poison: PrevalentSystemPoisoned | None = None
         self._is_whole = False
+        self._workers = threading.Lock()
         self._worker: ThreadPoolExecutor | None = None
         self.store = store if isinstance(store, Varve) else open_store(store)
         self._own_store = None if isinstance(store, Varve) else self.store
@@ -177,15 +178,14 @@ class PrevalentSystem(Generic[S]):
         A call that is cancelled may be executed all the same. Errors as ``execute``.
         """
         import asyncio
+        from concurrent.futures import ThreadPoolExecutor
 
-        with self._lock:
+        with self._workers:  # not the lock of commands, which is held while one is written
             self._check_open()
             if self._worker is None:
-                from concurrent.futures import ThreadPoolExecutor
-
                 self._worker = ThreadPoolExecutor(1, thread_name_prefix="varve-prevalent")
-            worker = self._worker
-        return await asyncio.get_running_loop().run_in_executor(worker, self.execute, command)
+            waiting = asyncio.get_running_loop().run_in_executor(self._worker, self.execute, command)
+        return await waiting
 
     def query(self, fn: Callable[[S], R], *, copy: bool = False) -> R:
         """What ``fn(state)`` returns; no command is applied meanwhile. ``fn`` changes nothing of the state, and is quick.
@@ -319,11 +319,11 @@ class PrevalentSystem(Generic[S]):
                 self._is_closed = True
                 self._pending = []
                 self._flushing.done()
-                worker, self._worker = self._worker, None
                 if self._own_store is not None:
                     self._own_store.__exit__(None, None, None)
-        if worker is not None:
-            worker.shutdown(wait=False)
+                with self._workers:
+                    if self._worker is not None:
+                        self._worker.shutdown(wait=False)
 
     def __enter__(self) -> Self:
         self._check_open()

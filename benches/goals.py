@@ -153,6 +153,10 @@ TABLE: tuple[Work, ...] = (
         "a prevalent system's state made again",
         (_least("prevalent-recovery", 400_000, 800_000, "commands/s, without any snapshot"),),
     ),
+    Work(
+        "projection catch-up into SQLite, an upsert per event",
+        (_least("projection-rate", 150_000, 200_000, "events/s"),),
+    ),
     Work('`python -c "import varve"`', (_most("import", 3, 2, 'x `python -c "import lmdb"`'),)),
 )
 """The table, in the order in which it is shown."""

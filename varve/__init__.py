@@ -8,6 +8,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     series.py        archives and a store, read in a row
     store.py         Varve, Snapshot                                 what a user holds
     archive.py       the beginning of a log moved out
+    derived/         projections: tables in SQLite that follow the log
     transaction.py   one commit over several streams
     stream.py        typed appends             reader.py  typed reads, replays
     tailing/         watcher, tail, follow, consumer: what is live
@@ -38,6 +39,16 @@ if TYPE_CHECKING:
     from varve.aggregates.policy import SnapshotPolicy, every
     from varve.archive import ArchiveReport
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
+    from varve.derived.projections.declare import Projection, on
+    from varve.derived.projections.handle import ProjectionHandle
+    from varve.derived.projections.reports import (
+        ProjectionCheck,
+        ProjectionDifference,
+        ProjectionInfo,
+        ProjectionProgress,
+        ProjectionStatus,
+    )
+    from varve.derived.projections.together import run_projections
     from varve.derived.snapshots import Saved, SavedInfo, Snapshots
     from varve.errors import (
         Archived,
@@ -50,6 +61,7 @@ if TYPE_CHECKING:
         ConsumersBehind,
         CorruptedBackup,
         CorruptedBlock,
+        CorruptedProjection,
         CorruptedStore,
         DiskFull,
         EventEncodingError,
@@ -65,6 +77,7 @@ if TYPE_CHECKING:
         InvalidInput,
         InvalidMetadata,
         InvalidName,
+        InvalidProjection,
         InvalidRow,
         InvalidStreamId,
         Kind,
@@ -76,6 +89,12 @@ if TYPE_CHECKING:
         PrevalentSystemBehind,
         PrevalentSystemClosed,
         PrevalentSystemPoisoned,
+        ProjectionBusy,
+        ProjectionFailed,
+        ProjectionMismatch,
+        ProjectionNotBuilt,
+        ProjectionOutdated,
+        QueryFailed,
         ReadonlyStore,
         ReplayFailed,
         SchemaConflict,
@@ -134,6 +153,12 @@ _HOMES = {
     "varve.aggregates.policy": "SnapshotPolicy every",
     "varve.archive": "ArchiveReport",
     "varve.codec": "event from_json owned struct to_dict to_json",
+    "varve.derived.projections.declare": "Projection on",
+    "varve.derived.projections.handle": "ProjectionHandle",
+    "varve.derived.projections.reports": (
+        "ProjectionCheck ProjectionDifference ProjectionInfo ProjectionProgress ProjectionStatus"
+    ),
+    "varve.derived.projections.together": "run_projections",
     "varve.derived.snapshots": "Saved SavedInfo Snapshots",
     "varve.expected": "ANY NO_STREAM STREAM_EXISTS Expected",
     "varve.gaps": "Gap",
@@ -207,6 +232,7 @@ __all__ = [
     "ConsumersBehind",
     "CorruptedBackup",
     "CorruptedBlock",
+    "CorruptedProjection",
     "CorruptedStore",
     "Decided",
     "Decider",
@@ -229,6 +255,7 @@ __all__ = [
     "InvalidInput",
     "InvalidMetadata",
     "InvalidName",
+    "InvalidProjection",
     "InvalidRow",
     "InvalidStreamId",
     "Kind",
@@ -244,6 +271,19 @@ __all__ = [
     "PrevalentSystemBehind",
     "PrevalentSystemClosed",
     "PrevalentSystemPoisoned",
+    "Projection",
+    "ProjectionBusy",
+    "ProjectionCheck",
+    "ProjectionDifference",
+    "ProjectionFailed",
+    "ProjectionHandle",
+    "ProjectionInfo",
+    "ProjectionMismatch",
+    "ProjectionNotBuilt",
+    "ProjectionOutdated",
+    "ProjectionProgress",
+    "ProjectionStatus",
+    "QueryFailed",
     "ReadonlyStore",
     "Recorded",
     "ReplayFailed",
@@ -302,8 +342,10 @@ __all__ = [
     "i16",
     "i32",
     "i64",
+    "on",
     "open",
     "owned",
+    "run_projections",
     "struct",
     "to_dict",
     "to_json",

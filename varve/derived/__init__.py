@@ -2,4 +2,5 @@
 
 trees       state with events and objects of users' classes in it, as bytes
 snapshots   state at a position, saved beside the log
+projections SQLite tables that follow the log
 """

@@ -374,7 +374,9 @@ def test_another_stores_is_passed_over(tmp_path: Path, caplog: pytest.LogCapture
         assert positions(db, "a") == [0]
 
 
-def test_another_history_is_passed_over_for_ever(varve_path: Path, tmp_path: Path) -> None:
+def test_another_history_is_passed_over_for_ever(
+    varve_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with varve.open(varve_path) as db:
         paid = db.stream("paid", Paid)
         paid.append_batch(1, [Paid(1), Paid(2)])
@@ -394,6 +396,8 @@ def test_another_history_is_passed_over_for_ever(varve_path: Path, tmp_path: Pat
             saved = db.snapshots.latest("sum")
             assert saved is not None
             assert saved.position == 2
+            assert "saved at 3 is passed over: it is of another history of the log" in caplog.text
+            caplog.clear()
             paid.append(1, Paid(amount))
         db.snapshots.save("sum", 2, 3, keep=1)
         assert positions(db, "sum") == [2]

@@ -150,6 +150,10 @@ TABLE: tuple[Work, ...] = (
         (_most("growth-write", 1.3, 1.1, "x for a write"), _most("growth-read", 1.1, 1.05, "x for a read")),
     ),
     Work(
+        "a prevalent system's state made again",
+        (_least("prevalent-recovery", 400_000, 800_000, "commands/s, without any snapshot"),),
+    ),
+    Work(
         "projection catch-up into SQLite, an upsert per event",
         (_least("projection-rate", 150_000, 200_000, "events/s"),),
     ),

@@ -2,8 +2,9 @@
 
 The map of the package; imports point downwards only, tests/test_layering.py holds it::
 
-    opening.py       open                                            what a user begins with
+    prevalent/       objects in memory whose every change is an event
     aggregates/      load, decide, append: functions on a stream
+    opening.py       open                                            what a user begins with
     series.py        archives and a store, read in a row
     store.py         Varve, Snapshot                                 what a user holds
     archive.py       the beginning of a log moved out
@@ -85,6 +86,9 @@ if TYPE_CHECKING:
         MissingExtra,
         NoSpace,
         NotAVarveStore,
+        PrevalentSystemBehind,
+        PrevalentSystemClosed,
+        PrevalentSystemPoisoned,
         ProjectionBusy,
         ProjectionFailed,
         ProjectionMismatch,
@@ -92,6 +96,7 @@ if TYPE_CHECKING:
         ProjectionOutdated,
         QueryFailed,
         ReadonlyStore,
+        ReplayFailed,
         SchemaConflict,
         SchemaError,
         SealedStore,
@@ -119,6 +124,8 @@ if TYPE_CHECKING:
     from varve.expected import ANY, NO_STREAM, STREAM_EXISTS, Expected
     from varve.gaps import Gap
     from varve.opening import open  # noqa: A004 - used as varve.open
+    from varve.prevalent.aborts import Aborted
+    from varve.prevalent.system import PrevalentSystem
     from varve.reader import GlobalReader, StreamReader
     from varve.record import Position, Recorded, Span
     from varve.reports import BatchReport, CommitReport, Observer
@@ -156,6 +163,8 @@ _HOMES = {
     "varve.expected": "ANY NO_STREAM STREAM_EXISTS Expected",
     "varve.gaps": "Gap",
     "varve.opening": "open",
+    "varve.prevalent.aborts": "Aborted",
+    "varve.prevalent.system": "PrevalentSystem",
     "varve.reader": "GlobalReader StreamReader",
     "varve.record": "Position Recorded Span",
     "varve.retention": "Retention",
@@ -204,6 +213,7 @@ __all__ = [
     "END",
     "NO_STREAM",
     "STREAM_EXISTS",
+    "Aborted",
     "Aggregate",
     "ArchiveReport",
     "Archived",
@@ -257,6 +267,10 @@ __all__ = [
     "NotAVarveStore",
     "Observer",
     "Position",
+    "PrevalentSystem",
+    "PrevalentSystemBehind",
+    "PrevalentSystemClosed",
+    "PrevalentSystemPoisoned",
     "Projection",
     "ProjectionBusy",
     "ProjectionCheck",
@@ -272,6 +286,7 @@ __all__ = [
     "QueryFailed",
     "ReadonlyStore",
     "Recorded",
+    "ReplayFailed",
     "Retention",
     "Saved",
     "SavedInfo",

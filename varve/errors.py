@@ -24,6 +24,7 @@ The tree (built-in bases in parentheses)::
     |-- Archived (LookupError)             what you read was moved to an archive
     |-- EventsHidden (LookupError)         a state needs events that readers are not given
     |-- UpcastError (TypeError)            an upcast gave something else than it declares
+    |-- ReplayFailed                       a prevalent system's commands do not make its state again
     |-- Conflict
     |   |-- WrongExpectedVersion           the stream is not as long as you expected
     |   |-- IdempotencyConflict            the same key came with other content
@@ -31,6 +32,7 @@ The tree (built-in bases in parentheses)::
     |   |-- ConsumerBusy                   somebody else runs the consumer of this name
     |   |-- ConsumersBehind                consumers have not read yet what shall be archived
     |   |-- ConsumerFenced                 somebody else took the consumer over
+    |   |-- PrevalentSystemBehind          somebody else executed commands of the prevalent system
     |   |-- ProjectionBusy                 somebody else writes the projection
     |   |-- ProjectionMismatch             the tables are another store's, another projection's or a newer version's
     |   |-- ProjectionOutdated             the projection has to be rebuilt, which was not allowed
@@ -54,6 +56,8 @@ The tree (built-in bases in parentheses)::
     |   |-- StoreClosed                    you closed it
     |   |-- SnapshotClosed                 you left its ``with`` block
     |   |-- TransactionClosed              it was committed or rolled back already
+    |   |-- PrevalentSystemClosed          you closed it
+    |   |-- PrevalentSystemPoisoned        commands could not be written; recover() makes the state again
     |   |-- ForkedStore                    the handle belongs to the parent process
     |   `-- ReadonlyStore                  a write on a handle opened with readonly=True
     |-- MissingExtra (ImportError)         an optional package is not installed
@@ -302,6 +306,28 @@ class Conflict(VarveError):
     kind: ClassVar[Kind] = "conflict"
 
 
+class ReplayFailed(VarveError):
+    """A command that was executed once cannot be applied again while a prevalent system's state is made anew: the code of its
+    class has changed, or depends on more than the command and the state, or the command is gone. Nothing was changed. Facts:
+    ``system``, ``stream_sequence`` (of the command in the system's stream), ``type_name``; the cause is what ``apply`` raised."""
+
+    code = "replay_failed"
+    kind: ClassVar[Kind] = "integrity"
+    system: str
+    stream_sequence: int
+    type_name: str
+
+
+class PrevalentSystemBehind(Conflict):
+    """Another prevalent system of this name wrote commands that this one has not applied; nothing of this command was written.
+    ``refresh()`` applies them; then decide again. Facts: ``system``, ``expected``, ``actual`` (lengths of its stream)."""
+
+    code = "prevalent_system_behind"
+    system: str
+    expected: int
+    actual: int
+
+
 class WrongExpectedVersion(Conflict):
     """The stream is not as long as expected. Read it again, decide again, retry.
 
@@ -531,6 +557,23 @@ class TransactionClosed(HandleUnusable):
     code = "transaction_closed"
 
 
+class PrevalentSystemClosed(HandleUnusable):
+    """The prevalent system was closed, by you."""
+
+    code = "prevalent_system_closed"
+
+
+class PrevalentSystemPoisoned(HandleUnusable):
+    """Commands of a prevalent system could not be written (the cause), and what is in memory may not be what is on disk: it
+    refuses everything. ``recover()`` makes the state again from what is on disk. Facts: ``system``, ``lost`` (the commands that
+    were acknowledged before they were durable, as the flush policy allows, and are not on disk)."""
+
+    code = "prevalent_system_poisoned"
+    kind: ClassVar[Kind] = "unavailable"
+    system: str
+    lost: tuple[Any, ...]
+
+
 class ForkedStore(HandleUnusable):
     """This handle was inherited through a fork. Open the store again in the child."""
 
@@ -672,6 +715,9 @@ __all__ = [
     "MalformedEvent",
     "NoSpace",
     "NotAVarveStore",
+    "PrevalentSystemBehind",
+    "PrevalentSystemClosed",
+    "PrevalentSystemPoisoned",
     "ProjectionBusy",
     "ProjectionFailed",
     "ProjectionMismatch",
@@ -679,6 +725,7 @@ __all__ = [
     "ProjectionOutdated",
     "QueryFailed",
     "ReadonlyStore",
+    "ReplayFailed",
     "SchemaConflict",
     "SchemaError",
     "SealedStore",

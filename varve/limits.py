@@ -31,6 +31,9 @@ NAME_BYTES_MAX: Final = 255
 RESERVED_PREFIX: Final = "varve."
 """How names of streams and event types begin that are Varve's own: what repair puts in the place of lost events."""
 
+OWN_TYPES: Final = frozenset({"varve.Aborted"})
+"""Event types of Varve's own that are appended like any other."""
+
 STREAM_ID_BYTES_MAX: Final = 255
 """UTF-8 bytes of a str stream id."""
 
@@ -303,3 +306,11 @@ UI_TAIL_PAUSE_S: Final = 0.1
 
 UI_TAIL_LAG_MAX: Final = 2_000
 """A live view that is further behind skips, and says how much."""
+
+# -- prevalent systems ---------------------------------------------------------------------------------------------------
+
+PREVALENT_PENDING_BYTES_MAX: Final = 16 * 2**20
+"""Commands of a prevalent system, as they will be written, that wait in memory for the next flush; with more it is due."""
+
+PREVALENT_FLUSH_S_MAX: Final = 3_600.0
+"""What a prevalent system may lose at most, where commands are flushed at intervals."""

@@ -102,6 +102,21 @@ def test_a_killed_consumer_continues() -> None:
     assert printed[-2:] == ["killed; all orders have a bill", "bills: 12, orders billed twice: 0"]
 
 
+def test_chat_sessions_survive_their_server() -> None:
+    """chat_sessions.py: what was acknowledged survives, what was refused is not there, a snapshot shortens the start."""
+    assert run("chat_sessions.py").splitlines() == [
+        "first server: 2 messages, and killed",
+        "second server: 2 messages, tags #append #events",
+        "  how do I keep my #events ?",
+        "  in a log: #append only",
+        "goes on: message 3",
+        "refused: a message to a session that is not there",
+        "expired an hour later: 2 sessions, 0 left",
+        "the log makes the same state: True",
+        "third server: began with the snapshot at 4 of 6 commands",
+    ]
+
+
 def test_examples_leave_nothing_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an argument an example writes into a temporary folder and removes it."""
     monkeypatch.chdir(tmp_path)

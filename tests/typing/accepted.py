@@ -284,3 +284,25 @@ def stores_can_be_watched(db: varve.Varve, consumer: varve.Consumer[OrderPlaced]
             with telemetry.process(consumer, batch) as span:
                 span.set_attribute("orders", len(batch))
     db.stream("orders", OrderPlaced).append(1, OrderPlaced(1, "x", 1, 1), metadata=trace_metadata({"user": "ada"}))
+
+
+@varve.event
+class Grow:
+    by: varve.u32
+
+    def apply(self, sizes: dict[str, int]) -> int:
+        sizes["all"] = sizes.get("all", 0) + self.by
+        return sizes["all"]
+
+
+def no_sizes() -> dict[str, int]:
+    return {}
+
+
+async def a_system_knows_its_state_and_results(db: varve.Varve) -> None:
+    with varve.PrevalentSystem(db, "sizes", initial=no_sizes, commands=[Grow], flush=0.1) as system:
+        assert_type(system, varve.PrevalentSystem[dict[str, int]])
+        assert_type(system.execute(Grow(1)), int)
+        assert_type(await system.execute_async(Grow(1)), int)
+        assert_type(system.query(lambda sizes: sizes["all"], copy=True), int)
+        assert_type(system.recover(), tuple[Any, ...])

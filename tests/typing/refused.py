@@ -5,7 +5,7 @@ needed, so a line that would be accepted fails ``test_typing.py``. Never execute
 """
 
 import varve
-from accepted import NotAnEvent, OrderPlaced, OrderPlacedV2, OrderShipped
+from accepted import Grow, NotAnEvent, OrderPlaced, OrderPlacedV2, OrderShipped
 
 PLACED = OrderPlaced(1, "Laptop", 1, 99900)
 SHIPPED = OrderShipped(1, [0.5])
@@ -99,3 +99,9 @@ def unknown_events_are_not_the_declared_ones(db: varve.Varve) -> None:
     orders = db.stream("orders", OrderPlaced)
     for recorded in orders.reader(unknown="event").iter_all():
         orders.append(1, recorded.event)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def a_system_takes_commands_for_its_state(system: varve.PrevalentSystem[list[str]]) -> None:
+    system.execute(Grow(1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    system.execute(PLACED)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    system.query(lambda texts: texts.keys())  # type: ignore[attr-defined]  # pyright: ignore[reportUnknownMemberType, reportUnknownLambdaType, reportAttributeAccessIssue]

@@ -8,7 +8,7 @@
     check.py       values against types: normalisation, errors that name the field
     plan.py        where each field stands in the bytes
     pack.py        generated packers
-    view.py        generated views
+    view.py        generated views          taken.py  plain instances, many of a class
     runtime.py     what generated code calls
     event_type.py  EventType: all of it for one class
     digest.py      canonical text by value

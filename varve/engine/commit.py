@@ -454,7 +454,8 @@ class Session:
         number = self.writer.catalog.type_number(self, declaration)
         if number is None:
             if not plan.moved:
-                _check_free(declaration.name, "type name", InvalidInput)
+                if declaration.name not in limits.OWN_TYPES:
+                    _check_free(declaration.name, "type name", InvalidInput)
                 self._check_evolution(pending, plan, declaration)
             number = plan.record.next_type + len(plan.types)
             _check_count("TYPES_MAX", limits.TYPES_MAX, number, "event types")

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from varve.tailing.consumer import Consumer, Ride
 
 
+Mark = tuple[int, int]
+"""A place in a transaction, to which it can return."""
+
+
 class Transaction:
     """Appends that become one commit when the ``with`` block ends, or nothing when it raises. Made by
     ``db.transaction()``.
@@ -189,6 +193,17 @@ class Transaction:
         self._open = False
 
     # -- inside ------------------------------------------------------------------------------------
+
+    def _mark(self) -> Mark:
+        """What it holds now, for ``_return_to``. Ends with the transaction; marks are used from the newest to the oldest."""
+        self._check_open()
+        return len(self._appends), len(self._rides)
+
+    def _return_to(self, mark: Mark) -> None:
+        """Forget what was added since: the transaction goes on as if it had never been."""
+        self._check_open()
+        appends, rides = mark
+        del self._appends[appends:], self._single[appends:], self._rides[rides:]
 
     def _check_open(self) -> None:
         if not self._open:

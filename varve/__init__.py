@@ -7,6 +7,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     store.py         Varve, Snapshot                                 what a user holds
     archive.py       the beginning of a log moved out
     transaction.py   one commit over several streams
+    state/           values by key beside the log, checks, what transactions have read
     stream.py        typed appends             reader.py  typed reads, replays
     tailing/         watcher, tail, follow, consumer: what is live
     columns/         many events as arrays (extras `columns`, `arrow`)
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from varve.errors import (
         Archived,
         BackupMismatch,
+        CheckFailed,
         ColumnConflict,
         CommitOutcomeUnknown,
         Conflict,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         ConsumersBehind,
         CorruptedBackup,
         CorruptedBlock,
+        CorruptedState,
         CorruptedStore,
         DiskFull,
         EventEncodingError,
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
         InvalidMetadata,
         InvalidName,
         InvalidRow,
+        InvalidStateKey,
         InvalidStreamId,
         Kind,
         MalformedDump,
@@ -65,11 +69,15 @@ if TYPE_CHECKING:
         MissingExtra,
         NoSpace,
         NotAVarveStore,
+        NumberOutOfRange,
         ReadonlyStore,
         SchemaConflict,
         SchemaError,
         SealedStore,
         SnapshotClosed,
+        StateKeyMissing,
+        StateNotVersioned,
+        StateTypeMismatch,
         StoreAccessDenied,
         StoreAlreadyOpen,
         StoreClosed,
@@ -81,6 +89,7 @@ if TYPE_CHECKING:
         TooManyItems,
         TooManyReaders,
         TransactionClosed,
+        TransactionConflict,
         UnexpectedEventType,
         UnsupportedFileSystem,
         UnsupportedFormat,
@@ -98,6 +107,9 @@ if TYPE_CHECKING:
     from varve.reports import BatchReport, CommitReport, Observer
     from varve.retention import Retention
     from varve.series import Series, SeriesReader, SeriesReplay, SeriesStream
+    from varve.state.draft import TransactionState
+    from varve.state.live import State
+    from varve.state.view import StateView
     from varve.stats import SnapshotStats, StoreStats, WriteStats
     from varve.store import Snapshot, Varve
     from varve.stream import Stream
@@ -125,6 +137,9 @@ _HOMES = {
     "varve.retention": "Retention",
     "varve.reports": "BatchReport CommitReport Observer",
     "varve.series": "Series SeriesReader SeriesReplay SeriesStream",
+    "varve.state.draft": "TransactionState",
+    "varve.state.live": "State",
+    "varve.state.view": "StateView",
     "varve.stats": "SnapshotStats StoreStats WriteStats",
     "varve.store": "Snapshot Varve",
     "varve.stream": "Stream",
@@ -172,6 +187,7 @@ __all__ = [
     "Archived",
     "BackupMismatch",
     "BatchReport",
+    "CheckFailed",
     "ColumnConflict",
     "CommitOutcomeUnknown",
     "CommitReport",
@@ -185,6 +201,7 @@ __all__ = [
     "ConsumersBehind",
     "CorruptedBackup",
     "CorruptedBlock",
+    "CorruptedState",
     "CorruptedStore",
     "DiskFull",
     "EventEncodingError",
@@ -204,6 +221,7 @@ __all__ = [
     "InvalidMetadata",
     "InvalidName",
     "InvalidRow",
+    "InvalidStateKey",
     "InvalidStreamId",
     "Kind",
     "MalformedDump",
@@ -211,6 +229,7 @@ __all__ = [
     "MissingExtra",
     "NoSpace",
     "NotAVarveStore",
+    "NumberOutOfRange",
     "Observer",
     "Position",
     "ReadonlyStore",
@@ -228,6 +247,11 @@ __all__ = [
     "SnapshotStats",
     "Span",
     "Start",
+    "State",
+    "StateKeyMissing",
+    "StateNotVersioned",
+    "StateTypeMismatch",
+    "StateView",
     "StoreAccessDenied",
     "StoreAlreadyOpen",
     "StoreClosed",
@@ -244,6 +268,8 @@ __all__ = [
     "TooManyReaders",
     "Transaction",
     "TransactionClosed",
+    "TransactionConflict",
+    "TransactionState",
     "UnexpectedEventType",
     "UnknownEvent",
     "UnsupportedFileSystem",

@@ -10,4 +10,3 @@ class Moved:
     """Money went from here to there."""
 
     amount: varve.i64
-

@@ -276,9 +276,7 @@ def test_another_process_makes_the_first_state(varve_path: Path) -> None:
         assert db.state.get("a") == 2
 
 
-def test_another_process_makes_it_while_a_snapshot_is_taken(
-    varve_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_process_makes_it_while_a_snapshot_is_taken(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between looking for the table and taking the instant: it is taken anew."""
     with varve.open(varve_path, durability="relaxed") as db:
         engine = db._engine

@@ -101,14 +101,14 @@ READS: list[tuple[str, Callable[[Any], object]]] = [
 
 @pytest.mark.parametrize(("what", "read"), READS)
 @pytest.mark.parametrize(
-    "change",
-    [
-        lambda db: db.state.put("a", 99),
-        lambda db: (db.state.delete("a"), db.state.put("nothing", 1)),
-    ],
+    "change", [lambda db: db.state.put("a", 99), lambda db: (db.state.delete("a"), db.state.put("nothing", 1))]
 )
 def test_what_was_read_and_changed_is_a_conflict(
-    db: varve.Varve, moved: varve.Stream[Moved], what: str, read: Callable[[Tx], object], change: Callable[[Any], object]
+    db: varve.Varve,
+    moved: varve.Stream[Moved],
+    what: str,
+    read: Callable[[Tx], object],
+    change: Callable[[Any], object],
 ) -> None:
     """It names what, and nothing is written; where it was not changed, all is."""
     db.state.put("a", 1)
@@ -283,7 +283,10 @@ def test_streams_that_grow_within_the_same_commit(db: varve.Varve, moved: varve.
         read(tx)
         tx.state.put("a", 1)
         return await asyncio.gather(
-            moved.append_async(1, Moved(1)), moved.append_async(stream_id, Moved(1)), tx.commit_async(), return_exceptions=True
+            moved.append_async(1, Moved(1)),
+            moved.append_async(stream_id, Moved(1)),
+            tx.commit_async(),
+            return_exceptions=True,
         )
 
     for number, (what, read) in enumerate(STREAM_READS):

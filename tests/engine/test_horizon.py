@@ -11,7 +11,7 @@ import pytest
 from engine_helpers import Note, faulty, lmdb_error, raw_lmdb
 
 import varve
-from varve import archive, limits
+from varve import limits
 from varve.layout import keys
 from varve.layout.block import Block
 from varve.layout.frame import MalformedBlock
@@ -24,7 +24,7 @@ def db(varve_store: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> varve.Varve
     """Two streams that take turns, in small blocks: several index entries of each; a consumer at the end."""
     monkeypatch.setattr(limits, "BLOCK_BYTES_MAX", 1_000)
     monkeypatch.setattr(limits, "TAIL_BLOCK_BYTES_MAX", 600)
-    monkeypatch.setattr(archive, "examine", lambda path: None)
+    monkeypatch.setattr("varve.archive.examine", lambda path: None)
     notes = varve_store.stream("notes", Note)
     notes.append_many([(n % 2, Note(n, "x" * 20)) for n in range(EVENTS)])
     varve_store.consumer("reader", start=EVENTS).close()

@@ -154,6 +154,14 @@ TABLE: tuple[Work, ...] = (
         (_least("prevalent-recovery", 400_000, 800_000, "commands/s, without any snapshot"),),
     ),
     Work(
+        "an event and a value of state, one durable transaction",
+        (_most("state-event", 1.1, None, "x the cost of a durable append"),),
+    ),
+    Work(
+        "32 optimistic writers on 1,000 keys",
+        (_least("optimistic", 3, None, "x one writer"), _most("optimistic-runs", 0.1, None, "runs again, of all")),
+    ),
+    Work(
         "projection catch-up into SQLite, an upsert per event",
         (_least("projection-rate", 150_000, 200_000, "events/s"),),
     ),

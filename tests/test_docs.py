@@ -56,6 +56,7 @@ def test_what_the_pages_call_exists() -> None:
         "varve.consumers",
         "varve.retention",
         "varve.snapshots",
+        "varve.state",
         "varve.lock",
         "varve.seal",
         "varve.fbs",

@@ -8,11 +8,12 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     series.py        archives and a store, read in a row
     store.py         Varve, Snapshot                                 what a user holds
     archive.py       the beginning of a log moved out
-    derived/         projections: tables in SQLite that follow the log
+    derived/         snapshots of state, projections into SQLite, processors, optimistic transactions
+    scoped/          handles that can do only what they were made for
     transaction.py   one commit over several streams
+    state/           values by key beside the log, checks, what transactions have read
     stream.py        typed appends             reader.py  typed reads, replays
     tailing/         watcher, tail, follow, consumer: what is live
-    derived/         what a store makes of its log: snapshots of state
     columns/         many events as arrays (extras `columns`, `arrow`)
     appends.py       input checked and encoded  replay.py  the walk over blocks
     bindings.py      which class an event comes as
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from varve.errors import (
         Archived,
         BackupMismatch,
+        CheckFailed,
         ColumnConflict,
         CommitOutcomeUnknown,
         Conflict,
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
         CorruptedBackup,
         CorruptedBlock,
         CorruptedProjection,
+        CorruptedState,
         CorruptedStore,
         DiskFull,
         EventEncodingError,
@@ -79,6 +82,7 @@ if TYPE_CHECKING:
         InvalidName,
         InvalidProjection,
         InvalidRow,
+        InvalidStateKey,
         InvalidStreamId,
         Kind,
         MalformedDump,
@@ -86,6 +90,7 @@ if TYPE_CHECKING:
         MissingExtra,
         NoSpace,
         NotAVarveStore,
+        NumberOutOfRange,
         PrevalentSystemBehind,
         PrevalentSystemClosed,
         PrevalentSystemPoisoned,
@@ -101,6 +106,9 @@ if TYPE_CHECKING:
         SchemaError,
         SealedStore,
         SnapshotClosed,
+        StateKeyMissing,
+        StateNotVersioned,
+        StateTypeMismatch,
         StoreAccessDenied,
         StoreAlreadyOpen,
         StoreClosed,
@@ -112,6 +120,7 @@ if TYPE_CHECKING:
         TooManyItems,
         TooManyReaders,
         TransactionClosed,
+        TransactionConflict,
         UnexpectedEventType,
         UnsupportedFileSystem,
         UnsupportedFormat,
@@ -131,6 +140,9 @@ if TYPE_CHECKING:
     from varve.reports import BatchReport, CommitReport, Observer
     from varve.retention import Retention
     from varve.series import Series, SeriesReader, SeriesReplay, SeriesStream
+    from varve.state.draft import TransactionState
+    from varve.state.live import State
+    from varve.state.view import StateView
     from varve.stats import SnapshotStats, StoreStats, WriteStats
     from varve.store import Snapshot, Varve
     from varve.stream import Stream
@@ -170,6 +182,9 @@ _HOMES = {
     "varve.retention": "Retention",
     "varve.reports": "BatchReport CommitReport Observer",
     "varve.series": "Series SeriesReader SeriesReplay SeriesStream",
+    "varve.state.draft": "TransactionState",
+    "varve.state.live": "State",
+    "varve.state.view": "StateView",
     "varve.stats": "SnapshotStats StoreStats WriteStats",
     "varve.store": "Snapshot Varve",
     "varve.stream": "Stream",
@@ -219,6 +234,7 @@ __all__ = [
     "Archived",
     "BackupMismatch",
     "BatchReport",
+    "CheckFailed",
     "ColumnConflict",
     "CommitOutcomeUnknown",
     "CommitReport",
@@ -233,6 +249,7 @@ __all__ = [
     "CorruptedBackup",
     "CorruptedBlock",
     "CorruptedProjection",
+    "CorruptedState",
     "CorruptedStore",
     "Decided",
     "Decider",
@@ -257,6 +274,7 @@ __all__ = [
     "InvalidName",
     "InvalidProjection",
     "InvalidRow",
+    "InvalidStateKey",
     "InvalidStreamId",
     "Kind",
     "Loaded",
@@ -265,6 +283,7 @@ __all__ = [
     "MissingExtra",
     "NoSpace",
     "NotAVarveStore",
+    "NumberOutOfRange",
     "Observer",
     "Position",
     "PrevalentSystem",
@@ -304,6 +323,11 @@ __all__ = [
     "Snapshots",
     "Span",
     "Start",
+    "State",
+    "StateKeyMissing",
+    "StateNotVersioned",
+    "StateTypeMismatch",
+    "StateView",
     "StoreAccessDenied",
     "StoreAlreadyOpen",
     "StoreClosed",
@@ -320,6 +344,8 @@ __all__ = [
     "TooManyReaders",
     "Transaction",
     "TransactionClosed",
+    "TransactionConflict",
+    "TransactionState",
     "UnexpectedEventType",
     "UnknownEvent",
     "UnsupportedFileSystem",

@@ -34,6 +34,7 @@ import varve
 from varve import ops
 from varve.backups import folder as folders
 from varve.backups import take as taking
+from varve.backups.manifest import SIDES
 from varve.backups.pairs import read_pairs
 from varve.backups.walk import Numbering, checked_block
 from varve.engine import files
@@ -71,9 +72,7 @@ def test_a_full_backup_is_a_sealed_store(path: Path, tmp_path: Path) -> None:
         varve.open(made.path)
     manifest = json.loads((Path(made.path) / "MANIFEST.json").read_text())
     assert manifest["next_sequence"] == made.next_sequence == len(recorded(path))
-    assert manifest["covers"] == [
-        {"environment": "store", "parts": ["log", "consumers", "retention"], "taken_at_ns": made.taken_at_ns}
-    ]
+    assert manifest["covers"] == [{"environment": "store", "parts": ["log", *SIDES], "taken_at_ns": made.taken_at_ns}]
     assert made.as_json()["files"] == manifest["files"]
     assert [entry.backup for entry in ops.backups(tmp_path / "set")] == [made]
     assert told[0][0] == 0

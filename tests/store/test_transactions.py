@@ -402,3 +402,20 @@ def test_a_generator_function_is_refused(db: varve.Varve) -> None:
     with pytest.raises(varve.InvalidInput, match="generator"):
         db.write(fn)
     assert db.next_global_sequence == 0
+
+
+def test_a_transaction_returns_to_a_mark(db: varve.Varve, orders: varve.Stream[OrderPlaced]) -> None:
+    """What was added since is forgotten, and positions count without it."""
+    with db.transaction() as tx:
+        tx.append(orders, 1, placed(0))
+        mark = tx._mark()
+        tx.append_batch(orders, 1, [placed(1), placed(2)])
+        inner = tx._mark()
+        tx.append(orders, 2, placed(3), expected=7)
+        tx._return_to(inner)
+        tx._return_to(mark)
+        tx.append(orders, 1, placed(4))
+    assert tx.positions == [(0, 0), (1, 1)]
+    assert [r.event for r in db.global_reader().iter_from(0)] == [placed(0), placed(4)]
+    with pytest.raises(varve.TransactionClosed):
+        tx._mark()

@@ -178,16 +178,27 @@ class Writer:
         if observers is not None:
             observers.tell_failed((error_code(exc),), since_s)
 
+    @contextlib.contextmanager
+    def users_code(self) -> Iterator[None]:
+        """Inside the block code of the user's runs, in a commit of this thread: what it asks of this store is refused where it
+        would wait for that very commit."""
+        before, self._user_runs = self._user_runs, True
+        try:
+            yield
+        finally:
+            self._user_runs = before
+
     @property
     def _is_mine(self) -> bool:
-        """Whether this thread is inside ``db.write(fn)``: the only commit in which code of the user runs."""
+        """Whether this thread is inside a commit in which code of the user runs: that of ``db.write(fn)`` foremost."""
         return self._user_runs and self._lock._is_owned()
 
     def check_entry(self) -> None:
         """What can be said before waiting for the lock."""
         if self._is_mine:
             raise HandleUnusable(
-                "this thread is inside db.write(fn) already: append through the tx that fn was given, or after it"
+                "this thread is inside db.write(fn) already, or another function that runs in a commit: append through the tx "
+                "that it was given, or after it"
             )
         observers = self.observers
         if observers is not None:

@@ -6,6 +6,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     series.py        archives and a store, read in a row
     store.py         Varve, Snapshot                                 what a user holds
     archive.py       the beginning of a log moved out
+    derived/         processors and their dead letters: what is made of the log
     transaction.py   one commit over several streams
     stream.py        typed appends             reader.py  typed reads, replays
     tailing/         watcher, tail, follow, consumer: what is live
@@ -32,9 +33,17 @@ if TYPE_CHECKING:
     from varve import errors, integrations, limits, ops, schema, testing
     from varve.archive import ArchiveReport
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
+    from varve.derived.backoff import exponential_wait, fixed_wait
+    from varve.derived.breaker import CircuitBreaker
+    from varve.derived.dead_letters import DeadLetterInfo, DeadLetters
+    from varve.derived.handling import Batched
+    from varve.derived.processor import Processor, ProcessorStatus, RetryReport, run_processors
+    from varve.derived.run import AutoReplay
+    from varve.derived.strategies import DeadLetter, FailFast, Retry, RetryIn, Skip
     from varve.errors import (
         Archived,
         BackupMismatch,
+        BreakerOpen,
         ColumnConflict,
         CommitOutcomeUnknown,
         Conflict,
@@ -45,6 +54,7 @@ if TYPE_CHECKING:
         CorruptedBlock,
         CorruptedStore,
         DiskFull,
+        EventDropped,
         EventEncodingError,
         EventTooLarge,
         EventTypeError,
@@ -65,6 +75,7 @@ if TYPE_CHECKING:
         MissingExtra,
         NoSpace,
         NotAVarveStore,
+        ProcessorFailed,
         ReadonlyStore,
         SchemaConflict,
         SchemaError,
@@ -117,6 +128,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "varve.archive": "ArchiveReport",
     "varve.codec": "event from_json owned struct to_dict to_json",
+    "varve.derived.backoff": "exponential_wait fixed_wait",
+    "varve.derived.breaker": "CircuitBreaker",
+    "varve.derived.dead_letters": "DeadLetterInfo DeadLetters",
+    "varve.derived.handling": "Batched",
+    "varve.derived.processor": "Processor ProcessorStatus RetryReport run_processors",
+    "varve.derived.run": "AutoReplay",
+    "varve.derived.strategies": "DeadLetter FailFast Retry RetryIn Skip",
     "varve.expected": "ANY NO_STREAM STREAM_EXISTS Expected",
     "varve.gaps": "Gap",
     "varve.opening": "open",
@@ -170,8 +188,12 @@ __all__ = [
     "STREAM_EXISTS",
     "ArchiveReport",
     "Archived",
+    "AutoReplay",
     "BackupMismatch",
     "BatchReport",
+    "Batched",
+    "BreakerOpen",
+    "CircuitBreaker",
     "ColumnConflict",
     "CommitOutcomeUnknown",
     "CommitReport",
@@ -186,11 +208,16 @@ __all__ = [
     "CorruptedBackup",
     "CorruptedBlock",
     "CorruptedStore",
+    "DeadLetter",
+    "DeadLetterInfo",
+    "DeadLetters",
     "DiskFull",
+    "EventDropped",
     "EventEncodingError",
     "EventTooLarge",
     "EventTypeError",
     "Expected",
+    "FailFast",
     "Follow",
     "ForkedStore",
     "Gap",
@@ -213,9 +240,15 @@ __all__ = [
     "NotAVarveStore",
     "Observer",
     "Position",
+    "Processor",
+    "ProcessorFailed",
+    "ProcessorStatus",
     "ReadonlyStore",
     "Recorded",
     "Retention",
+    "Retry",
+    "RetryIn",
+    "RetryReport",
     "SchemaConflict",
     "SchemaError",
     "SealedStore",
@@ -223,6 +256,7 @@ __all__ = [
     "SeriesReader",
     "SeriesReplay",
     "SeriesStream",
+    "Skip",
     "Snapshot",
     "SnapshotClosed",
     "SnapshotStats",
@@ -258,8 +292,10 @@ __all__ = [
     "WriteTransaction",
     "WrongExpectedVersion",
     "event",
+    "exponential_wait",
     "f32",
     "f64",
+    "fixed_wait",
     "from_json",
     "i8",
     "i16",
@@ -267,6 +303,7 @@ __all__ = [
     "i64",
     "open",
     "owned",
+    "run_processors",
     "struct",
     "to_dict",
     "to_json",

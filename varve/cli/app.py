@@ -17,6 +17,7 @@ from varve.cli import (
     backup,
     compact,
     consumers,
+    dead_letters,
     demo,
     events,
     get,
@@ -57,7 +58,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Write": ("append", "import"),
     "Take out": ("export", "parity", "digest"),
     "Keep": ("verify", "repair", "backup", "restore", "seal", "archive", "compact"),
-    "Schemas and consumers": ("schema", "consumers"),
+    "Schemas, consumers, processors": ("schema", "consumers", "dead-letters"),
 }
 """The commands as ``varve --help`` lists them: every command stands in one of these."""
 
@@ -125,6 +126,7 @@ app.command(epilog=verify.EPILOG)(verify.verify)
 app.command(epilog=repair.EPILOG)(repair.repair)
 app.add_typer(schema.app, name="schema")
 app.add_typer(consumers.app, name="consumers")
+app.add_typer(dead_letters.app, name="dead-letters")
 app.command("backup", epilog=backup.EPILOG)(backup.backup)
 app.command("restore", epilog=restore.EPILOG)(restore.restore)
 app.command("seal", epilog=seal.EPILOG)(seal.seal)

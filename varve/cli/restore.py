@@ -50,6 +50,7 @@ def restore(
                 "last_recorded_at_ns": report.last_recorded_at_ns,
                 "rounded_down": report.rounded_down,
                 "backups": [backup.name for backup in report.backups],
+                "dropped_dead_letters": report.dropped_dead_letters,
                 "moved_consumers": [
                     {"name": one.name, "position": one.position, "moved_to": one.moved_to}
                     for one in report.moved_consumers
@@ -63,6 +64,8 @@ def restore(
     out.print(f"made of {', '.join(backup.name for backup in report.backups)}")
     if report.rounded_down:
         out.print(f"{to_sequence:,} lies within a commit; the store ends before it")
+    if report.dropped_dead_letters:
+        out.print(f"dropped {report.dropped_dead_letters} dead letters of events that come after that")
     for one in report.moved_consumers:
         out.print(f"the consumer {one.name!r} stood at {one.position:,}, and was moved back to {one.moved_to:,}")
 

@@ -16,7 +16,6 @@ from varve.unknown import UnknownEvent
 
 if TYPE_CHECKING:
     from varve.engine.core import Engine
-    from varve.engine.side import Effect
 
 Handler = Callable[[Recorded[Any], Transaction], Awaitable[object] | object]
 """What is called for an event; sync or async. What it returns is not looked at."""
@@ -126,9 +125,9 @@ class HandlerTransaction(Transaction):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine, None, None)
 
-    def ride(self, effect: Effect) -> None:
-        """A change of a side table becomes part of it; ``effect.arrived()`` is called once it is committed."""
-        self._rides.append(effect)  # type: ignore[arg-type]
+    def ride(self, effect: Any) -> None:
+        """A change of a side table becomes part of it: an ``Effect`` whose ``arrived()`` is called once it is committed."""
+        self._rides.append(effect)
 
     async def finish(self) -> None:
         """Commit it. Raises what a commit does."""

@@ -7,10 +7,10 @@ so that the processor looks.
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from varve import limits
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from varve.engine.side import Table
     from varve.record import Recorded
 
-_HERE: Final = os.path.dirname(__file__)
+_HERE: Final = Path(__file__).parent
 _MASK: Final = 2**64 - 1
 
 
@@ -282,9 +282,7 @@ def _traceback_of(error: BaseException) -> str:
     """The traceback from the handler on: how it came to be called is always the same."""
     frames = error.__traceback__
     while (
-        frames is not None
-        and frames.tb_next is not None
-        and os.path.dirname(frames.tb_frame.f_code.co_filename) == _HERE
+        frames is not None and frames.tb_next is not None and Path(frames.tb_frame.f_code.co_filename).parent == _HERE
     ):
         frames = frames.tb_next
     return "".join(traceback.format_exception(type(error), error, frames))

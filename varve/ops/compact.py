@@ -17,7 +17,7 @@ from varve.engine.fresh import FreshStore
 from varve.errors import CorruptedStore, InvalidInput
 from varve.gaps import GAP, STAND_IN
 from varve.layout import base as bases
-from varve.layout import consumers, keys, retention
+from varve.layout import consumers, dead_letters, keys, retention
 from varve.layout.block import Block
 from varve.layout.cut import cut
 from varve.layout.derive import Derivation
@@ -65,7 +65,8 @@ def compact(
 
     Events that retention rules hide from the readers of their streams (``Stream.truncate_before``, ``Stream.retain``) are
     dropped, for good: each position stays, with stream and commit, and holds a ``varve.Gap``. Everything else stays what it
-    was: positions, commits, times, metadata, idempotency keys, identity, consumers, rules, what was archived.
+    was: positions, commits, times, metadata, idempotency keys, identity, consumers, dead letters, rules, what was
+    archived.
 
     ``target`` must not exist, nor lie in the source; it appears when it is complete, verified and on disk. ``progress`` is called
     with events done and in all, neither of which falls; each is counted twice (written, verified). To take the store's place: end
@@ -119,6 +120,7 @@ class _Compaction:
             self._end = snapshot.next_sequence
             self._base = base_at(snapshot)
             self._consumers = snapshot.side_items(consumers.TABLE)
+            self._letters = snapshot.side_items(dead_letters.TABLE)
             self._rules = snapshot.side_items(retention.TABLE)
             self._floors = floors(snapshot)
         self.derivation = Derivation(self._base)
@@ -135,7 +137,11 @@ class _Compaction:
             fresh.put("meta", [(keys.STORE_RECORD_KEY, self._engine.created.encode())])
         if self._base is not None:
             fresh.put(bases.TABLE, self._base.pairs())
-        for table, pairs in ((consumers.TABLE, self._consumers), (retention.TABLE, self._rules)):
+        for table, pairs in (
+            (consumers.TABLE, self._consumers),
+            (dead_letters.TABLE, self._letters),
+            (retention.TABLE, self._rules),
+        ):
             if pairs:
                 fresh.put(table, pairs)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from varve.backups.check import side_tables, stored_base, unreadable_record
@@ -18,7 +18,7 @@ from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage
 from varve.errors import CorruptedBackup, CorruptedStore, InvalidInput
 from varve.layout import base as bases
-from varve.layout import consumers, keys
+from varve.layout import consumers, dead_letters, keys
 from varve.layout.base import Base
 from varve.layout.block import Block
 from varve.layout.content import ContentDigest
@@ -56,6 +56,8 @@ class RestoreReport:
     """Whether the wanted sequence lies within a commit, so that the store ends before that commit."""
     moved_consumers: tuple[MovedConsumer, ...]
     """Consumers that stood further ahead."""
+    dropped_dead_letters: int = 0
+    """Dead letters of events that come after that end."""
 
 
 def restore(
@@ -295,10 +297,17 @@ class _Restore:
         self._fresh.put("index", self._derivation.index_pairs())
         self._fresh.put("meta", self._meta())
         moved: list[MovedConsumer] = []
-        for name, pairs in self._sides():
-            self._fresh.put(name, self._moved_back(pairs, stop, moved) if name == consumers.TABLE else pairs)
+        dropped = 0
+        for name, stored in self._sides():
+            pairs: Iterable[Pair] = stored
+            if name == consumers.TABLE:
+                pairs = self._moved_back(stored, stop, moved)
+            elif name == dead_letters.TABLE:
+                pairs = [pair for pair in stored if _is_before(pair[0], stop)]
+                dropped = len(stored) - len(pairs)
+            self._fresh.put(name, pairs)
         rounded = to_sequence is not None and stop < to_sequence
-        return RestoreReport(stop, self._last_ns, tuple(self._chain), rounded, tuple(moved))
+        return RestoreReport(stop, self._last_ns, tuple(self._chain), rounded, tuple(moved), dropped)
 
     def _base(self) -> Base | None:
         """What archives have left, where the chain begins behind them."""
@@ -392,3 +401,9 @@ class _Restore:
             runs = consumers.merged(run._replace(position=min(run.position, end)) for run in record.runs)
             moved.append(MovedConsumer(consumers.consumer_name(key) or "", furthest, end))
             yield key, record._replace(runs=runs).encode(key)
+
+
+def _is_before(key: bytes, end: int) -> bool:
+    """Whether a pair of the table of dead letters says nothing of an event from ``end`` on."""
+    _, sequence = dead_letters.decode_key(key)
+    return sequence is None or sequence < end

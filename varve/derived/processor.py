@@ -109,6 +109,10 @@ class Processor:
         clock: Callable[[], int] | None,
         sleep: Callable[[float], Awaitable[object]] | None,
     ) -> None:
+        _check_kind("breaker", breaker, CircuitBreaker)
+        _check_kind("auto_replay", auto_replay, AutoReplay)
+        _check_function("clock", clock)
+        _check_function("sleep", sleep)
         self._engine = engine
         self._selection = selection
         self._start = start
@@ -383,6 +387,16 @@ class Processor:
         thread.join()
         if self._error is not None and kind is None:
             raise self._error
+
+
+def _check_kind(name: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise InvalidInput(f"{name} is a varve.{kind.__name__}, not {value!r:.80}")
+
+
+def _check_function(name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        raise InvalidInput(f"{name} is a function, not {value!r:.80}")
 
 
 def _runs_a_loop() -> bool:

@@ -240,6 +240,14 @@ def test_a_poisoned_stream_waits_and_others_pass(db: varve.Varve) -> None:
     """Later events of the stream are put behind the letter, in order, and handled in order once it is retried."""
     processor, biller = poisoned(db, 7, park=True)
     assert sequences(processor.dead_letters, "dead") == [7]
+    assert sequences(processor.dead_letters, "parked") == [12, 17]
+    assert billed(db, 2) == [2]
+    assert billed(db, 3) == [3, 8, 13, 18]
+    parked = processor.dead_letters.get(12)
+    assert parked is not None
+    assert (parked.attempts, parked.first_failed_at, parked.error_type, parked.traceback) == (0, None, "", "")
+    fill(db, 5)
+    processor.catch_up_blocking()
     assert len(processor.dead_letters) == 4
     assert processor.retry_blocking().left == (7,)
     assert billed(db, 2) == [2]

@@ -8,6 +8,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     archive.py       the beginning of a log moved out
     derived/         processors and their dead letters: what is made of the log
     transaction.py   one commit over several streams
+    state/           values by key beside the log, checks, what transactions have read
     stream.py        typed appends             reader.py  typed reads, replays
     tailing/         watcher, tail, follow, consumer: what is live
     columns/         many events as arrays (extras `columns`, `arrow`)
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         Archived,
         BackupMismatch,
         BreakerOpen,
+        CheckFailed,
         ColumnConflict,
         CommitOutcomeUnknown,
         Conflict,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
         ConsumersBehind,
         CorruptedBackup,
         CorruptedBlock,
+        CorruptedState,
         CorruptedStore,
         DiskFull,
         EventDropped,
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
         InvalidMetadata,
         InvalidName,
         InvalidRow,
+        InvalidStateKey,
         InvalidStreamId,
         Kind,
         MalformedDump,
@@ -75,12 +79,16 @@ if TYPE_CHECKING:
         MissingExtra,
         NoSpace,
         NotAVarveStore,
+        NumberOutOfRange,
         ProcessorFailed,
         ReadonlyStore,
         SchemaConflict,
         SchemaError,
         SealedStore,
         SnapshotClosed,
+        StateKeyMissing,
+        StateNotVersioned,
+        StateTypeMismatch,
         StoreAccessDenied,
         StoreAlreadyOpen,
         StoreClosed,
@@ -92,6 +100,7 @@ if TYPE_CHECKING:
         TooManyItems,
         TooManyReaders,
         TransactionClosed,
+        TransactionConflict,
         UnexpectedEventType,
         UnsupportedFileSystem,
         UnsupportedFormat,
@@ -109,6 +118,9 @@ if TYPE_CHECKING:
     from varve.reports import BatchReport, CommitReport, Observer
     from varve.retention import Retention
     from varve.series import Series, SeriesReader, SeriesReplay, SeriesStream
+    from varve.state.draft import TransactionState
+    from varve.state.live import State
+    from varve.state.view import StateView
     from varve.stats import SnapshotStats, StoreStats, WriteStats
     from varve.store import Snapshot, Varve
     from varve.stream import Stream
@@ -143,6 +155,9 @@ _HOMES = {
     "varve.retention": "Retention",
     "varve.reports": "BatchReport CommitReport Observer",
     "varve.series": "Series SeriesReader SeriesReplay SeriesStream",
+    "varve.state.draft": "TransactionState",
+    "varve.state.live": "State",
+    "varve.state.view": "StateView",
     "varve.stats": "SnapshotStats StoreStats WriteStats",
     "varve.store": "Snapshot Varve",
     "varve.stream": "Stream",
@@ -193,6 +208,7 @@ __all__ = [
     "BatchReport",
     "Batched",
     "BreakerOpen",
+    "CheckFailed",
     "CircuitBreaker",
     "ColumnConflict",
     "CommitOutcomeUnknown",
@@ -207,6 +223,7 @@ __all__ = [
     "ConsumersBehind",
     "CorruptedBackup",
     "CorruptedBlock",
+    "CorruptedState",
     "CorruptedStore",
     "DeadLetter",
     "DeadLetterInfo",
@@ -231,6 +248,7 @@ __all__ = [
     "InvalidMetadata",
     "InvalidName",
     "InvalidRow",
+    "InvalidStateKey",
     "InvalidStreamId",
     "Kind",
     "MalformedDump",
@@ -238,6 +256,7 @@ __all__ = [
     "MissingExtra",
     "NoSpace",
     "NotAVarveStore",
+    "NumberOutOfRange",
     "Observer",
     "Position",
     "Processor",
@@ -262,6 +281,11 @@ __all__ = [
     "SnapshotStats",
     "Span",
     "Start",
+    "State",
+    "StateKeyMissing",
+    "StateNotVersioned",
+    "StateTypeMismatch",
+    "StateView",
     "StoreAccessDenied",
     "StoreAlreadyOpen",
     "StoreClosed",
@@ -278,6 +302,8 @@ __all__ = [
     "TooManyReaders",
     "Transaction",
     "TransactionClosed",
+    "TransactionConflict",
+    "TransactionState",
     "UnexpectedEventType",
     "UnknownEvent",
     "UnsupportedFileSystem",

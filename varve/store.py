@@ -23,14 +23,17 @@ from varve.engine.commit import check_evolution
 from varve.engine.core import Engine
 from varve.engine.environment import DURABILITIES, Durability
 from varve.engine.examine import examine
-from varve.errors import InvalidInput, SchemaError
+from varve.errors import InvalidInput, SchemaError, StateNotVersioned
 from varve.gaps import GAP
 from varve.layout.keys import IdempotencyKey, check_name
+from varve.layout.state import TABLE as STATE
 from varve.reader import GlobalReader, StreamReader
 from varve.record import to_time_ns
 from varve.replay import Fixed, Live, first_at
 from varve.reports import Observer
 from varve.retention import rules_of
+from varve.state.live import State
+from varve.state.view import AtInstant, StateView
 from varve.stats import SnapshotStats, StoreStats, WriteStats
 from varve.stream import Stream
 from varve.tailing.commits import waiting_for_room
@@ -46,6 +49,8 @@ from varve.typing_support import E
 from varve.unknown import UnknownEvent
 
 if TYPE_CHECKING:
+    import random
+
     from typing_extensions import TypeForm
 
     from varve.backups.manifest import BackupReport, Progress
@@ -106,6 +111,7 @@ class Varve:
             clock=clock,
         )
         self._live = Live(self._engine)
+        self._state: State | None = None
         self._bindings = Bindings()
 
     # -- about -------------------------------------------------------------------------------------
@@ -249,7 +255,7 @@ class Varve:
         if at is not None and (not isinstance(at, int) or isinstance(at, bool) or at < 0):
             raise InvalidInput(f"at is a global sequence from 0 on, not {at!r}")
         rules_of(self._engine).look()  # so that the instant knows them
-        snapshot = self._engine.held_snapshot(at)
+        snapshot = self._engine.held_snapshot(at, None if at is not None else STATE)
         if at is not None and at < snapshot.first_sequence:
             error = snapshot.archived(f"the log before {at}")
             snapshot.close()
@@ -272,6 +278,15 @@ class Varve:
 
     # -- writing -----------------------------------------------------------------------------------
 
+    @property
+    def state(self) -> State:
+        """State beside the log: values by key, read and changed by themselves (``varve.State``) or, in a transaction, together
+        with events (``tx.state``)."""
+        state = self._state
+        if state is None:
+            state = self._state = State(self._engine)
+        return state
+
     def transaction(
         self, *, idempotency_key: IdempotencyKey | None = None, metadata: Metadata | None = None
     ) -> Transaction:
@@ -280,7 +295,7 @@ class Varve:
         ``metadata`` is that of every append in it; an append's own comes on top.
         """
         self._check_writable()
-        return Transaction(self._engine, idempotency_key, metadata)
+        return Transaction(self._engine, idempotency_key, metadata, self._bindings)
 
     def _check_writable(self) -> None:
         self._engine.check_usable()
@@ -318,6 +333,50 @@ class Varve:
             finally:
                 tx._abandon()  # noqa: SLF001
             return result
+
+    def optimistic(
+        self,
+        fn: Callable[[Transaction], R],
+        *,
+        retries: int | None = None,
+        idempotency_key: IdempotencyKey | None = None,
+        metadata: Metadata | None = None,
+        rng: random.Random | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> R:
+        """Run ``fn(tx)``, commit what it did if nobody has changed meanwhile what it has read (through ``tx``), else run it
+        again; return what it returned. Never a lost update, and no lock while it runs.
+
+        For decisions on state and streams by many writers at once. ``fn`` may run several times, the later ones perhaps on
+        another thread and inside the write transaction (where conflicts are settled at once): it does nothing but decide, reads
+        through ``tx`` alone, and cannot await. Where others are faster ``retries`` times (default ``OPTIMISTIC_RETRIES``),
+        ``TransactionConflict`` is raised. What ``fn`` raises comes out, as do failed checks and expectations, which are no reason
+        to run again; nothing is written then. ``rng`` and ``sleep`` make the pauses between runs.
+
+        An idempotency key means what it does for a transaction: the same key with other content is a conflict, and ``fn`` may
+        decide otherwise later.
+        """
+        from varve.derived.optimistic import Optimistic  # who only appends and reads does not load it
+
+        self._check_writable()
+        return Optimistic(self._engine, self._bindings, fn, retries, idempotency_key, metadata, rng).run(sleep)
+
+    async def optimistic_async(
+        self,
+        fn: Callable[[Transaction], R],
+        *,
+        retries: int | None = None,
+        idempotency_key: IdempotencyKey | None = None,
+        metadata: Metadata | None = None,
+        rng: random.Random | None = None,
+        sleep: Callable[[float], Awaitable[object]] | None = None,
+    ) -> R:
+        """``optimistic`` without blocking the event loop: its commit is awaited. ``fn`` itself is a plain function."""
+        from varve.derived.optimistic import Optimistic
+
+        self._check_writable()
+        call = Optimistic(self._engine, self._bindings, fn, retries, idempotency_key, metadata, rng)
+        return await call.run_async(sleep)
 
     def sync(self) -> None:
         """Force everything committed so far to disk: what ``durability="bulk"`` leaves to you."""
@@ -514,7 +573,7 @@ class Varve:
         return Processor(
             self._engine,
             chosen,
-            self._bindings.view_class,
+            self._bindings,
             str.__str__(name),
             handling,
             strategy=FailFast() if strategy is None else strategy,
@@ -605,6 +664,19 @@ class Snapshot:
         """A reader of the whole log at this instant; ``unknown`` as in ``db.global_reader``."""
         self._snapshot.transaction  # noqa: B018 - as in reader
         return GlobalReader(Fixed(self._engine, self._snapshot), self._bindings, unknown)
+
+    @property
+    def state(self) -> StateView:
+        """State at this instant. Raises ``StateNotVersioned`` in a snapshot that looks back: state is kept without its past."""
+        self._snapshot.transaction  # noqa: B018 - as in reader
+        at = self._snapshot.limit
+        if at is not None:
+            raise StateNotVersioned(
+                f"state is kept as it is now, not as it was at global sequence {at}: take db.snapshot() of now, or derive it "
+                "from the events",
+                at=at,
+            )
+        return StateView(AtInstant(self._snapshot), self._engine.path)
 
     @property
     def next_global_sequence(self) -> int:

@@ -464,9 +464,6 @@ def test_conflicts_of_a_retry(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) 
     processor, biller = poisoned(db, 3)
     from varve.derived.handling import HandlerTransaction
 
-    class Overtaken(varve.errors.Conflict):
-        code = "transaction_conflict"
-
     left = 3
     finish = HandlerTransaction.finish
 
@@ -474,7 +471,7 @@ def test_conflicts_of_a_retry(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) 
         nonlocal left
         left -= 1
         if left >= 0:
-            raise Overtaken("somebody else was faster")
+            raise varve.errors.TransactionConflict("somebody else was faster", what="key", key="k")
         await finish(tx)
 
     monkeypatch.setattr(HandlerTransaction, "finish", refusing)

@@ -204,12 +204,6 @@ def test_effects_that_are_refused_at_the_commit_are_the_failure_of_their_event(d
     assert processor.status.conflicts == 2
 
 
-class Overtaken(varve.errors.Conflict):
-    """What a commit is refused with where something that was read has changed."""
-
-    code = "transaction_conflict"
-
-
 class Refuses:
     """Lets some commits of handlers fail, as if somebody else had been faster."""
 
@@ -222,7 +216,7 @@ class Refuses:
         async def refusing(tx: HandlerTransaction) -> None:
             if self.left:
                 self.left -= 1
-                raise Overtaken("somebody else was faster")
+                raise varve.errors.TransactionConflict("somebody else was faster", what="key", key="k")
             await finish(tx)
 
         monkeypatch.setattr(HandlerTransaction, "finish", refusing)
@@ -252,9 +246,97 @@ def test_endless_conflicts_are_a_failure(db: varve.Varve, monkeypatch: pytest.Mo
     with pytest.raises(varve.ProcessorFailed) as told:
         db.processor("billing", biller, streams=["orders"], sleep=no_sleep).catch_up_blocking()
     assert told.value.global_sequence == 0
-    assert isinstance(told.value.__cause__, Overtaken)
+    assert isinstance(told.value.__cause__, varve.errors.TransactionConflict)
     tries = varve.limits.PROCESSOR_CONFLICTS_MAX + 1
     assert biller.seen == [0, 1, 2] * tries + [0] * tries
+
+
+def test_state_changes_are_part_of_the_commit(db: varve.Varve) -> None:
+    """A handler sees what earlier events of its batch have changed; what a failed one changed is forgotten."""
+    fill(db, 50)
+
+    def count(recorded: varve.Recorded[Any], tx: varve.Transaction) -> None:
+        key = ("count", recorded.stream_id)
+        tx.state.add(key, 1, missing=0)
+        tx.state.put(("last", recorded.stream_id), recorded.event.number)
+        if recorded.event.number == 7:
+            raise ValueError("seven")
+
+    processor = db.processor("counting", count, strategy=varve.DeadLetter(), streams=["orders"])
+    assert processor.catch_up_blocking() == 49
+    assert [db.state.get(("count", n)) for n in range(5)] == [10, 10, 9, 10, 10]
+    assert db.state.get(("last", 2)) == 47
+
+
+def test_checks_of_a_transaction_that_fail_at_the_commit(db: varve.Varve) -> None:
+    """Are the failure of the event that asked for them."""
+    fill(db, 6)
+    db.state.put("stock", 3)
+
+    def take(_recorded: varve.Recorded[Any], tx: varve.Transaction) -> None:
+        tx.require_min("stock", 1)
+        tx.state.add("stock", -1)
+
+    processor = db.processor("taking", take, strategy=varve.DeadLetter(), streams=["orders"])
+    assert processor.catch_up_blocking() == 3
+    assert db.state.get("stock") == 0
+    assert [info.global_sequence for info in processor.dead_letters] == [3, 4, 5]
+    assert {info.error_type for info in processor.dead_letters} == {"varve.errors.CheckFailed"}
+
+
+@pytest.mark.parametrize("how", ["reader", "length", "global_reader", "ensure", "require_version"])
+def test_whoever_looks_at_what_is_stored_sees_what_came_before(db: varve.Varve, how: str) -> None:
+    """A handler that reads events, or makes demands, has a commit to itself for each event; with others it would not see what
+    those before it in the batch have done."""
+    fill(db, 9)
+    bills = db.stream("bills", Billed)
+    seen: list[int] = []
+    calls: list[int] = []
+
+    def bill(recorded: varve.Recorded[Any], tx: varve.Transaction) -> None:
+        number = recorded.event.number
+        calls.append(number)
+        if number >= 3:
+            if how == "reader":
+                seen.append(sum(1 for _ in tx.reader(bills).iter_stream(1)))
+            elif how == "length":
+                seen.append(tx.length(bills, 1))
+            elif how == "global_reader":
+                seen.append(sum(1 for _ in tx.global_reader().iter_from(0, streams=["bills"])))
+            elif how == "ensure":
+                tx.ensure("n", lambda value: value == number + 1)
+                seen.append(number)
+            else:
+                tx.require_version(bills, 1, number)
+                seen.append(number)
+        tx.state.add("n", 1, missing=0)
+        tx.append(bills, 1, Billed(number))
+
+    processor = db.processor("billing", bill, streams=["orders"])
+    assert processor.catch_up_blocking() == 9
+    assert billed(db) == list(range(9))
+    assert seen[-6:] == [3, 4, 5, 6, 7, 8]
+    assert calls == [0, 1, 2, 3, 3, 4, 5, 6, 7, 8]
+    assert processor.status.conflicts == 0
+
+
+def test_a_batch_that_was_overtaken_is_handled_again(db: varve.Varve) -> None:
+    """What a handler read was changed by somebody else before the commit: it decides anew on what is there, nothing is lost."""
+    fill(db, 4)
+    db.state.put("total", 0)
+    overtakes = [True]
+
+    def total(recorded: varve.Recorded[Any], tx: varve.Transaction) -> None:
+        seen = tx.state.get("total")
+        if recorded.event.number == 3 and overtakes.pop():
+            db.state.put("total", 100)
+            overtakes.append(False)
+        tx.state.put("total", seen + recorded.event.number)
+
+    processor = db.processor("total", total, streams=["orders"])
+    processor.catch_up_blocking()
+    assert db.state.get("total") == 106
+    assert processor.status.conflicts == 1
 
 
 # -- running -----------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from varve.cli import (
     schema,
     schemas,
     seal,
+    state,
     stats,
     streams,
     tail,
@@ -58,7 +59,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Write": ("append", "import"),
     "Take out": ("export", "parity", "digest"),
     "Keep": ("verify", "repair", "backup", "restore", "seal", "archive", "compact"),
-    "Schemas, consumers, processors": ("schema", "consumers", "dead-letters"),
+    "Schemas, consumers, state": ("schema", "consumers", "dead-letters", "state"),
 }
 """The commands as ``varve --help`` lists them: every command stands in one of these."""
 
@@ -127,6 +128,7 @@ app.command(epilog=repair.EPILOG)(repair.repair)
 app.add_typer(schema.app, name="schema")
 app.add_typer(consumers.app, name="consumers")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(state.app, name="state")
 app.command("backup", epilog=backup.EPILOG)(backup.backup)
 app.command("restore", epilog=restore.EPILOG)(restore.restore)
 app.command("seal", epilog=seal.EPILOG)(seal.seal)

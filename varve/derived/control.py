@@ -19,6 +19,11 @@ class Control:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._rung: asyncio.Event | None = None
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it shall do anything but go on."""
+        return self.paused or self.stopping
+
     def attach(self) -> None:
         """The running event loop is where it runs."""
         with self._lock:

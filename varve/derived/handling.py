@@ -15,7 +15,12 @@ from varve.transaction import Transaction
 from varve.unknown import UnknownEvent
 
 if TYPE_CHECKING:
+    from varve.bindings import Bindings, UnknownAnywhere, UnknownTyped
     from varve.engine.core import Engine
+    from varve.layout.keys import StreamId
+    from varve.layout.ordered import StateKey
+    from varve.reader import GlobalReader, StreamReader
+    from varve.stream import Stream
 
 Handler = Callable[[Recorded[Any], Transaction], Awaitable[object] | object]
 """What is called for an event; sync or async. What it returns is not looked at."""
@@ -118,12 +123,41 @@ async def call(handler: Handler | Batched, events: list[Recorded[Any]], tx: Hand
 
 
 class HandlerTransaction(Transaction):
-    """The transaction that handlers are given: the processor commits it, with the position behind their events."""
+    """The transaction that handlers are given: the processor commits it, with the position behind their events.
 
-    __slots__ = ()
+    ``looks``: a handler read events through it, or demanded something of what is stored. Neither sees what earlier events of the
+    same commit have brought, so such an event has a commit of its own.
+    """
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, None, None)
+    __slots__ = ("looks",)
+
+    def __init__(self, engine: Engine, bindings: Bindings) -> None:
+        super().__init__(engine, None, None, bindings)
+        self.looks = False
+
+    def reader(self, stream: Stream[Any], *, unknown: UnknownTyped = "error") -> StreamReader[Any]:
+        """As ``Transaction.reader``."""
+        self.looks = True
+        return super().reader(stream, unknown=unknown)
+
+    def global_reader(self, *, unknown: UnknownAnywhere = "decode") -> GlobalReader:
+        """As ``Transaction.global_reader``."""
+        self.looks = True
+        return super().global_reader(unknown=unknown)
+
+    def _require(self, name: str, key: StateKey, test: Callable[[Any, bool], bool], bound: Any = None) -> None:
+        self.looks = True
+        super()._require(name, key, test, bound)
+
+    def require_version(self, stream: Stream[Any], stream_id: StreamId, version: int) -> None:
+        """As ``Transaction.require_version``."""
+        self.looks = True
+        super().require_version(stream, stream_id, version)
+
+    def ensure(self, *demand: Any) -> None:
+        """As ``Transaction.ensure``."""
+        self.looks = True
+        super().ensure(*demand)
 
     def ride(self, effect: Any) -> None:
         """A change of a side table becomes part of it: an ``Effect`` whose ``arrived()`` is called once it is committed."""

@@ -26,9 +26,9 @@ from varve.tailing.tail import check_batch
 from varve.tailing.watcher import check_timeout
 
 if TYPE_CHECKING:
+    from varve.bindings import Bindings
     from varve.derived.strategies import Strategy
     from varve.engine.core import Engine
-    from varve.replay import ViewClass
     from varve.tailing.scan import Selection
     from varve.tailing.start import TailStart
 
@@ -94,7 +94,7 @@ class Processor:
         self,
         engine: Engine,
         selection: Selection,
-        any_view: ViewClass,
+        bindings: Bindings,
         name: str,
         handling: Handling,
         *,
@@ -121,11 +121,11 @@ class Processor:
         self._counts = Counts()
         self._setup = Setup(
             engine,
+            bindings,
             name,
             handling,
             check_strategy(strategy),
             selection.view_class,
-            any_view,
             check_batch(batch),
             breaker,
             auto_replay,
@@ -134,7 +134,6 @@ class Processor:
             self._counts,
         )
         self._control = Control()
-        self._any_view = any_view
         self._lock = threading.Lock()
         self._running = False
         self._error: BaseException | None = None
@@ -199,7 +198,7 @@ class Processor:
     @property
     def dead_letters(self) -> DeadLetters:
         """What it could not handle, and what waits behind that."""
-        return DeadLetters(self._engine, self.name, self._any_view, self._control.ring)
+        return DeadLetters(self._engine, self.name, self._setup.bindings.view_class, self._control.ring)
 
     def __repr__(self) -> str:
         return f"<Processor {self.name!r} of {self._engine.path} ({self.state})>"

@@ -28,6 +28,7 @@ from varve.errors import (
     HandleUnusable,
     InvalidInput,
     ProcessorFailed,
+    TransactionConflict,
     VarveError,
 )
 from varve.gaps import Gap
@@ -35,6 +36,7 @@ from varve.logs import WARNING, say
 from varve.replay import recorded_at
 
 if TYPE_CHECKING:
+    from varve.bindings import Bindings
     from varve.derived.breaker import CircuitBreaker
     from varve.derived.handling import Batched, Handler, Handling
     from varve.derived.strategies import Decision, Strategy
@@ -84,11 +86,11 @@ class Setup:
     """What a processor is made of, as its runs need it."""
 
     engine: Engine
+    bindings: Bindings
     name: str
     handling: Handling
     strategy: Strategy
     view_class: ViewClass
-    any_view: ViewClass
     batch: int
     breaker: CircuitBreaker | None
     auto_replay: AutoReplay | None
@@ -178,6 +180,9 @@ class Run:
         self._reading: asyncio.Future[list[Recorded[Any]]] | None = None
         self._idle: asyncio.Future[Any] | None = None
         self._due_ns: int | None = None
+        self._looking: set[Handler | Batched] = (
+            set()
+        )  # handlers that look at what is stored: see HandlerTransaction.looks
         self.asked: Callable[[], int] = _nobody
         """How many wait for a walk over the letters."""
         self.walked: Callable[[int], None] = _nothing
@@ -254,7 +259,7 @@ class Run:
         """Handle and commit what goes well, up to what does not."""
         done: Counter[str] = Counter()
         new = _New()
-        tx = HandlerTransaction(self._engine)
+        tx = HandlerTransaction(self._engine, self._setup.bindings)
         try:
             trouble: _Failure | _Breaker | _Again | None
             at, trouble = await self._fill(tx, work, done, new)
@@ -302,19 +307,33 @@ class Run:
                 tx.ride(Put(name, sequence, letter))
                 new.add(sequence, letter)
                 done["parked"] += 1
+            elif at > work.at and id(handler) in self._looking:
+                break
             else:
                 single = at < work.alone_until
                 group = [recorded] if single else self._setup.handling.together(handler, events, at, self._held(new))
+                mark = tx._mark()  # noqa: SLF001 - the same library
                 trouble = await self._call(tx, handler, group)
                 if trouble is not None:
                     if isinstance(trouble, _Failure) and len(group) > 1:
                         work.alone_until = at + len(group)  # which of them it was shows one by one
                         trouble = None
                     return at, trouble
+                if tx.looks:
+                    self._looking.add(id(handler))
+                    if at > work.at:  # it did not see what stands before it in this commit
+                        tx._return_to(mark)  # noqa: SLF001
+                        break
                 count = len(group)
                 done["handled"] += count
             at += count
-            if at <= work.alone_until or time.monotonic() >= until_s or self._control.paused or self._control.stopping:
+            if (
+                tx.looks
+                or at <= work.alone_until
+                or time.monotonic() >= until_s
+                or self._control.paused
+                or self._control.stopping
+            ):
                 break
         return at, None
 
@@ -537,7 +556,7 @@ class Run:
         try:
             with self._engine.snapshot() as snapshot:
                 recorded = recorded_at(snapshot, sequence, self._setup.view_class)
-                found = recorded or recorded_at(snapshot, sequence, self._setup.any_view)
+                found = recorded or recorded_at(snapshot, sequence, self._setup.bindings.view_class)
         except (Archived, CorruptedBlock) as exc:
             return None, exc
         if found is None or isinstance(found.event, Gap):
@@ -557,7 +576,7 @@ class Run:
         assert recorded is not None
         handler = self._setup.handling.of(recorded)
         assert handler is not None
-        tx = HandlerTransaction(self._engine)
+        tx = HandlerTransaction(self._engine, self._setup.bindings)
         try:
             trouble = await self._call(tx, handler, [recorded])
             if trouble is not None:
@@ -580,7 +599,7 @@ class Run:
     async def _change(self, sequence: int, letter: LetterRecord | None, what: str) -> None:
         """Store what became of a letter, where it is still there; None: it is gone."""
         name = self._setup.name
-        tx = HandlerTransaction(self._engine)
+        tx = HandlerTransaction(self._engine, self._setup.bindings)
         tx.ride(Take(name, sequence) if letter is None else Replace(name, sequence, letter))
         tx.ride(self._consumer.ride(self._engine, self._consumer.committed))
         try:
@@ -607,7 +626,7 @@ def is_refusal(error: Exception) -> bool:
 
 def is_conflict(error: Exception) -> bool:
     """Whether something that was read has changed since, so that doing it again may help."""
-    return isinstance(error, VarveError) and error.code == "transaction_conflict"
+    return isinstance(error, TransactionConflict)
 
 
 def _nobody() -> int:

@@ -75,7 +75,11 @@ def test_a_full_backup_is_a_sealed_store(path: Path, tmp_path: Path) -> None:
     manifest = json.loads((Path(made.path) / "MANIFEST.json").read_text())
     assert manifest["next_sequence"] == made.next_sequence == len(recorded(path))
     assert manifest["covers"] == [
-        {"environment": "store", "parts": ["log", "consumers", "retention"], "taken_at_ns": made.taken_at_ns}
+        {
+            "environment": "store",
+            "parts": ["log", "consumers", "dead_letters", "retention", "state"],
+            "taken_at_ns": made.taken_at_ns,
+        }
     ]
     assert made.as_json()["files"] == manifest["files"]
     assert [entry.backup for entry in ops.backups(tmp_path / "set")] == [made]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Control:
@@ -26,6 +28,8 @@ class Control:
 
     def attach(self) -> None:
         """The running event loop is where it runs."""
+        import asyncio
+
         with self._lock:
             self._loop, self._rung = asyncio.get_running_loop(), asyncio.Event()
 
@@ -51,6 +55,8 @@ class Control:
 
     async def wait(self, *tasks: asyncio.Future[Any]) -> None:
         """Until one of the tasks is done, or somebody rings."""
+        import asyncio
+
         assert self._rung is not None
         ring = asyncio.ensure_future(self._rung.wait())
         try:
@@ -61,6 +67,8 @@ class Control:
 
     async def pause(self, sleep: Callable[[float], Awaitable[object]], seconds: float) -> None:
         """Sleep for so long, but no longer than until it shall stop."""
+        import asyncio
+
         timer = asyncio.ensure_future(sleep(seconds))
         try:
             while not timer.done() and not self.stopping:
@@ -75,6 +83,8 @@ async def ended(task: asyncio.Future[Any] | None) -> None:
     """Cancel a task, and let it end; its outcome is nobody's concern any more."""
     if task is None:
         return
+    import asyncio
+
     task.cancel()
     await asyncio.wait({task})
     if not task.cancelled():

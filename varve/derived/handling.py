@@ -42,7 +42,7 @@ class Batched:
         _check_callable(self.fn, "varve.Batched takes")
 
 
-Handlers = Handler | Batched | Mapping[type, Handler | Batched]
+Handlers = Handler | Batched | Mapping[Any, Handler | Batched]
 """What ``db.processor`` takes: one handler for all events, or one for each event class."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
@@ -21,11 +20,14 @@ from varve.derived.strategies import check_strategy
 from varve.errors import HandleUnusable, InvalidInput
 from varve.tailing.consumer import Consumer, resolve_start
 from varve.tailing.hub import hub_of
+from varve.tailing.loops import running_loop
 from varve.tailing.positions import load
 from varve.tailing.tail import check_batch
 from varve.tailing.watcher import check_timeout
 
 if TYPE_CHECKING:
+    import asyncio
+
     from varve.bindings import Bindings
     from varve.derived.strategies import Strategy
     from varve.engine.core import Engine
@@ -130,7 +132,7 @@ class Processor:
             breaker,
             auto_replay,
             clock or engine.clock,
-            sleep or asyncio.sleep,
+            sleep or _sleep,
             self._counts,
         )
         self._control = Control()
@@ -251,6 +253,8 @@ class Processor:
         at its next step (a paused one when it is resumed); else it is run for that. Raises as ``run``, and as
         ``DeadLetters.retry``.
         """
+        import asyncio
+
         letters = self.dead_letters
         if global_sequence is None:
             asked = [info.global_sequence for info in letters.list("dead")]
@@ -287,6 +291,8 @@ class Processor:
         return self._blocking(self.retry, global_sequence)
 
     def _blocking(self, run: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+        import asyncio
+
         if _runs_a_loop():
             raise InvalidInput(f"an event loop is running in this thread: await processor.{run.__name__}() there")
         return asyncio.run(run(*arguments))
@@ -302,6 +308,8 @@ class Processor:
 
     async def _run(self, work: Callable[[Run], Awaitable[None]]) -> None:
         """Own the consumer and work. It was claimed before."""
+        import asyncio
+
         try:
             self._control.attach()
             async with self._owned() as consumer:
@@ -347,6 +355,8 @@ class Processor:
     # -- beside a block ------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        import asyncio
+
         self._claim()
         self._task = asyncio.create_task(self._run(lambda run: run.work(None, None)), name=f"processor {self.name}")
         return self
@@ -354,6 +364,8 @@ class Processor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        import asyncio
+
         self.stop()
         task, self._task = self._task, None
         assert task is not None
@@ -372,6 +384,8 @@ class Processor:
         return self
 
     def _in_thread(self) -> None:
+        import asyncio
+
         try:
             asyncio.run(self._run(lambda run: run.work(None, None)))
         except BaseException as exc:  # noqa: BLE001 - raised where the block ends
@@ -398,9 +412,15 @@ def _check_function(name: str, value: object) -> None:
         raise InvalidInput(f"{name} is a function, not {value!r:.80}")
 
 
+async def _sleep(seconds: float) -> None:
+    import asyncio
+
+    await asyncio.sleep(seconds)
+
+
 def _runs_a_loop() -> bool:
     try:
-        asyncio.get_running_loop()
+        running_loop()
     except RuntimeError:
         return False
     return True
@@ -418,6 +438,8 @@ async def run_processors(*processors: Processor) -> None:
     Where one fails, the others are stopped, what they handled being committed, and its error is raised; of several that fail
     at once an ``ExceptionGroup``.
     """
+    import asyncio
+
     tasks = [asyncio.ensure_future(processor.run()) for processor in processors]
     if not tasks:
         return

@@ -7,7 +7,6 @@ wait. Everything happens in one task, so letters and events never overtake each 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -36,6 +35,8 @@ from varve.logs import WARNING, say
 from varve.replay import recorded_at
 
 if TYPE_CHECKING:
+    import asyncio
+
     from varve.bindings import Bindings
     from varve.derived.breaker import CircuitBreaker
     from varve.derived.handling import Batched, Handler, Handling
@@ -180,9 +181,7 @@ class Run:
         self._reading: asyncio.Future[list[Recorded[Any]]] | None = None
         self._idle: asyncio.Future[Any] | None = None
         self._due_ns: int | None = None
-        self._looking: set[Handler | Batched] = (
-            set()
-        )  # handlers that look at what is stored: see HandlerTransaction.looks
+        self._looking: set[int] = set()  # ids of handlers that look at what is stored: see HandlerTransaction.looks
         self.asked: Callable[[], int] = _nobody
         """How many wait for a walk over the letters."""
         self.walked: Callable[[int], None] = _nothing
@@ -219,6 +218,8 @@ class Run:
 
     async def _next(self, stop: int | None, idle_s: float | None) -> list[Recorded[Any]] | None:
         """Events; none where something else is to be looked at; None where it is time to end."""
+        import asyncio
+
         if self._reading is None:
             events = await self._consumer.next_batch(self._setup.batch, stop or 0)
             if events or stop is not None:

@@ -19,6 +19,8 @@ import varve
 
 @varve.event
 class OrderPlaced:
+    """Somebody wants something."""
+
     order_id: varve.u64
     product: str
     quantity: varve.u32
@@ -27,23 +29,31 @@ class OrderPlaced:
 
 @varve.event
 class PaymentReceived:
+    """Money has come, perhaps a part of it."""
+
     order_id: varve.u64
     amount_cents: varve.u64
 
 
 @varve.event
 class GoodsDelivered:
+    """The goods have arrived."""
+
     order_id: varve.u64
 
 
 @varve.event
 class RequestPayment:
+    """Ask for the money."""
+
     order_id: varve.u64
     amount_cents: varve.u64
 
 
 @varve.event
 class ShipGoods:
+    """Send the goods."""
+
     order_id: varve.u64
     product: str
     quantity: varve.u32
@@ -51,12 +61,16 @@ class ShipGoods:
 
 @varve.event
 class OrderRejected:
+    """Tell that it cannot be."""
+
     order_id: varve.u64
     reason: str
 
 
 @varve.event
 class OrderClosed:
+    """All is done."""
+
     order_id: varve.u64
 
 

@@ -150,8 +150,8 @@ def test_metrics_are_served_while_the_load_lasts(tmp_path: Path) -> None:
 
 
 def test_order_process_manager_does_everything_once(tmp_path: Path) -> None:
-    """order_process_manager.py goes on after a restart, parks the poisoned order, and handles it once somebody has helped; run again
-    it has nothing left to do."""
+    """order_process_manager.py goes on after a restart, parks the poisoned order, and handles it once somebody has helped;
+    when it is run again it has nothing left to do."""
     expected = [
         "handled 3 events",
         "  RequestPayment(order_id=1, amount_cents=199800)",

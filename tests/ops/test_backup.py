@@ -21,6 +21,7 @@ from backup_models import (
     Noted,
     Placed,
     assert_prefix,
+    closed_store,
     commit,
     killed_at,
     log_content,
@@ -41,11 +42,7 @@ from varve.engine import files
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A closed store of some commits."""
-    rng = random.Random(5)
-    with varve.open(tmp_path / "store", durability="relaxed", clock=Clock()) as db:
-        for number in range(12):
-            commit(db, number, rng)
-    return tmp_path / "store"
+    return closed_store(tmp_path / "store", commits=12)
 
 
 def append(path: Path, count: int = 1) -> int:

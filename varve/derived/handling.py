@@ -116,6 +116,8 @@ def _check_callable(handler: Any, what: str) -> Any:
 async def call(handler: Handler | Batched, events: list[Recorded[Any]], tx: HandlerTransaction) -> None:
     """Call a handler, and await it where it is async. Raises what it raises."""
     result: Any = handler.fn(events, tx) if isinstance(handler, Batched) else handler(events[0], tx)
+    if result is None:
+        return
     if isinstance(result, Awaitable):
         await result
     elif isinstance(result, Generator):

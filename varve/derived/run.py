@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from varve.record import Recorded
     from varve.replay import ViewClass
     from varve.tailing.consumer import Consumer
+    from varve.transaction import Mark
 
 _CONFLICT_WAIT: Final = exponential_wait(0.0005, max_s=0.05, jitter=1.0)
 """Before a batch is handled again since what it read has changed."""
@@ -314,7 +315,7 @@ class Run:
                 single = at < work.alone_until
                 group = [recorded] if single else self._setup.handling.together(handler, events, at, self._held(new))
                 mark = tx._mark()  # noqa: SLF001 - the same library
-                trouble = await self._call(tx, handler, group)
+                trouble = await self._call(tx, mark, handler, group)
                 if trouble is not None:
                     if isinstance(trouble, _Failure) and len(group) > 1:
                         work.alone_until = at + len(group)  # which of them it was shows one by one
@@ -346,9 +347,9 @@ class Run:
         return lambda recorded: recorded.global_sequence in self.book or self._waits(recorded, new)
 
     async def _call(
-        self, tx: HandlerTransaction, handler: Handler | Batched, events: list[Recorded[Any]]
+        self, tx: HandlerTransaction, mark: Mark, handler: Handler | Batched, events: list[Recorded[Any]]
     ) -> _Failure | _Breaker | None:
-        """Call a handler; where it fails, nothing of it is left in the transaction."""
+        """Call a handler; where it fails, the transaction returns to the mark."""
         breaker = self._setup.breaker
         ticket = 0
         if breaker is not None:
@@ -356,7 +357,6 @@ class Run:
             if found is None:
                 return _Breaker()
             ticket = found
-        mark = tx._mark()  # noqa: SLF001 - the same library
         try:
             await call(handler, events, tx)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the strategy decides
@@ -579,7 +579,7 @@ class Run:
         assert handler is not None
         tx = HandlerTransaction(self._engine, self._setup.bindings)
         try:
-            trouble = await self._call(tx, handler, [recorded])
+            trouble = await self._call(tx, tx._mark(), handler, [recorded])  # noqa: SLF001 - the same library
             if trouble is not None:
                 return trouble
             tx.ride(Take(self._setup.name, sequence))

@@ -40,6 +40,13 @@ if TYPE_CHECKING:
     from varve.aggregates.policy import SnapshotPolicy, every
     from varve.archive import ArchiveReport
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
+    from varve.derived.processors.backoff import exponential_wait, fixed_wait
+    from varve.derived.processors.breaker import CircuitBreaker
+    from varve.derived.processors.dead_letters import DeadLetterInfo, DeadLetters
+    from varve.derived.processors.handling import Batched
+    from varve.derived.processors.processor import Processor, ProcessorStatus, RetryReport, run_processors
+    from varve.derived.processors.run import AutoReplay
+    from varve.derived.processors.strategies import DeadLetter, FailFast, Retry, RetryIn, Skip
     from varve.derived.projections.declare import Projection, on
     from varve.derived.projections.handle import ProjectionHandle
     from varve.derived.projections.reports import (
@@ -54,6 +61,7 @@ if TYPE_CHECKING:
     from varve.errors import (
         Archived,
         BackupMismatch,
+        BreakerOpen,
         CheckFailed,
         ColumnConflict,
         CommitOutcomeUnknown,
@@ -67,6 +75,7 @@ if TYPE_CHECKING:
         CorruptedState,
         CorruptedStore,
         DiskFull,
+        EventDropped,
         EventEncodingError,
         EventsHidden,
         EventTooLarge,
@@ -94,6 +103,7 @@ if TYPE_CHECKING:
         PrevalentSystemBehind,
         PrevalentSystemClosed,
         PrevalentSystemPoisoned,
+        ProcessorFailed,
         ProjectionBusy,
         ProjectionFailed,
         ProjectionMismatch,
@@ -172,6 +182,13 @@ _HOMES = {
     ),
     "varve.derived.projections.together": "run_projections",
     "varve.derived.snapshots": "Saved SavedInfo Snapshots",
+    "varve.derived.processors.backoff": "exponential_wait fixed_wait",
+    "varve.derived.processors.breaker": "CircuitBreaker",
+    "varve.derived.processors.dead_letters": "DeadLetterInfo DeadLetters",
+    "varve.derived.processors.handling": "Batched",
+    "varve.derived.processors.processor": "Processor ProcessorStatus RetryReport run_processors",
+    "varve.derived.processors.run": "AutoReplay",
+    "varve.derived.processors.strategies": "DeadLetter FailFast Retry RetryIn Skip",
     "varve.expected": "ANY NO_STREAM STREAM_EXISTS Expected",
     "varve.gaps": "Gap",
     "varve.opening": "open",
@@ -232,9 +249,13 @@ __all__ = [
     "Aggregate",
     "ArchiveReport",
     "Archived",
+    "AutoReplay",
     "BackupMismatch",
     "BatchReport",
+    "Batched",
+    "BreakerOpen",
     "CheckFailed",
+    "CircuitBreaker",
     "ColumnConflict",
     "CommitOutcomeUnknown",
     "CommitReport",
@@ -251,15 +272,20 @@ __all__ = [
     "CorruptedProjection",
     "CorruptedState",
     "CorruptedStore",
+    "DeadLetter",
+    "DeadLetterInfo",
+    "DeadLetters",
     "Decided",
     "Decider",
     "DiskFull",
+    "EventDropped",
     "EventEncodingError",
     "EventTooLarge",
     "EventTypeError",
     "EventsHidden",
     "Executed",
     "Expected",
+    "FailFast",
     "Follow",
     "ForkedStore",
     "Gap",
@@ -290,6 +316,9 @@ __all__ = [
     "PrevalentSystemBehind",
     "PrevalentSystemClosed",
     "PrevalentSystemPoisoned",
+    "Processor",
+    "ProcessorFailed",
+    "ProcessorStatus",
     "Projection",
     "ProjectionBusy",
     "ProjectionCheck",
@@ -307,6 +336,9 @@ __all__ = [
     "Recorded",
     "ReplayFailed",
     "Retention",
+    "Retry",
+    "RetryIn",
+    "RetryReport",
     "Saved",
     "SavedInfo",
     "SchemaConflict",
@@ -316,6 +348,7 @@ __all__ = [
     "SeriesReader",
     "SeriesReplay",
     "SeriesStream",
+    "Skip",
     "Snapshot",
     "SnapshotClosed",
     "SnapshotPolicy",
@@ -361,8 +394,10 @@ __all__ = [
     "WrongExpectedVersion",
     "event",
     "every",
+    "exponential_wait",
     "f32",
     "f64",
+    "fixed_wait",
     "from_json",
     "i8",
     "i16",
@@ -371,6 +406,7 @@ __all__ = [
     "on",
     "open",
     "owned",
+    "run_processors",
     "run_projections",
     "struct",
     "to_dict",

@@ -24,7 +24,7 @@ from varve.engine.fresh import FreshStore
 from varve.engine.seal import Seal, write_seal
 from varve.engine.snapshot import Snapshot
 from varve.errors import ConsumersBehind, InvalidInput
-from varve.layout import consumers, keys
+from varve.layout import consumers, dead_letters, keys
 from varve.layout.base import TABLE, Base, decode_base
 from varve.layout.content import ContentDigest
 from varve.layout.derive import Derivation
@@ -70,6 +70,8 @@ def archive(
     behind = partial(_check_consumers, engine.path, horizon) if not force else _nobody
     with engine.side_snapshot(consumers.TABLE) as snapshot:
         behind(snapshot.side_items(consumers.TABLE))
+    if not force:
+        _check_letters(engine, horizon)
     old = read_base(engine)
     moving = _Moving(engine, Derivation(old), horizon, progress or _nothing)
     if os.path.lexists(os.path.join(target, files.DATA)):  # noqa: PTH118 - as the engine names it
@@ -112,6 +114,26 @@ def _check_consumers(path: str, horizon: int, pairs: list[tuple[bytes, bytes]]) 
             f"{path}: {len(behind)} consumers have not read yet what shall be archived up to {horizon} (the furthest behind is "
             f"{first!r}, at {position}). Let them catch up, delete those that nobody runs, or force it",
             names=tuple(name for _, name in behind),
+            position=position,
+        )
+
+
+def _check_letters(engine: Engine, horizon: int) -> None:
+    """Whether no dead letter is of an event that would be archived. Raises ``ConsumersBehind``. (Processors make none there once
+    their positions are behind the horizon, which the commit that moves it looks at again.)"""
+    with engine.side_snapshot(dead_letters.TABLE) as snapshot:
+        pairs = snapshot.side_items(dead_letters.TABLE, dead_letters.letters_prefix())
+    behind = []
+    for key, _ in pairs:
+        name, sequence = dead_letters.decode_key(key)
+        if sequence is not None and sequence < horizon:
+            behind.append((sequence, name))
+    if behind:
+        position, first = min(behind)
+        raise ConsumersBehind(
+            f"{engine.path}: {len(behind)} dead letters are of events that shall be archived up to {horizon} (the first is at "
+            f"{position}, of processor {first!r}). Retry or drop them, or force it: they cannot be retried then",
+            names=tuple(sorted({name for _, name in behind})),
             position=position,
         )
 

@@ -27,6 +27,9 @@ The tree (built-in bases in parentheses)::
     |-- Archived (LookupError)             what you read was moved to an archive
     |-- EventsHidden (LookupError)         a state needs events that readers are not given
     |-- UpcastError (TypeError)            an upcast gave something else than it declares
+    |-- EventDropped (LookupError)         what you wanted to handle was dropped by compaction
+    |-- ProcessorFailed                    a handler failed, and its strategy says to stop
+    |-- BreakerOpen                        a circuit breaker lets no calls pass for now
     |-- ReplayFailed                       a prevalent system's commands do not make its state again
     |-- Conflict
     |   |-- WrongExpectedVersion           the stream is not as long as you expected
@@ -330,6 +333,36 @@ class UpcastError(VarveError, TypeError):
     new_type: str
     got: type
     global_sequence: int
+
+
+class EventDropped(VarveError, LookupError):
+    """The event of a dead letter is gone: ``varve.ops.compact`` dropped what retention rules hid. Drop the letter, too. Facts:
+    ``global_sequence``."""
+
+    code = "event_dropped"
+    kind: ClassVar[Kind] = "unavailable"
+    global_sequence: int
+
+
+class ProcessorFailed(VarveError):
+    """A handler failed, and its strategy says to stop: the position stays before the event, which comes again when the processor
+    is run again. The handler's error is ``__cause__``. Facts: ``name`` (of the processor), ``global_sequence``, ``stream``,
+    ``stream_id``, ``attempts``."""
+
+    code = "processor_failed"
+    name: str
+    global_sequence: int
+    stream: str
+    stream_id: object
+    attempts: int
+
+
+class BreakerOpen(VarveError):
+    """A circuit breaker lets no calls pass for now. Facts: ``wait_s`` (until it may let one pass)."""
+
+    code = "breaker_open"
+    kind: ClassVar[Kind] = "retryable"
+    wait_s: float
 
 
 class Conflict(VarveError):
@@ -776,6 +809,7 @@ class CorruptedBlock(IntegrityError):
 __all__ = [
     "Archived",
     "BackupMismatch",
+    "BreakerOpen",
     "CheckFailed",
     "CommitOutcomeUnknown",
     "Conflict",
@@ -788,6 +822,7 @@ __all__ = [
     "CorruptedState",
     "CorruptedStore",
     "DiskFull",
+    "EventDropped",
     "EventEncodingError",
     "EventTooLarge",
     "EventTypeError",
@@ -814,6 +849,7 @@ __all__ = [
     "PrevalentSystemBehind",
     "PrevalentSystemClosed",
     "PrevalentSystemPoisoned",
+    "ProcessorFailed",
     "ProjectionBusy",
     "ProjectionFailed",
     "ProjectionMismatch",

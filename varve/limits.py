@@ -213,6 +213,30 @@ CONSUMER_CHECK_INTERVAL_S: Final = 0.1
 CONSUMER_CLAIM_TRIES_MAX: Final = 50
 """How often a lock is tried that is held only by those who look whether it is held."""
 
+# -- processors ------------------------------------------------------------------------------------
+
+PROCESSOR_EVENTS_MAX: Final = 128
+"""Events whose effects a processor commits together, where ``batch`` does not say otherwise."""
+
+PROCESSOR_COMMIT_S: Final = 0.25
+"""A processor commits what its handlers did after this long, though its batch is not at its end."""
+
+PROCESSOR_CONFLICTS_MAX: Final = 32
+"""How often a batch, and then an event alone, is handled again since what it read has changed; then the conflict counts as the
+handler's failure."""
+
+BREAKER_LOOK_S: Final = 0.05
+"""How often a processor looks at a circuit breaker whose trials are under way elsewhere."""
+
+DEAD_LETTER_LOOK_S: Final = 0.5
+"""How often a processor that has dead letters and nothing to do looks whether somebody dropped some or wants them retried."""
+
+DEAD_LETTER_MESSAGE_CHARS_MAX: Final = 4_096
+"""Characters of an error's message that a dead letter keeps, from its beginning."""
+
+DEAD_LETTER_TRACEBACK_CHARS_MAX: Final = 16_384
+"""Characters of a traceback that a dead letter keeps, from its end."""
+
 ANNOTATED_BYTES_MAX: Final = 2**20
 """An event whose bytes are annotated one by one: each number is an object then."""
 

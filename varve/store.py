@@ -54,6 +54,12 @@ if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
     from varve.backups.manifest import BackupReport, Progress
+    from varve.derived.processors.breaker import CircuitBreaker
+    from varve.derived.processors.dead_letters import DeadLetters
+    from varve.derived.processors.handling import Handlers
+    from varve.derived.processors.processor import Processor
+    from varve.derived.processors.run import AutoReplay
+    from varve.derived.processors.strategies import Strategy
     from varve.derived.projections.declare import Projection
     from varve.derived.projections.handle import ProjectionHandle
     from varve.derived.projections.reports import ProjectionInfo
@@ -223,16 +229,17 @@ class Varve:
             raise InvalidInput(
                 "varve.Gap stands where compaction dropped events: nobody appends one, typed reads pass over it"
             )
-        self._check_schemas(declared)
-        self._bindings.bind(declared.by_name)
+        self._bind(list(declared.by_name.values()))
         return Stream(self._engine, declared.stream, declared)
 
-    def _check_schemas(self, declared: StreamTypes) -> None:
+    def _bind(self, types: list[EventType]) -> None:
+        """Events of these types come as their classes from now on. Raises ``SchemaConflict``."""
         catalog = self._engine.catalog
         with self._engine.snapshot() as snapshot:
-            for one in declared.by_name.values():
+            for one in types:
                 if catalog.type_number(snapshot, one) is None:
                     check_evolution(one, catalog.type_versions(snapshot, one.name))
+        self._bindings.bind({one.name: one for one in types})
 
     def global_reader(self, *, unknown: UnknownAnywhere = "decode") -> GlobalReader:
         """A reader of the whole log; each of its calls sees the newest instant.
@@ -564,6 +571,80 @@ class Varve:
 
         self._engine.check_usable()
         return list_projections(self._engine)
+
+    def processor(
+        self,
+        name: str,
+        handlers: Handlers,
+        *,
+        strategy: Strategy | None = None,
+        streams: Iterable[str] | None = None,
+        types: Iterable[type | str] | None = None,
+        start: TailStart = 0,
+        batch: int = limits.PROCESSOR_EVENTS_MAX,
+        breaker: CircuitBreaker | None = None,
+        auto_replay: AutoReplay | None = None,
+        member: int | None = None,
+        members: int | None = None,
+        force: bool = False,
+        clock: Callable[[], int] | None = None,
+        sleep: Callable[[float], Awaitable[object]] | None = None,
+    ) -> Processor:
+        """Handlers that are called for events, with what becomes of an event that they cannot handle: ``await processor.run()``.
+
+        ``handlers``: a function ``fn(recorded, tx)``, sync or async, or a mapping from event classes to such functions (then
+        the events are those of these classes); ``varve.Batched(fn)`` takes lists. What a handler appends and changes through
+        ``tx`` is committed together with the position behind its event; where it raises, nothing of the event is kept and the
+        ``strategy`` says what happens: ``varve.FailFast()`` (the default), ``Skip()``, ``Retry(...)``, ``DeadLetter(...)``, or a
+        function of event, error and number of failed attempts.
+
+        ``streams``, ``types``, ``start``, ``member``, ``members`` and ``force`` as in ``consumer``, whose name this is.
+        ``batch``: events that are committed together at most. ``breaker`` keeps from calling handlers while all fail.
+        ``auto_replay``: when dead letters are tried again without being asked for. ``clock`` (nanoseconds since 1970; the
+        store's) and ``sleep`` (a coroutine function of seconds; ``asyncio.sleep``) are for tests.
+
+        Nothing is read or written before it runs. Raises ``InvalidName``, ``InvalidInput``, ``SchemaError``, ``SchemaConflict``
+        (a class that events in the store cannot follow), ``ReadonlyStore``.
+        """
+        from varve.derived.processors.handling import Handling
+        from varve.derived.processors.processor import Processor
+        from varve.derived.processors.strategies import FailFast
+
+        check_name(name, "processor name")
+        handling = Handling(handlers)
+        if handling.types is not None:
+            if types is not None:
+                raise InvalidInput("handlers says which types it is for: leave types out, or give one handler for all")
+            self._bind(handling.types)
+            types = [declared.name for declared in handling.types]
+        self._check_writable()
+        chosen = selection(self._bindings, streams, types)
+        number, count = check_member(member, members)
+        return Processor(
+            self._engine,
+            chosen,
+            self._bindings,
+            str.__str__(name),
+            handling,
+            strategy=FailFast() if strategy is None else strategy,
+            start=check_start(start),
+            batch=batch,
+            breaker=breaker,
+            auto_replay=auto_replay,
+            member=number,
+            members=count,
+            force=force,
+            clock=clock,
+            sleep=sleep,
+        )
+
+    def dead_letters(self, name: str | None = None) -> DeadLetters:
+        """The dead letters of a processor, or of all: to list, look at, drop, and have tried again. Raises ``InvalidName``."""
+        from varve.derived.processors.dead_letters import DeadLetters
+
+        if name is not None:
+            check_name(name, "processor name")
+        return DeadLetters(self._engine, name, self._bindings.view_class)
 
     # -- the whole store ---------------------------------------------------------------------------
 

@@ -42,7 +42,9 @@ def sections() -> dict[str, str]:
     for part in MANUAL.read_text(encoding="utf-8").split("\n## ")[1:]:
         heading, _, body = part.partition("\n")
         if heading.startswith("`varve"):
-            words = [word for word in heading.split("`")[1].split() if word.islower() and word.isalpha()]
+            words = [
+                word for word in heading.split("`")[1].split() if word.islower() and word.replace("-", "").isalpha()
+            ]
             found[" ".join(words)] = body.split("\n# ")[0]
     return found
 
@@ -121,6 +123,9 @@ def test_a_mistake_never_makes_a_store(inside: Inside, tmp_path: Path) -> None:
                 "varve consumers seek": ["a", "end"],
                 "varve consumers delete": ["a"],
                 "varve snapshots delete": ["a"],
+                "varve dead-letters show": ["a", "1"],
+                "varve dead-letters retry": ["a", "1"],
+                "varve dead-letters drop": ["a", "1", "--yes"],
                 "varve state get": ["a"],
                 "varve state put": ["a", "1"],
                 "varve state delete": ["a", "--yes"],

@@ -173,3 +173,29 @@ def test_metrics_are_served_while_the_load_lasts(tmp_path: Path) -> None:
         assert re.fullmatch(r"# \d+ orders billed\n", process.stdout.read())
     assert process.returncode == 0
     assert "has orders already" in run("metrics.py", tmp_path / "s", exit_code=1)
+
+
+def test_order_process_manager_does_everything_once(tmp_path: Path) -> None:
+    """order_process_manager.py goes on after a restart, parks the poisoned order, and handles it once somebody has helped;
+    when it is run again it has nothing left to do."""
+    expected = [
+        "handled 3 events",
+        "  RequestPayment(order_id=1, amount_cents=199800)",
+        "  OrderRejected(order_id=3, reason='out of stock')",
+        "restarted, handled 2 events",
+        "  ShipGoods(order_id=1, product='Laptop', quantity=2)",
+        "  OrderClosed(order_id=1)",
+        "order 2: OrderPlaced is dead no stock is kept of 'Lantern'",
+        "order 2: PaymentReceived is parked",
+        "retried 1, 0 dead letters are left",
+        "  RequestPayment(order_id=2, amount_cents=1500)",
+        "  ShipGoods(order_id=2, product='Lantern', quantity=1)",
+        "laptops left: 3",
+    ]
+    assert run("order_process_manager.py", tmp_path / "shop").splitlines() == expected
+    again = run("order_process_manager.py", tmp_path / "shop").splitlines()
+    assert again[0] == "handled 0 events"
+    assert sorted(line for line in again if line.startswith("  ")) == sorted(
+        line for line in expected if line.startswith("  ")
+    )
+    assert run("order_process_manager.py").splitlines() == expected

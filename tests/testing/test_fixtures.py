@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import subprocess
 import sys
@@ -35,6 +36,32 @@ def test_a_manual_clock_stands_still_until_it_is_moved() -> None:
     assert clock() == 6_500_000_000
     clock.advance(-2)
     assert clock() == 4_500_000_000
+
+
+def test_one_can_sleep_on_a_manual_clock() -> None:
+    """Whoever sleeps wakes when the clock has been moved so far, from any thread; who is cancelled sleeps no more."""
+    clock = ManualClock()
+    woken: list[float] = []
+
+    async def sleeper(seconds: float) -> None:
+        await clock.sleep(seconds)
+        woken.append(seconds)
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(sleeper(seconds)) for seconds in (3, 1, 2, 0)]
+        while 0 not in woken:  # noqa: ASYNC110 - a turn of the loop at a time
+            await asyncio.sleep(0)
+        assert clock.sleeping == (1, 2, 3)
+        clock.advance(1.5)
+        await tasks[1]
+        assert (woken, clock.sleeping) == ([0, 1], (0.5, 1.5))
+        tasks[0].cancel()
+        await asyncio.to_thread(clock.advance, 10)
+        await tasks[2]
+        await asyncio.wait(tasks)
+        assert (woken, clock.sleeping) == ([0, 1, 2], ())
+
+    asyncio.run(main())
 
 
 def test_the_fixtures_give_an_open_store_on_a_clock(

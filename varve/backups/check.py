@@ -15,7 +15,7 @@ from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.engine.seal import read_seal
 from varve.errors import CorruptedStore, VarveError
-from varve.layout import base, consumers, keys, retention, state
+from varve.layout import base, consumers, dead_letters, keys, retention, state
 from varve.layout.base import Base, decode_base
 from varve.layout.derive import Derivation
 from varve.layout.records import StoreRecord, decode_store_record, unsupported
@@ -117,6 +117,11 @@ def unreadable_record(table: str, pairs: list[Pair]) -> bytes | None:
         if table == retention.TABLE:
             try:
                 retention.decode_retention(key, value)
+            except UNREADABLE:
+                return key
+        elif table == dead_letters.TABLE:
+            try:
+                dead_letters.check_pair(key, value)
             except UNREADABLE:
                 return key
         elif table == consumers.TABLE and key != consumers.TOKEN_KEY:

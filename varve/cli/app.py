@@ -17,6 +17,7 @@ from varve.cli import (
     backup,
     compact,
     consumers,
+    dead_letters,
     demo,
     events,
     get,
@@ -60,7 +61,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Write": ("append", "import"),
     "Take out": ("export", "parity", "digest"),
     "Keep": ("verify", "repair", "backup", "restore", "seal", "archive", "compact"),
-    "Schemas and what is derived": ("schema", "consumers", "state", "projections", "snapshots"),
+    "Schemas and what is derived": ("schema", "consumers", "dead-letters", "state", "projections", "snapshots"),
 }
 """The commands as ``varve --help`` lists them: every command stands in one of these."""
 
@@ -128,6 +129,7 @@ app.command(epilog=verify.EPILOG)(verify.verify)
 app.command(epilog=repair.EPILOG)(repair.repair)
 app.add_typer(schema.app, name="schema")
 app.add_typer(consumers.app, name="consumers")
+app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(state.app, name="state")
 app.add_typer(projections.app, name="projections")
 app.add_typer(snapshots.app, name="snapshots")

@@ -51,6 +51,7 @@ def restore(
                 "rounded_down": report.rounded_down,
                 "state_sequence": report.state_sequence,
                 "backups": [backup.name for backup in report.backups],
+                "dropped_dead_letters": report.dropped_dead_letters,
                 "moved_consumers": [
                     {"name": one.name, "position": one.position, "moved_to": one.moved_to}
                     for one in report.moved_consumers
@@ -64,6 +65,8 @@ def restore(
     out.print(f"made of {', '.join(backup.name for backup in report.backups)}")
     if report.rounded_down:
         out.print(f"{to_sequence:,} lies within a commit; the store ends before it")
+    if report.dropped_dead_letters:
+        out.print(f"dropped {report.dropped_dead_letters} dead letters of events that come after that")
     if report.state_sequence is not None and report.state_sequence > report.next_sequence:
         out.print(f"its state is newer than its log: it is of the backup that ends at {report.state_sequence:,}")
     for one in report.moved_consumers:

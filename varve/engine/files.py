@@ -46,7 +46,7 @@ SEAL = "varve.seal"
 DATABASES = (b"varve.log", b"varve.index", b"varve.meta")
 SNAPSHOTS = "snapshots"
 """The folder of the environment that holds saved state."""
-SIDE_TABLES = ("base", "consumers", "retention", "state")
+SIDE_TABLES = ("base", "consumers", "dead_letters", "retention", "state")
 """What stands beside the log in sub-databases of its own, made at first use."""
 
 SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

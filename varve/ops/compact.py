@@ -67,7 +67,8 @@ def compact(
 
     Events that retention rules hide from the readers of their streams (``Stream.truncate_before``, ``Stream.retain``) are
     dropped, for good: each position stays, with stream and commit, and holds a ``varve.Gap``. Everything else stays what it
-    was: positions, commits, times, metadata, idempotency keys, identity, consumers, rules, saved states, what was archived.
+    was: positions, commits, times, metadata, idempotency keys, identity, consumers, dead letters, rules, state, saved states,
+    what was archived.
 
     ``target`` must not exist, nor lie in the source; it appears when it is complete, verified and on disk. ``progress`` is called
     with events done and in all, neither of which falls; each is counted twice (written, verified). To take the store's place: end

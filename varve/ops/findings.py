@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Where = Literal["structure", "base", "log", "index", "meta", "consumers", "retention", "state", "seal", "snapshots"]
+Where = Literal[
+    "structure", "base", "log", "index", "meta", "consumers", "dead_letters", "retention", "state", "seal", "snapshots"
+]
 """The part of a store: LMDB's pages, one of the sub-databases (``base`` is what archives have left), the seal of a sealed
 store, or what ``db.snapshots`` has saved."""
 
@@ -43,9 +45,9 @@ FindingKind = Literal[
 ``missing``     index or metadata lack a pair that follows from the log, or there is nothing of what was archived
 ``extra``       they hold a pair that does not
 ``different``   they hold another value than follows from the log; a sealed store holds something else than its seal says
-``record``      a consumer's record, a retention rule, a record of state, a seal, a saved state, or what archives have left is
-                damaged
-``position``    a consumer stands beyond the end of the log
+``record``      a consumer's record, a dead letter, a retention rule, a record of state, a seal, a saved state, or what archives
+                have left is damaged
+``position``    a consumer stands beyond the end of the log, or a dead letter is of an event there
 ``token``       a consumer's token was never given
 ==============  ==========================================================================================================
 """

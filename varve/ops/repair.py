@@ -16,7 +16,7 @@ from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.errors import CorruptedBlock, CorruptedStore, IntegrityError, InvalidInput, StoreUnavailable
 from varve.layout import base as bases
-from varve.layout import consumers, keys, retention, state
+from varve.layout import consumers, dead_letters, keys, retention, state
 from varve.layout.base import Base
 from varve.layout.block import Block
 from varve.layout.derive import Derivation
@@ -26,6 +26,7 @@ from varve.layout.records import StoreRecord, TypeRecord, decode_store_record
 from varve.ops.salvage import LOST, Identity, Lost, Piece, Remains, is_token, readable_positions
 from varve.ops.verify import (
     CONSUMERS,
+    DEAD_LETTERS,
     LOG,
     META,
     RETENTION,
@@ -201,6 +202,7 @@ class _Copied:
             pairs = dict(self._file.readable(trees[CONSUMERS], lambda damage: notes.append(str(damage))))
             positions = readable_positions(pairs, self._derivation.next_sequence, notes)
             self._fresh.put(consumers.TABLE, positions)
+        put_letters(self._fresh, self._file, trees.get(DEAD_LETTERS), self._derivation.next_sequence, notes)
         put_rules(self._fresh, self._file, trees.get(RETENTION), notes)
         put_state(self._fresh, self._file, trees.get(STATE), notes)
         return RepairReport(_events(self._derivation), self._blocks, notes=tuple(notes))
@@ -261,6 +263,33 @@ def _base_of(file: PageFile, tables: dict[bytes, Tree], record: StoreRecord | No
         raise CorruptedStore(
             f"{path}: what was archived has left something that cannot be read ({exc}). Restore a backup", path=path
         ) from None
+
+
+def put_letters(fresh: FreshStore, file: PageFile, tree: Tree | None, end: int, notes: list[str]) -> None:
+    """Copy the dead letters that can be read, and whose events are in the log, which ends at ``end``."""
+    if tree is None:
+        return
+    kept = []
+    for key, value in sorted(file.readable(tree, lambda damage: notes.append(str(damage)))):
+        try:
+            sequence = dead_letters.check_pair(key, value)
+        except UNREADABLE:
+            notes.append(f"{_letter_named(key)} is damaged, and was left out: no processor has handled its event")
+            continue
+        if sequence is not None and sequence >= end:
+            notes.append(f"a dead letter of event {sequence} lies beyond the end of the log, and was left out")
+            continue
+        kept.append((key, value))
+    if kept:
+        fresh.put(dead_letters.TABLE, kept)
+
+
+def _letter_named(key: bytes) -> str:
+    try:
+        name, sequence = dead_letters.decode_key(key)
+    except UNREADABLE:
+        return f"the dead letter {key[:40].hex()}"
+    return f"the dead letter of event {sequence} and processor {name!r}"
 
 
 def put_rules(fresh: FreshStore, file: PageFile, tree: Tree | None, notes: list[str]) -> None:
@@ -362,6 +391,8 @@ class _Salvaged:
         positions = readable_positions(remains.consumers, self._derivation.next_sequence, remains.notes)
         if positions:
             self._fresh.put(consumers.TABLE, positions)
+        letters = self._tables.get(DEAD_LETTERS)
+        put_letters(self._fresh, remains.file, letters, self._derivation.next_sequence, remains.notes)
         put_rules(self._fresh, remains.file, self._tables.get(RETENTION), remains.notes)
         put_state(self._fresh, remains.file, self._tables.get(STATE), remains.notes)
         return RepairReport(_events(self._derivation), self._blocks, tuple(_joined(self._lost)), tuple(remains.notes))

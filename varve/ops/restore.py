@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from varve.backups import states
@@ -19,7 +19,7 @@ from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage
 from varve.errors import CorruptedBackup, CorruptedStore, InvalidInput
 from varve.layout import base as bases
-from varve.layout import consumers, keys, state
+from varve.layout import consumers, dead_letters, keys, state
 from varve.layout.base import Base
 from varve.layout.block import Block
 from varve.layout.content import ContentDigest
@@ -60,6 +60,8 @@ class RestoreReport:
     state_sequence: int | None = None
     """The next global sequence at the instant that the state is of, which is that of the last backup used; None where that holds
     none. Above ``next_sequence`` the state knows of events that the new log lacks."""
+    dropped_dead_letters: int = 0
+    """Dead letters of events that come after that end."""
 
 
 def restore(
@@ -302,13 +304,21 @@ class _Restore:
         self._fresh.put("meta", self._meta())
         moved: list[MovedConsumer] = []
         state_sequence = None
-        for name, pairs in self._sides():
-            if name == state.TABLE:
+        dropped = 0
+        for name, stored in self._sides():
+            pairs: Iterable[Pair] = stored
+            if name == consumers.TABLE:
+                pairs = self._moved_back(stored, stop, moved)
+            elif name == dead_letters.TABLE:
+                pairs = [pair for pair in stored if _is_before(pair[0], stop)]
+                dropped = len(stored) - len(pairs)
+            elif name == state.TABLE:
                 state_sequence = self._chain[-1].next_sequence
-            self._fresh.put(name, self._moved_back(pairs, stop, moved) if name == consumers.TABLE else pairs)
+            self._fresh.put(name, pairs)
         self._fresh.put_beside(files.SNAPSHOTS, self._states(stop))
         rounded = to_sequence is not None and stop < to_sequence
-        return RestoreReport(stop, self._last_ns, tuple(self._chain), rounded, tuple(moved), state_sequence)
+        chain = tuple(self._chain)
+        return RestoreReport(stop, self._last_ns, chain, rounded, tuple(moved), state_sequence, dropped)
 
     def _base(self) -> Base | None:
         """What archives have left, where the chain begins behind them."""
@@ -412,3 +422,9 @@ class _Restore:
             runs = consumers.merged(run._replace(position=min(run.position, end)) for run in record.runs)
             moved.append(MovedConsumer(consumers.consumer_name(key) or "", furthest, end))
             yield key, record._replace(runs=runs).encode(key)
+
+
+def _is_before(key: bytes, end: int) -> bool:
+    """Whether a pair of the table of dead letters says nothing of an event from ``end`` on."""
+    _, sequence = dead_letters.decode_key(key)
+    return sequence is None or sequence < end

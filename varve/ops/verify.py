@@ -18,7 +18,7 @@ from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.engine.seal import Seal, read_seal
 from varve.errors import CorruptedStore, IntegrityError, MalformedEvent, NotAVarveStore, SchemaError, VarveError
 from varve.layout import base as bases
-from varve.layout import consumers, keys, retention, state
+from varve.layout import consumers, dead_letters, keys, retention, state
 from varve.layout.base import Base, decode_base
 from varve.layout.block import Block
 from varve.layout.content import ContentDigest
@@ -56,7 +56,9 @@ class Told:
 
 
 LOG, INDEX, META = files.DATABASES
-CONSUMERS, BASE, RETENTION = map(files.side_name, (consumers.TABLE, bases.TABLE, retention.TABLE))
+CONSUMERS, BASE, RETENTION, DEAD_LETTERS = map(
+    files.side_name, (consumers.TABLE, bases.TABLE, retention.TABLE, dead_letters.TABLE)
+)
 STATE = files.side_name(state.TABLE)
 
 UNREADABLE = (ValueError, IndexError, struct.error)  # MalformedBlock and MalformedRecord are ValueErrors
@@ -92,9 +94,9 @@ def verify(
     """Read the whole of a store that this process does not hold open, and say everything that is wrong with it.
 
     Structure (LMDB's own verifier), every block's checksum and shape, every event as a FlatBuffer of its type, sequences without
-    gaps, times that never go back, index and metadata equal to what the log says pair by pair, positions of consumers within the
-    log, retention rules, saved states. Nothing is written to the store. Its pages are read, not mapped: damage is a finding, not
-    a crash.
+    gaps, times that never go back, index and metadata equal to what the log says pair by pair, positions of consumers and dead
+    letters within the log, retention rules, state, saved states. Nothing is written to the store. Its pages are read, not mapped:
+    damage is a finding, not a crash.
 
     Other processes may write meanwhile: what is verified is one instant, held like a snapshot. LMDB's verifier then works on a
     copy of the file, in the folder ``scratch`` (the system's folder for temporary files), which needs as much room.
@@ -224,6 +226,8 @@ class _Verification:
         self._compare_seal(derivation, by_key)
         if CONSUMERS in trees:
             self._consumers(self._pairs(file, trees[CONSUMERS], "consumers"), derivation)
+        if DEAD_LETTERS in trees:
+            self._dead_letters(self._pairs(file, trees[DEAD_LETTERS], "dead_letters"), derivation)
         if RETENTION in trees:
             for key, value in self._pairs(file, trees[RETENTION], "retention") or ():
                 if not is_rule(key, value):
@@ -453,6 +457,17 @@ class _Verification:
                 if run.token > last_token:
                     message = f"{name!r} has token {run.token}, the last that was given is {last_token}"
                     self.find("consumers", "token", message, key=key)
+
+    def _dead_letters(self, pairs: list[Pair] | None, derivation: Derivation | None) -> None:
+        for key, value in pairs or ():
+            try:
+                sequence = dead_letters.check_pair(key, value)
+            except UNREADABLE as exc:
+                self.find("dead_letters", "record", f"the record {_spelled(key, value)} is damaged: {exc}", key=key)
+                continue
+            if derivation is not None and sequence is not None and sequence >= derivation.next_sequence:
+                message = f"a dead letter is of event {sequence}, the log ends at {derivation.next_sequence}"
+                self.find("dead_letters", "position", message, sequence, key)
 
 
 class _Types:

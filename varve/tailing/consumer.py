@@ -116,6 +116,11 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
         return self._claim.members
 
     @property
+    def partitions(self) -> range:
+        """The partitions of streams that are its own, of ``CONSUMER_PARTITIONS``."""
+        return self._claim.partitions
+
+    @property
     def position(self) -> int:
         """The next global sequence: everything before it was given, or passed over as not asked for."""
         return self._given
@@ -149,10 +154,11 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
         """The same events in lists of 1 to ``events_max``: as many as are there, without waiting for more."""
         return ConsumerBatches(self, check_batch(events_max))
 
-    async def next_batch(self, events_max: int) -> list[Recorded[E]]:
-        """The next list of ``batches``."""
-        await self._until_there(events_max)
-        return self._take_many(events_max)
+    async def next_batch(self, events_max: int, stop: int | None = None) -> list[Recorded[E]]:
+        """The next list of ``batches``. With ``stop`` it does not wait once everything before that global sequence was given or
+        passed over: the list is empty then."""
+        await self._until_there(events_max, stop)
+        return self._take_many(events_max) if self._left else []
 
     def follow(self, timeout_s: float | None = None) -> Iterator[Recorded[E]]:
         """The events for a thread, which it blocks while there is none; ``timeout_s``: end once none came for so long.
@@ -209,10 +215,12 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
         self._pending = iter(rest)
         self._left = rest.count
 
-    async def _until_there(self, events_max: int) -> None:
-        """Until an event is pending."""
+    async def _until_there(self, events_max: int, stop: int | None = None) -> None:
+        """Until an event is pending, or nothing is before ``stop``."""
         while True:
             move = self._next_move(events_max)
+            if stop is not None and move is _WAIT and self._given >= stop:
+                return
             if move is _STORE:
                 await self._store_async(self._storable)
             elif move is _WAIT:
@@ -356,14 +364,14 @@ class Consumer(AsyncIterator[Recorded[E]], Generic[E]):
         """Begin again from the ``start`` that ``db.consumer`` was given, and store that at once; the position."""
         return self.seek(self._start)
 
-    def ride(self, engine: Engine) -> Ride[E]:
-        """The present position as an effect on a commit of that store: see ``Transaction.store_position``."""
+    def ride(self, engine: Engine, position: int | None = None) -> Ride[E]:
+        """The present position, or an earlier one, as an effect on a commit of that store: see ``Transaction.store_position``."""
         if engine is not self._engine:
             raise InvalidInput(
                 "a transaction stores positions of consumers of its own store, made by db.consumer(name)"
             )
         self.check()
-        return Ride(self)
+        return Ride(self, self.position if position is None else position)
 
     @property
     def _storable(self) -> int:
@@ -478,8 +486,8 @@ class ConsumerBatches(AsyncIterator[list[Recorded[E]]], Generic[E]):
 class Ride(Advance, Generic[E]):
     """A consumer's position on the way with somebody's commit."""
 
-    def __init__(self, consumer: Consumer[E]) -> None:
-        super().__init__(consumer._claim, consumer.position)  # noqa: SLF001 - the same module
+    def __init__(self, consumer: Consumer[E], position: int) -> None:
+        super().__init__(consumer._claim, position)  # noqa: SLF001 - the same module
         self._consumer = consumer
 
     def arrived(self) -> None:

@@ -5,6 +5,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     opening.py       open                                            what a user begins with
     series.py        archives and a store, read in a row
     store.py         Varve, Snapshot                                 what a user holds
+    scoped/          handles that can do only what they were made for
     archive.py       the beginning of a log moved out
     transaction.py   one commit over several streams
     stream.py        typed appends             reader.py  typed reads, replays
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
         MissingExtra,
         NoSpace,
         NotAVarveStore,
+        PermissionRefused,
         ReadonlyStore,
         SchemaConflict,
         SchemaError,
@@ -97,6 +99,7 @@ if TYPE_CHECKING:
     from varve.record import Position, Recorded, Span
     from varve.reports import BatchReport, CommitReport, Observer
     from varve.retention import Retention
+    from varve.scoped import AccessRefused, Refusals, ScopedSnapshot, ScopedVarve
     from varve.series import Series, SeriesReader, SeriesReplay, SeriesStream
     from varve.stats import SnapshotStats, StoreStats, WriteStats
     from varve.store import Snapshot, Varve
@@ -123,6 +126,7 @@ _HOMES = {
     "varve.reader": "GlobalReader StreamReader",
     "varve.record": "Position Recorded Span",
     "varve.retention": "Retention",
+    "varve.scoped": "AccessRefused Refusals ScopedSnapshot ScopedVarve",
     "varve.reports": "BatchReport CommitReport Observer",
     "varve.series": "Series SeriesReader SeriesReplay SeriesStream",
     "varve.stats": "SnapshotStats StoreStats WriteStats",
@@ -168,6 +172,7 @@ __all__ = [
     "END",
     "NO_STREAM",
     "STREAM_EXISTS",
+    "AccessRefused",
     "ArchiveReport",
     "Archived",
     "BackupMismatch",
@@ -212,12 +217,16 @@ __all__ = [
     "NoSpace",
     "NotAVarveStore",
     "Observer",
+    "PermissionRefused",
     "Position",
     "ReadonlyStore",
     "Recorded",
+    "Refusals",
     "Retention",
     "SchemaConflict",
     "SchemaError",
+    "ScopedSnapshot",
+    "ScopedVarve",
     "SealedStore",
     "Series",
     "SeriesReader",

@@ -37,7 +37,7 @@ from varve.tailing.commits import waiting_for_room
 from varve.tailing.consumer import CommitMode, Consumer, check_commit, check_member
 from varve.tailing.consumers import ConsumerInfo, delete_consumer, list_consumers, seek_consumer
 from varve.tailing.follow import Follow
-from varve.tailing.scan import selection
+from varve.tailing.scan import Selection, selection
 from varve.tailing.start import TailStart, check_start
 from varve.tailing.tail import Tail
 from varve.tailing.watcher import Watcher
@@ -49,7 +49,9 @@ if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
     from varve.backups.manifest import BackupReport, Progress
+    from varve.engine.commit import Session
     from varve.engine.snapshot import Snapshot as EngineSnapshot
+    from varve.scoped import Pattern, ScopedVarve
 
 R = TypeVar("R")
 
@@ -292,10 +294,20 @@ class Varve:
         For decisions that must see the very latest. Nobody else commits meanwhile, so keep it short; ``fn`` cannot
         await. If it raises, nothing is written.
         """
+        return self._write(WriteTransaction, fn, idempotency_key, metadata)
+
+    def _write(
+        self,
+        make: Callable[[Engine, Bindings, Session, IdempotencyKey | None, Metadata | None], WriteTransaction],
+        fn: Callable[[Any], R],
+        idempotency_key: IdempotencyKey | None,
+        metadata: Metadata | None,
+    ) -> R:
+        """``write`` with a transaction that ``make`` makes: a scoped handle's is its own."""
         if not callable(fn):
             raise InvalidInput(f"db.write takes a function of the transaction, not {fn!r:.80}")
         with self._engine.session() as session:
-            tx = WriteTransaction(self._engine, self._bindings, session, idempotency_key, metadata)
+            tx = make(self._engine, self._bindings, session, idempotency_key, metadata)
             try:
                 result = fn(tx)
                 if isinstance(result, types.GeneratorType):
@@ -411,10 +423,27 @@ class Varve:
         Blocks for one commit. Raises ``ConsumerBusy`` while somebody else owns it, or while members of another number do;
         ``InvalidName``, ``InvalidInput``, ``ReadonlyStore``, ``StoreAccessDenied`` where its lock file cannot be made.
         """
+        chosen = selection(self._bindings, streams, types)
+        return self._consumer(
+            chosen, name, start=start, commit=commit, interval_s=interval_s, member=member, members=members, force=force
+        )
+
+    def _consumer(
+        self,
+        chosen: Selection,
+        name: str,
+        *,
+        start: TailStart = 0,
+        commit: CommitMode = "auto",
+        interval_s: float | None = None,
+        member: int | None = None,
+        members: int | None = None,
+        force: bool = False,
+    ) -> Consumer[Any]:
+        """``consumer`` of what was chosen already."""
         check_name(name, "consumer name")
         interval_s = check_commit(commit, interval_s)
         member, members = check_member(member, members)
-        chosen = selection(self._bindings, streams, types)
         check_start(start)
         self._check_writable()
         return Consumer(
@@ -475,6 +504,47 @@ class Varve:
         from varve.backups.take import take  # who only appends and reads does not load it
 
         return take(self._engine, target, incremental=incremental, progress=progress)
+
+    # -- parts of it -------------------------------------------------------------------------------
+
+    def scoped(
+        self,
+        *,
+        read: Iterable[Pattern] = (),
+        append: Iterable[Pattern] = (),
+        state: Iterable[Any] = (),
+        consumers: Iterable[str] | None = None,
+        metadata: Metadata | None = None,
+        label: str = "scoped",
+        audit: str | Stream[Any] | None = None,
+    ) -> ScopedVarve:
+        """A handle that can do only what is named here, for code that works for one tenant, or does one job. docs/scoped.md.
+
+        ``read`` and ``append``: patterns of streams: ``"orders"`` (every stream of that name), ``"orders/*"`` (the same by ids),
+        ``"orders/7"`` (one stream), ``*`` and ``?`` standing for any text and any character; or tuples that mean exactly what
+        they say: ``("orders",)``, ``("orders", 7)``. ``state``: beginnings of keys. ``consumers``: patterns of the names of
+        consumers; None: any. What is not named is not allowed. ``metadata`` is added to every append. ``label`` is what errors
+        and the audit call the handle; ``audit``: a stream of ``varve.AccessRefused``, or its name, in which refused attempts are
+        recorded.
+
+        Everything else raises ``PermissionRefused``. It is a guard rail against mistakes, not a security boundary: Python
+        code can reach round it. The handle holds nothing and needs no closing; it ends with the store.
+
+        Raises ``InvalidInput``, ``InvalidName``, ``InvalidStreamId`` and ``InvalidMetadata``; with ``audit`` also what a write is
+        refused with.
+        """
+        from varve.scoped import make_scoped  # who never narrows a handle does not load it
+
+        return make_scoped(
+            self,
+            read=read,
+            append=append,
+            state=state,
+            consumers=consumers,
+            metadata=metadata,
+            label=label,
+            audit=audit,
+        )
 
     # -- ending ------------------------------------------------------------------------------------
 

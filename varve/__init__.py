@@ -8,6 +8,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     scoped/          handles that can do only what they were made for
     archive.py       the beginning of a log moved out
     transaction.py   one commit over several streams
+    state/           values by key beside the log, checks, what transactions have read
     stream.py        typed appends             reader.py  typed reads, replays
     tailing/         watcher, tail, follow, consumer: what is live
     columns/         many events as arrays (extras `columns`, `arrow`)
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from varve.errors import (
         Archived,
         BackupMismatch,
+        CheckFailed,
         ColumnConflict,
         CommitOutcomeUnknown,
         Conflict,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
         ConsumersBehind,
         CorruptedBackup,
         CorruptedBlock,
+        CorruptedState,
         CorruptedStore,
         DiskFull,
         EventEncodingError,
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
         InvalidMetadata,
         InvalidName,
         InvalidRow,
+        InvalidStateKey,
         InvalidStreamId,
         Kind,
         MalformedDump,
@@ -66,12 +70,16 @@ if TYPE_CHECKING:
         MissingExtra,
         NoSpace,
         NotAVarveStore,
+        NumberOutOfRange,
         PermissionRefused,
         ReadonlyStore,
         SchemaConflict,
         SchemaError,
         SealedStore,
         SnapshotClosed,
+        StateKeyMissing,
+        StateNotVersioned,
+        StateTypeMismatch,
         StoreAccessDenied,
         StoreAlreadyOpen,
         StoreClosed,
@@ -83,6 +91,7 @@ if TYPE_CHECKING:
         TooManyItems,
         TooManyReaders,
         TransactionClosed,
+        TransactionConflict,
         UnexpectedEventType,
         UnsupportedFileSystem,
         UnsupportedFormat,
@@ -101,6 +110,9 @@ if TYPE_CHECKING:
     from varve.retention import Retention
     from varve.scoped import AccessRefused, Refusals, ScopedSnapshot, ScopedVarve
     from varve.series import Series, SeriesReader, SeriesReplay, SeriesStream
+    from varve.state.draft import TransactionState
+    from varve.state.live import State
+    from varve.state.view import StateView
     from varve.stats import SnapshotStats, StoreStats, WriteStats
     from varve.store import Snapshot, Varve
     from varve.stream import Stream
@@ -129,6 +141,9 @@ _HOMES = {
     "varve.scoped": "AccessRefused Refusals ScopedSnapshot ScopedVarve",
     "varve.reports": "BatchReport CommitReport Observer",
     "varve.series": "Series SeriesReader SeriesReplay SeriesStream",
+    "varve.state.draft": "TransactionState",
+    "varve.state.live": "State",
+    "varve.state.view": "StateView",
     "varve.stats": "SnapshotStats StoreStats WriteStats",
     "varve.store": "Snapshot Varve",
     "varve.stream": "Stream",
@@ -177,6 +192,7 @@ __all__ = [
     "Archived",
     "BackupMismatch",
     "BatchReport",
+    "CheckFailed",
     "ColumnConflict",
     "CommitOutcomeUnknown",
     "CommitReport",
@@ -190,6 +206,7 @@ __all__ = [
     "ConsumersBehind",
     "CorruptedBackup",
     "CorruptedBlock",
+    "CorruptedState",
     "CorruptedStore",
     "DiskFull",
     "EventEncodingError",
@@ -209,6 +226,7 @@ __all__ = [
     "InvalidMetadata",
     "InvalidName",
     "InvalidRow",
+    "InvalidStateKey",
     "InvalidStreamId",
     "Kind",
     "MalformedDump",
@@ -216,6 +234,7 @@ __all__ = [
     "MissingExtra",
     "NoSpace",
     "NotAVarveStore",
+    "NumberOutOfRange",
     "Observer",
     "PermissionRefused",
     "Position",
@@ -237,6 +256,11 @@ __all__ = [
     "SnapshotStats",
     "Span",
     "Start",
+    "State",
+    "StateKeyMissing",
+    "StateNotVersioned",
+    "StateTypeMismatch",
+    "StateView",
     "StoreAccessDenied",
     "StoreAlreadyOpen",
     "StoreClosed",
@@ -253,6 +277,8 @@ __all__ = [
     "TooManyReaders",
     "Transaction",
     "TransactionClosed",
+    "TransactionConflict",
+    "TransactionState",
     "UnexpectedEventType",
     "UnknownEvent",
     "UnsupportedFileSystem",

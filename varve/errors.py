@@ -8,6 +8,7 @@ The tree (built-in bases in parentheses)::
     |   |-- InvalidStreamId                a stream id
     |   |-- InvalidMetadata                an append's metadata
     |   |-- InvalidIdempotencyKey          an append's idempotency key
+    |   |-- InvalidStateKey                a key of state
     |   |-- EventTooLarge                  an event above EVENT_BYTES_MAX
     |   |-- InvalidRow                     a row of a file of other origin that cannot become an event
     |   |-- ColumnConflict                 a column that cannot be made of these event types
@@ -18,12 +19,18 @@ The tree (built-in bases in parentheses)::
     |-- MalformedEvent (ValueError)        bytes that are not a valid event
     |-- MalformedDump (ValueError)         a dump or export that is truncated or damaged
     |-- UnexpectedEventType                the log holds an event that this reader does not declare
+    |-- StateKeyMissing (KeyError)         state has no such key
+    |-- StateNotVersioned (LookupError)    state at an instant of the past
     |-- PermissionRefused                  a scoped handle may not do this
     |-- Archived (LookupError)             what you read was moved to an archive
     |-- UpcastError (TypeError)            an upcast gave something else than it declares
     |-- Conflict
     |   |-- WrongExpectedVersion           the stream is not as long as you expected
     |   |-- IdempotencyConflict            the same key came with other content
+    |   |-- TransactionConflict            what a transaction has read was changed by somebody else
+    |   |-- CheckFailed                    a check of a transaction does not hold
+    |   |-- NumberOutOfRange (ValueError)  a number of state would leave its bounds
+    |   |-- StateTypeMismatch (TypeError)  state holds something else than a number that could be added to
     |   |-- ImportConflict                 the store holds something else than the file to be imported
     |   |-- ConsumerBusy                   somebody else runs the consumer of this name
     |   |-- ConsumersBehind                consumers have not read yet what shall be archived
@@ -56,6 +63,7 @@ The tree (built-in bases in parentheses)::
         |-- NotAVarveStore                 a file or an LMDB environment of another program
         |-- UnsupportedFormat              written by a newer Varve
         |-- CorruptedStore                 the store's own records contradict each other
+        |-- CorruptedState                 a record of state is damaged
         |-- CorruptedBackup                a backup that was changed, or a part of its chain is missing
         `-- CorruptedBlock                 a block's checksum or shape is wrong
 
@@ -126,6 +134,14 @@ class InvalidIdempotencyKey(InvalidInput):
     """An idempotency key that is no bytes or str of 1 .. 255 bytes and no UUID."""
 
     code = "invalid_idempotency_key"
+
+
+class InvalidStateKey(InvalidInput):
+    """A key of state that is no str, int of up to 256 bits, bytes, UUID or tuple of them, or takes more than
+    ``limits.STATE_KEY_BYTES_MAX`` bytes. Facts: ``key``."""
+
+    code = "invalid_state_key"
+    key: object
 
 
 class EventTooLarge(InvalidInput):
@@ -235,6 +251,23 @@ class PermissionRefused(VarveError):
     label: str
 
 
+class StateKeyMissing(VarveError, KeyError):
+    """State has no such key. ``get_opt`` gives None instead. Facts: ``key``."""
+
+    code = "state_key_missing"
+    kind: ClassVar[Kind] = "invalid"
+    key: object
+
+
+class StateNotVersioned(VarveError, LookupError):
+    """State is kept as it is now, without its past: a snapshot that looks back has none. Take ``db.snapshot()`` of now, or derive
+    what was from the events. Facts: ``at`` (the global sequence that was asked for)."""
+
+    code = "state_not_versioned"
+    kind: ClassVar[Kind] = "invalid"
+    at: int
+
+
 class Archived(VarveError, LookupError):
     """What was read lies below the horizon of this store: it was moved to an archive. Open archive and store in a row
     (``varve.open([archive, store])``), or begin at ``first_sequence``. Facts: ``path``, ``first_sequence`` (the first global
@@ -286,6 +319,57 @@ class IdempotencyConflict(Conflict):
     code = "idempotency_conflict"
     key: object
     global_sequence: int
+
+
+class TransactionConflict(Conflict):
+    """Something that a transaction has read was changed before it could commit; nothing of it was written. Read again, decide
+    again; ``db.optimistic`` does that.
+
+    Facts: ``what`` (``"key"``, ``"range"``, ``"stream"``, ``"name"`` or ``"log"``), ``key`` (that of state; of a range its two
+    bounds; of a stream its name and id; of a name the name; None for the log), ``attempts`` (how often it was tried).
+    """
+
+    code = "transaction_conflict"
+    what: str
+    key: object
+    attempts: int = 1
+
+
+class CheckFailed(Conflict):
+    """A check of a transaction (``tx.require``, ``tx.ensure`` and their kin) does not hold; nothing of it was written.
+
+    Facts: ``check`` (``"require_min"`` for example), ``key`` (of a version the stream's name and id; None where the check looks
+    at more than one), ``value`` (what was found; None where there was none), ``exists`` (whether there was a value), ``bound``
+    (what it was compared with; None where that is a function).
+    """
+
+    code = "check_failed"
+    check: str
+    key: object
+    value: object
+    exists: bool
+    bound: object
+
+
+class NumberOutOfRange(Conflict, ValueError):
+    """An addition would take a number of state out of its bounds; nothing of the transaction was written. Facts: ``key``,
+    ``value`` (as it is), ``result`` (as it would be), ``bound`` (that it would pass)."""
+
+    code = "number_out_of_range"
+    key: object
+    value: object
+    result: object
+    bound: object
+
+
+class StateTypeMismatch(Conflict, TypeError):
+    """State holds a value to which this number cannot be added; nothing of the transaction was written. Facts: ``key``,
+    ``value``, ``n``."""
+
+    code = "state_type_mismatch"
+    key: object
+    value: object
+    n: object
 
 
 class ImportConflict(Conflict):
@@ -541,6 +625,14 @@ class CorruptedStore(IntegrityError):
     findings: tuple[str, ...] = ()
 
 
+class CorruptedState(IntegrityError):
+    """A record of state that is not as it was written; others stay readable. Put or delete the key, or restore a backup. Facts:
+    ``path``, ``key`` (the bytes of it where it cannot be read itself)."""
+
+    code = "corrupted_state"
+    key: object
+
+
 class CorruptedBackup(IntegrityError):
     """A backup that is not as it was written: a file was changed or is missing, or the backups before it, which it continues,
     are not there. Take another copy of the backups, or restore to an earlier point. Facts: ``path``, ``reason``."""
@@ -561,6 +653,7 @@ class CorruptedBlock(IntegrityError):
 __all__ = [
     "Archived",
     "BackupMismatch",
+    "CheckFailed",
     "CommitOutcomeUnknown",
     "Conflict",
     "ConsumerBusy",
@@ -568,6 +661,7 @@ __all__ = [
     "ConsumersBehind",
     "CorruptedBackup",
     "CorruptedBlock",
+    "CorruptedState",
     "CorruptedStore",
     "DiskFull",
     "EventEncodingError",
@@ -583,17 +677,22 @@ __all__ = [
     "InvalidMetadata",
     "InvalidName",
     "InvalidRow",
+    "InvalidStateKey",
     "InvalidStreamId",
     "Kind",
     "MalformedDump",
     "MalformedEvent",
     "NoSpace",
     "NotAVarveStore",
+    "NumberOutOfRange",
     "ReadonlyStore",
     "SchemaConflict",
     "SchemaError",
     "SealedStore",
     "SnapshotClosed",
+    "StateKeyMissing",
+    "StateNotVersioned",
+    "StateTypeMismatch",
     "StoreAccessDenied",
     "StoreAlreadyOpen",
     "StoreClosed",
@@ -605,6 +704,7 @@ __all__ = [
     "TooManyItems",
     "TooManyReaders",
     "TransactionClosed",
+    "TransactionConflict",
     "UnexpectedEventType",
     "UnsupportedFileSystem",
     "UnsupportedFormat",

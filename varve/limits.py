@@ -51,6 +51,9 @@ EVENTS_MAX: Final = 2**63 - 1
 CONSUMER_PARTITIONS: Final = 256
 """Partitions of a consumer: the most members that can share it."""
 
+STATE_KEY_BYTES_MAX: Final = 480
+"""A key of state, encoded (``varve.layout.ordered``): LMDB's keys have 511 bytes at most."""
+
 # -- input -----------------------------------------------------------------------------------------
 
 EVENT_BYTES_MAX: Final = 64 * 2**20
@@ -206,6 +209,25 @@ CONSUMER_CLAIM_TRIES_MAX: Final = 50
 
 ANNOTATED_BYTES_MAX: Final = 2**20
 """An event whose bytes are annotated one by one: each number is an object then."""
+
+# -- state -----------------------------------------------------------------------------------------
+
+STATE_VALUE_BYTES_MAX: Final = 16 * 2**20
+"""One value of state, encoded."""
+
+STATE_CHUNK_KEYS: Final = 256
+"""Keys and values of state that a scan reads in one step, ``STATE_CHUNK_BYTES`` at most."""
+
+STATE_CHUNK_BYTES: Final = 2**20
+
+OPTIMISTIC_RETRIES: Final = 16
+"""How often ``db.optimistic`` runs its function again where others were faster, unless it is told otherwise."""
+
+OPTIMISTIC_PAUSE_S: Final = 0.0005
+"""The longest pause before the first of these; it doubles from one to the next, up to ``OPTIMISTIC_PAUSE_S_MAX``."""
+
+OPTIMISTIC_PAUSE_S_MAX: Final = 0.05
+
 # -- moving logs -----------------------------------------------------------------------------------
 
 IMPORT_COMMITS_MAX: Final = 32_768

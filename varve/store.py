@@ -8,7 +8,7 @@ import time
 import types
 import typing
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from typing_extensions import TypeAliasType
@@ -23,14 +23,18 @@ from varve.engine.commit import check_evolution
 from varve.engine.core import Engine
 from varve.engine.environment import DURABILITIES, Durability
 from varve.engine.examine import examine
-from varve.errors import InvalidInput, SchemaError
+from varve.errors import InvalidInput, SchemaError, StateNotVersioned
 from varve.gaps import GAP
 from varve.layout.keys import IdempotencyKey, check_name
+from varve.layout.ordered import StateKey
+from varve.layout.state import TABLE as STATE
 from varve.reader import GlobalReader, StreamReader
 from varve.record import to_time_ns
 from varve.replay import Fixed, Live, first_at
 from varve.reports import Observer
 from varve.retention import rules_of
+from varve.state.live import State
+from varve.state.view import AtInstant, StateView
 from varve.stats import SnapshotStats, StoreStats, WriteStats
 from varve.stream import Stream
 from varve.tailing.commits import waiting_for_room
@@ -46,9 +50,12 @@ from varve.typing_support import E
 from varve.unknown import UnknownEvent
 
 if TYPE_CHECKING:
+    import random
+
     from typing_extensions import TypeForm
 
     from varve.backups.manifest import BackupReport, Progress
+    from varve.derived.optimistic import Optimistic
     from varve.engine.commit import Session
     from varve.engine.snapshot import Snapshot as EngineSnapshot
     from varve.scoped import Pattern, ScopedVarve
@@ -102,6 +109,7 @@ class Varve:
             clock=clock,
         )
         self._live = Live(self._engine)
+        self._state: State | None = None
         self._bindings = Bindings()
 
     # -- about -------------------------------------------------------------------------------------
@@ -244,7 +252,7 @@ class Varve:
         if at is not None and (not isinstance(at, int) or isinstance(at, bool) or at < 0):
             raise InvalidInput(f"at is a global sequence from 0 on, not {at!r}")
         rules_of(self._engine).look()  # so that the instant knows them
-        snapshot = self._engine.held_snapshot(at)
+        snapshot = self._engine.held_snapshot(at, None if at is not None else STATE)
         if at is not None and at < snapshot.first_sequence:
             error = snapshot.archived(f"the log before {at}")
             snapshot.close()
@@ -267,6 +275,15 @@ class Varve:
 
     # -- writing -----------------------------------------------------------------------------------
 
+    @property
+    def state(self) -> State:
+        """State beside the log: values by key, read and changed by themselves (``varve.State``) or, in a transaction, together
+        with events (``tx.state``)."""
+        state = self._state
+        if state is None:
+            state = self._state = State(self._engine)
+        return state
+
     def transaction(
         self, *, idempotency_key: IdempotencyKey | None = None, metadata: Metadata | None = None
     ) -> Transaction:
@@ -275,7 +292,7 @@ class Varve:
         ``metadata`` is that of every append in it; an append's own comes on top.
         """
         self._check_writable()
-        return Transaction(self._engine, idempotency_key, metadata)
+        return Transaction(self._engine, idempotency_key, metadata, self._bindings)
 
     def _check_writable(self) -> None:
         self._engine.check_usable()
@@ -323,6 +340,59 @@ class Varve:
             finally:
                 tx._abandon()  # noqa: SLF001
             return result
+
+    def optimistic(
+        self,
+        fn: Callable[[Transaction], R],
+        *,
+        retries: int | None = None,
+        idempotency_key: IdempotencyKey | None = None,
+        metadata: Metadata | None = None,
+        rng: random.Random | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> R:
+        """Run ``fn(tx)``, commit what it did if nobody has changed meanwhile what it has read (through ``tx``), else run it
+        again; return what it returned. Never a lost update, and no lock while it runs.
+
+        For decisions on state and streams by many writers at once. ``fn`` may run several times, the later ones perhaps on
+        another thread and inside the write transaction (where conflicts are settled at once): it does nothing but decide, reads
+        through ``tx`` alone, and cannot await. Where others are faster ``retries`` times (default ``OPTIMISTIC_RETRIES``),
+        ``TransactionConflict`` is raised. What ``fn`` raises comes out, as do failed checks and expectations, which are no reason
+        to run again; nothing is written then. ``rng`` and ``sleep`` make the pauses between runs.
+
+        An idempotency key means what it does for a transaction: the same key with other content is a conflict, and ``fn`` may
+        decide otherwise later.
+        """
+        return self._optimistic(fn, retries, idempotency_key, metadata, rng).run(sleep)
+
+    async def optimistic_async(
+        self,
+        fn: Callable[[Transaction], R],
+        *,
+        retries: int | None = None,
+        idempotency_key: IdempotencyKey | None = None,
+        metadata: Metadata | None = None,
+        rng: random.Random | None = None,
+        sleep: Callable[[float], Awaitable[object]] | None = None,
+    ) -> R:
+        """``optimistic`` without blocking the event loop: its commit is awaited. ``fn`` itself is a plain function."""
+        return await self._optimistic(fn, retries, idempotency_key, metadata, rng).run_async(sleep)
+
+    def _optimistic(
+        self,
+        fn: Callable[[Transaction], R],
+        retries: int | None,
+        idempotency_key: IdempotencyKey | None,
+        metadata: Metadata | None,
+        rng: random.Random | None,
+        make: Callable[..., Transaction] = Transaction,
+        make_inside: Callable[..., WriteTransaction] = WriteTransaction,
+    ) -> Optimistic[R]:
+        """``optimistic``, yet to be run; a scoped handle's with transactions of its own."""
+        from varve.derived.optimistic import Optimistic  # who only appends and reads does not load it
+
+        self._check_writable()
+        return Optimistic(self._engine, self._bindings, fn, retries, idempotency_key, metadata, rng, make, make_inside)
 
     def sync(self) -> None:
         """Force everything committed so far to disk: what ``durability="bulk"`` leaves to you."""
@@ -512,7 +582,8 @@ class Varve:
         *,
         read: Iterable[Pattern] = (),
         append: Iterable[Pattern] = (),
-        state: Iterable[Any] = (),
+        state: Iterable[StateKey] = (),
+        state_read: Iterable[StateKey] = (),
         consumers: Iterable[str] | None = None,
         metadata: Metadata | None = None,
         label: str = "scoped",
@@ -522,7 +593,8 @@ class Varve:
 
         ``read`` and ``append``: patterns of streams: ``"orders"`` (every stream of that name), ``"orders/*"`` (the same by ids),
         ``"orders/7"`` (one stream), ``*`` and ``?`` standing for any text and any character; or tuples that mean exactly what
-        they say: ``("orders",)``, ``("orders", 7)``. ``state``: beginnings of keys. ``consumers``: patterns of the names of
+        they say: ``("orders",)``, ``("orders", 7)``. ``state``: beginnings of keys that may be read and changed (``"t1/"``, or
+        ``("t1",)`` for tuples), ``state_read``: those that may be read only. ``consumers``: patterns of the names of
         consumers; None: any. What is not named is not allowed. ``metadata`` is added to every append. ``label`` is what errors
         and the audit call the handle; ``audit``: a stream of ``varve.AccessRefused``, or its name, in which refused attempts are
         recorded.
@@ -540,6 +612,7 @@ class Varve:
             read=read,
             append=append,
             state=state,
+            state_read=state_read,
             consumers=consumers,
             metadata=metadata,
             label=label,
@@ -592,6 +665,19 @@ class Snapshot:
         """A reader of the whole log at this instant; ``unknown`` as in ``db.global_reader``."""
         self._snapshot.transaction  # noqa: B018 - as in reader
         return GlobalReader(Fixed(self._engine, self._snapshot), self._bindings, unknown)
+
+    @property
+    def state(self) -> StateView:
+        """State at this instant. Raises ``StateNotVersioned`` in a snapshot that looks back: state is kept without its past."""
+        self._snapshot.transaction  # noqa: B018 - as in reader
+        at = self._snapshot.limit
+        if at is not None:
+            raise StateNotVersioned(
+                f"state is kept as it is now, not as it was at global sequence {at}: take db.snapshot() of now, or derive it "
+                "from the events",
+                at=at,
+            )
+        return StateView(AtInstant(self._snapshot), self._engine.path)
 
     @property
     def next_global_sequence(self) -> int:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from varve.appends import Metadata, StreamTypes, append_batch, append_many, append_one, commit_request, encode_metadata
+from varve.bindings import Bindings
 from varve.engine.request import AppendRequest, CommitRequest, Committed
 from varve.errors import InvalidInput, TransactionClosed
 from varve.expected import ANY, ExpectedVersion
 from varve.layout.keys import IdempotencyKey, StreamId, encode_idempotency_key, encode_stream_id
+from varve.layout.ordered import StateKey, encode_key
 from varve.reader import GlobalReader, StreamReader
 from varve.record import Position, Span, position_of
 from varve.replay import Fixed
+from varve.state.checks import EnsureAll, Require, RequireVersion
+from varve.state.draft import TransactionState, check_callable
+from varve.state.readers import NotedReader, noted_global_reader
+from varve.state.reads import company
+from varve.state.view import StateView
+from varve.state.work import NO_WORK, Work, WorkMark
 from varve.tailing.commits import commit_async
 from varve.typing_support import E
 from varve.unknown import UnknownEvent
 
 if TYPE_CHECKING:
-    from varve.bindings import Bindings, UnknownAnywhere, UnknownTyped
+    from varve.bindings import UnknownAnywhere, UnknownTyped
     from varve.engine.commit import Session
     from varve.engine.core import Engine
     from varve.engine.snapshot import Snapshot
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
     from varve.tailing.consumer import Consumer, Ride
 
 
-Mark = tuple[int, int]
+Mark = tuple[int, int, "WorkMark"]
 """A place in a transaction, to which it can return."""
 
 
@@ -44,9 +52,23 @@ class Transaction:
     ``async with`` is the same without blocking the event loop.
     """
 
-    __slots__ = ("_appends", "_engine", "_key", "_metadata", "_open", "_positions", "_replayed", "_rides", "_single")
+    __slots__ = (
+        "_appends",
+        "_bindings",
+        "_engine",
+        "_key",
+        "_metadata",
+        "_open",
+        "_positions",
+        "_replayed",
+        "_rides",
+        "_single",
+        "_work",
+    )
 
-    def __init__(self, engine: Engine, key: IdempotencyKey | None, metadata: Metadata | None) -> None:
+    def __init__(
+        self, engine: Engine, key: IdempotencyKey | None, metadata: Metadata | None, bindings: Bindings | None = None
+    ) -> None:
         if key is not None:
             encode_idempotency_key(key)
         self._engine = engine
@@ -57,6 +79,8 @@ class Transaction:
         self._appends: list[AppendRequest] = []
         self._single: list[bool] = []
         self._rides: list[Ride[Any]] = []
+        self._bindings = bindings
+        self._work: Work | None = None
         self._open = True
         self._positions: list[Position | Span] | None = None
         self._replayed = False
@@ -122,6 +146,111 @@ class Transaction:
             raise InvalidInput(f"store_position takes a consumer, made by db.consumer(name), not {consumer!r:.80}")
         self._rides.append(ride(self._engine))
 
+    # -- state and reading -------------------------------------------------------------------------
+
+    @property
+    def state(self) -> TransactionState:
+        """State beside the log, as this transaction sees and changes it: in the same commit as its events."""
+        return self._working().state
+
+    @overload
+    def reader(self, stream: Stream[E], *, unknown: Literal["error"] = "error") -> StreamReader[E]: ...
+    @overload
+    def reader(self, stream: Stream[E], *, unknown: Literal["event"]) -> StreamReader[E | UnknownEvent]: ...
+    def reader(self, stream: Stream[E], *, unknown: UnknownTyped = "error") -> StreamReader[Any]:
+        """A reader of this transaction's instant (that of its first read), usable inside the block only.
+
+        What it gives is looked at again when the transaction commits: where a stream that was read to its end has grown
+        meanwhile, ``TransactionConflict`` is raised and nothing is written. The transaction's own appends it does not show.
+        """
+        types = self._types_of(stream)
+        instant = self._working().instant
+        reads = instant.noted()
+        assert instant.snapshot is not None
+        return NotedReader(Fixed(self._engine, instant.snapshot), stream.name, types.by_name, unknown, reads)
+
+    def global_reader(self, *, unknown: UnknownAnywhere = "decode") -> GlobalReader:
+        """A reader of the whole log at this transaction's instant, usable inside the block only; any event that somebody else
+        appends before the commit is a conflict then."""
+        instant = self._working().instant
+        reads = instant.noted()
+        assert instant.snapshot is not None
+        bindings = self._bindings or Bindings()
+        return noted_global_reader(Fixed(self._engine, instant.snapshot), bindings, unknown, reads)
+
+    def length(self, stream: Stream[Any], stream_id: StreamId) -> int:
+        """Number of events in a stream at this transaction's instant, its own appends counted; looked at again when it
+        commits."""
+        return self.reader(stream).length(stream_id) + self._pending_length(stream, encode_stream_id(stream_id))
+
+    def _pending_length(self, stream: Stream[Any], id_key: bytes) -> int:
+        return sum(
+            len(bufs)
+            for append in self._appends
+            if append.stream == stream.name
+            for key, _, bufs in append.parts
+            if key == id_key
+        )
+
+    # -- checks ------------------------------------------------------------------------------------
+
+    def require(self, key: StateKey, predicate: Callable[[Any], bool]) -> None:
+        """Commit only if ``predicate(value)`` is true of the value that a key of state has then, before this transaction's
+        changes; false, or no such key, is ``CheckFailed``, and nothing is written.
+
+        Nothing is read now, so nothing can conflict. Predicates run inside the write transaction, perhaps on another thread.
+        """
+        check_callable("require", predicate)
+        self._require("require", key, lambda value, exists: exists and bool(predicate(value)))
+
+    def require_exists(self, key: StateKey) -> None:
+        """Commit only if a key of state is there then, as ``require``."""
+        self._require("require_exists", key, lambda _, exists: exists)
+
+    def require_absent(self, key: StateKey) -> None:
+        """Commit only if a key of state is not there then, as ``require``."""
+        self._require("require_absent", key, lambda _, exists: not exists)
+
+    def require_min(self, key: StateKey, bound: Any) -> None:
+        """Commit only if the value of a key is ``bound`` or more then, as ``require``."""
+        self._require("require_min", key, lambda value, exists: exists and bool(value >= bound), bound)
+
+    def require_max(self, key: StateKey, bound: Any) -> None:
+        """Commit only if the value of a key is ``bound`` or less then, as ``require``."""
+        self._require("require_max", key, lambda value, exists: exists and bool(value <= bound), bound)
+
+    def require_version(self, stream: Stream[Any], stream_id: StreamId, version: int) -> None:
+        """Commit only if a stream has exactly so many events then, before this transaction's own: of a stream to which nothing is
+        appended, too. Raises ``CheckFailed`` at the end of the block."""
+        self._types_of(stream)
+        if type(version) is not int or version < 0:
+            raise InvalidInput(f"a version is a number of events from 0 on, not {version!r}")
+        id_key = encode_stream_id(stream_id)
+        self._working().required.append(RequireVersion(stream.name, stream_id, id_key, version))
+
+    @overload
+    def ensure(self, key: Callable[[StateView], bool], /) -> None: ...
+    @overload
+    def ensure(self, key: StateKey, predicate: Callable[[Any], bool], /) -> None: ...
+    def ensure(self, key: Any, predicate: Callable[[Any], bool] | None = None, /) -> None:
+        """Commit only if something holds after all changes of this transaction: ``ensure(key, predicate)`` of one value (which
+        must be there), ``ensure(predicate)`` of state as a whole (the predicate is given a ``varve.StateView``). As
+        ``require``."""
+        working = self._working()
+        if predicate is None:
+            check_callable("ensure", key)
+            working.ensured.append(EnsureAll(self._engine, key))
+        else:
+            check_callable("ensure", predicate)
+            working.ensured.append(
+                Require(
+                    self._engine, "ensure", encode_key(key), lambda value, exists: exists and bool(predicate(value))
+                )
+            )
+
+    def _require(self, name: str, key: StateKey, test: Callable[[Any, bool], bool], bound: Any = None) -> None:
+        self._working().required.append(Require(self._engine, name, encode_key(key), test, bound))
+
     @property
     def positions(self) -> list[Position | Span]:
         """After the commit: a ``Position`` or ``Span`` per call, in call order. Raises ``TransactionClosed`` before."""
@@ -144,14 +273,20 @@ class Transaction:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._open = False
+            self._end()
         elif self._open:
             self.commit()
 
     def __del__(self) -> None:
-        if getattr(self, "_open", False) and (self._appends or self._rides):
+        if not getattr(self, "_open", False):
+            return
+        work = self._work
+        if work is not None:
+            work.instant.end()
+        if self._appends or self._rides or (work is not None and work.counts):
+            state = "" if work is None else " and state"
             warnings.warn(
-                f"a transaction with {len(self._appends)} appends was dropped without commit(): nothing of it is written; "
+                f"a transaction with {len(self._appends)} appends{state} was dropped without commit(): nothing of it is written; "
                 "use it as `with db.transaction() as tx:`",
                 ResourceWarning,
                 stacklevel=2,
@@ -190,20 +325,22 @@ class Transaction:
     def rollback(self) -> None:
         """Forget everything; the ``with`` block then ends without a commit."""
         self._check_open()
-        self._open = False
+        self._end()
 
     # -- inside ------------------------------------------------------------------------------------
 
     def _mark(self) -> Mark:
         """What it holds now, for ``_return_to``. Ends with the transaction; marks are used from the newest to the oldest."""
         self._check_open()
-        return len(self._appends), len(self._rides)
+        return len(self._appends), len(self._rides), NO_WORK if self._work is None else self._work.mark()
 
     def _return_to(self, mark: Mark) -> None:
         """Forget what was added since: the transaction goes on as if it had never been."""
         self._check_open()
-        appends, rides = mark
+        appends, rides, work = mark
         del self._appends[appends:], self._single[appends:], self._rides[rides:]
+        if self._work is not None:
+            self._work.return_to(work)
 
     def _check_open(self) -> None:
         if not self._open:
@@ -212,13 +349,41 @@ class Transaction:
     def _request(self) -> CommitRequest | None:
         """Everything in it as one request, None where there is nothing; the transaction has ended then."""
         self._check_open()
-        self._open = False
+        self._end()
+        work = self._work
         filled = list(filter(_counts, self._appends))
         if not filled:
+            if work is not None and work.counts:
+                return self._work_alone(work)
             return self._rides_alone() if self._rides else None
         request = commit_request(filled, self._key)
         request.effects = self._rides
-        return request
+        return request if work is None else work.ride(request)
+
+    def _work_alone(self, work: Work) -> CommitRequest:
+        """State without events."""
+        if self._key is not None and work.changes:
+            raise InvalidInput(
+                "an idempotency key is kept with events, and this transaction changes state alone: append an event that says "
+                "what happened, or begin with tx.require_absent(key) of a key that it puts. Nothing was written"
+            )
+        return work.ride(self._rides_alone())
+
+    def _end(self) -> None:
+        self._open = False
+        if self._work is not None:
+            self._work.instant.end()
+
+    def _working(self) -> Work:
+        """Its part beside the appends, made at first use."""
+        self._check_open()
+        work = self._work
+        if work is None:
+            work = self._work = self._begin_work()
+        return work
+
+    def _begin_work(self) -> Work:
+        return Work(self._engine)
 
     def _rides_alone(self) -> CommitRequest:
         """The positions of consumers, where the events were written before (a replay) or there are none."""
@@ -266,7 +431,7 @@ class WriteTransaction(Transaction):
     ``length`` counts them.
     """
 
-    __slots__ = ("_bindings", "_session", "_snapshot")
+    __slots__ = ("_session", "_snapshot", "_spoiled")
 
     def __init__(
         self,
@@ -276,9 +441,9 @@ class WriteTransaction(Transaction):
         key: IdempotencyKey | None,
         metadata: Metadata | None,
     ) -> None:
-        super().__init__(engine, key, metadata)
-        self._bindings = bindings
+        super().__init__(engine, key, metadata, bindings)
         self._session = session
+        self._spoiled = False
         self._snapshot: Snapshot = engine.snapshot()
 
     @overload
@@ -288,26 +453,32 @@ class WriteTransaction(Transaction):
     def reader(self, stream: Stream[E], *, unknown: UnknownTyped = "error") -> StreamReader[Any]:
         """A reader of the very latest instant, usable inside ``fn`` only; ``unknown`` as in ``Stream.reader``."""
         types = self._types_of(stream)
+        self._check_company()
         return StreamReader(Fixed(self._engine, self._snapshot), stream.name, types.by_name, unknown)
 
     def global_reader(self, *, unknown: UnknownAnywhere = "decode") -> GlobalReader:
         """A reader of the whole log at the very latest instant, usable inside ``fn`` only; ``unknown`` as in
         ``db.global_reader``."""
         self._check_open()
+        self._check_company()
+        assert self._bindings is not None
         return GlobalReader(Fixed(self._engine, self._snapshot), self._bindings, unknown)
+
+    def _begin_work(self) -> Work:
+        return Work(self._engine, self._session)
+
+    def _check_company(self) -> None:
+        """In a group commit, where others have appended what no snapshot shows yet, streams cannot be read: the function of
+        ``db.optimistic`` runs again in a commit of its own then."""
+        if self._session.has_company:
+            self._spoiled = True
+            raise company()
 
     def length(self, stream: Stream[Any], stream_id: StreamId) -> int:
         """Number of events in a stream, the appends of this transaction counted."""
         self._types_of(stream)
         id_key = encode_stream_id(stream_id)
-        pending = sum(
-            len(bufs)
-            for append in self._appends
-            if append.stream == stream.name
-            for key, _, bufs in append.parts
-            if key == id_key
-        )
-        return self._session.length(stream.name, id_key) + pending
+        return self._session.length_now(stream.name, id_key) + self._pending_length(stream, id_key)
 
     def commit(self) -> None:
         """Not for ``fn``: the commit is made when it returns."""
@@ -332,7 +503,15 @@ class WriteTransaction(Transaction):
         self._session.commit()
         self._settle(self._session.located(committed, request))
 
+    def _handed_in(self) -> CommitRequest | None:
+        """What ``fn`` did, as a request that is applied in a group commit; None where that is nothing. Raises ``TransactionConflict`` where it wanted to read
+        what cannot be read there."""
+        self._snapshot.close()
+        if self._spoiled:
+            raise company()
+        return self._request() if self._open else None
+
     def _abandon(self) -> None:
         """``fn`` raised: end without a trace."""
-        self._open = False
+        self._end()
         self._snapshot.close()

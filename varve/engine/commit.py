@@ -10,6 +10,7 @@ open tail, lengths of streams) is used only if nobody else has committed since, 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +18,7 @@ import lmdb
 
 from varve import limits
 from varve.codec.evolve import misfits
+from varve.engine import files
 from varve.engine.checked import corrupted
 from varve.engine.failures import failed, outcome_unknown
 from varve.engine.plan import Pending, Plan, PlannedPart
@@ -29,7 +31,7 @@ from varve.engine.request import (
     TypeDeclaration,
     transaction_too_large,
 )
-from varve.engine.side import Overlay, merge_effects, put_effects, run_effects
+from varve.engine.side import Overlay, Pair, Table, merge_effects, put_effects, read_chunk, run_effects, table_of
 from varve.engine.single import apply_single, plan_single
 from varve.engine.snapshot import Snapshot
 from varve.errors import (
@@ -42,6 +44,7 @@ from varve.errors import (
     StoreFailed,
     StoreFull,
     TooManyItems,
+    TransactionConflict,
     VarveError,
     WrongExpectedVersion,
 )
@@ -106,6 +109,7 @@ class Session:
         self._written: _Written | None = None
         self._pending: Pending | None = None
         self._effects: Overlay = {}
+        self._sides: dict[str, lmdb._Database] = {}
         self._found_token = False
         self.last_target: tuple[str, TypeDeclaration, int, int] | None = None
         """A stream name and an event type that the store knows, and their numbers: for ``engine.single``."""
@@ -159,9 +163,33 @@ class Session:
 
     def side_value(self, table: str, key: bytes) -> bytes | None:
         """A value of a side table, as this transaction found it."""
-        database = self.environment.side(table)
+        database = self.side_database(table)
         value = None if database is None else self.open.get(key, db=database)
         return None if value is None else bytes(value)
+
+    def side_pairs(self, table: str, low: bytes, high: bytes, *, reverse: bool) -> Iterator[Pair]:
+        """Pairs of a side table, as this transaction found it: see ``Table.pairs``."""
+        database = self.side_database(table)
+        more = database is not None
+        while more:
+            with self.open.cursor(database) as cursor:
+                found, more = read_chunk(cursor, low, high, reverse=reverse)
+            yield from found
+            if more:
+                low, high = (low, found[-1][0]) if reverse else (found[-1][0] + b"\0", high)
+
+    def side_database(self, table: str, *, create: bool = False) -> lmdb._Database | None:
+        """The sub-database of a side table; None where there is none.
+
+        One that another process has made since this handle looked, and one that is made now, is opened in this very transaction:
+        LMDB would wait for itself otherwise. It is this handle's once the transaction is committed.
+        """
+        environment = self.environment
+        database = environment.opened_side(table) or self._sides.get(table)
+        if database is None and (create or environment.names_side(table, self.open)):
+            database = environment.env.open_db(files.side_name(table), self.open, create=create)
+            self._sides[table] = database
+        return database
 
     def _load(self) -> State:
         writer = self.writer
@@ -223,6 +251,8 @@ class Session:
                 self._found_token |= known is not None
             if known is not None:
                 return self._replay(request, known)
+        if request.checks:
+            request = self._checked(request)
         if pending is None:
             pending = self._pending = Pending(self.state.record, self.state.last_time_ns)
         if request.is_plain:
@@ -246,13 +276,79 @@ class Session:
             effects = run_effects(self, request.effects, self._effects) if request.effects else None
         except lmdb.Error as exc:
             raise self.environment.read_error(exc) from exc
-        if pending.payload_bytes + plan.payload_bytes > limits.TRANSACTION_BYTES_MAX:
-            raise transaction_too_large(pending.payload_bytes + plan.payload_bytes)
+        size = pending.payload_bytes + plan.payload_bytes + request.side_bytes
+        if size > limits.TRANSACTION_BYTES_MAX:
+            raise transaction_too_large(size)
         if plan.events:
             pending.take(plan)
         if effects:
             merge_effects(self._effects, effects)
         return committed
+
+    def _checked(self, request: CommitRequest) -> CommitRequest:
+        """Ask a request's checks; the request, or what its function makes of what is now, where something that it has read was
+        changed."""
+        try:
+            for check in request.checks:
+                check(self)
+        except TransactionConflict:
+            if request.again is None:
+                raise
+            with self.writer.users_code():
+                request = request.again(self)
+            for check in request.checks:
+                check(self)
+        except lmdb.Error as exc:
+            raise self.environment.read_error(exc) from exc
+        return request
+
+    # -- for checks --------------------------------------------------------------------------------
+
+    @property
+    def has_company(self) -> bool:
+        """Whether earlier requests of this transaction have appended events: snapshots do not show them."""
+        return self._pending is not None and bool(self._pending.plans)
+
+    def is_untouched_since(self, number: int) -> bool:
+        """Whether nobody has committed anything since an instant (``Snapshot.id``), and nothing was applied here."""
+        return self.open.id() == number + 1 and not self._effects and not self.has_company
+
+    def side_table(self, name: str) -> Table:
+        """A side table under the changes of earlier requests, to look at."""
+        return table_of(self, name, self._effects)
+
+    @property
+    def next_sequence(self) -> int:
+        """The next global sequence, earlier requests counted."""
+        return (self.state.record if self._pending is None else self._pending.record).next_sequence
+
+    def length_now(self, stream: str, id_key: bytes) -> int:
+        """Events of a stream, earlier requests counted."""
+        pending = self._pending
+        if pending is None:
+            return self.length(stream, id_key)
+        number = self._stream_number(stream, id_key)
+        if number is None:
+            name_number = pending.names.get(stream, self.writer.catalog.name_number(self, stream))
+            number = None if name_number is None else pending.streams.get((name_number, id_key))
+            return 0 if number is None else pending.lengths[number]
+        planned = pending.lengths.get(number)
+        return self.length_of(number) if planned is None else planned
+
+    def name_end(self, stream: str) -> int:
+        """The global sequence behind the last event of a stream name, earlier requests counted; 0 where it has none."""
+        pending = self._pending
+        number = self.writer.catalog.name_number(self, stream)
+        if pending is not None:
+            number = pending.names.get(stream, number)
+            runs = pending.name_runs.get(number) if number is not None else None
+            if runs:
+                return sum(runs[-1])
+        if number is None:
+            return 0
+        return sum(decode_runs(self.last_name_entry(number)[1])[-1])
+
+    # -- the short way -----------------------------------------------------------------------------
 
     def apply_alone(self, request: CommitRequest) -> Committed:
         """``apply`` for a request that will have no company, the short way where there is one."""
@@ -529,6 +625,8 @@ class Session:
                 self._settle()
             return  # nothing to write: leave no empty commit behind
         identity = self.end(payload_bytes)
+        for table, database in self._sides.items():
+            self.environment.adopt_side(table, database)
         writer = self.writer
         self.commits = requests - self.replays
         if written is not None:

@@ -215,8 +215,32 @@ class Engine:
 
         Raises ``HandleUnusable`` inside ``db.write`` where another process has made the table since this handle was opened.
         """
+        while True:
+            self._open_side(table)
+            snapshot = self.snapshot()
+            if self.environment.opened_side(table) is not None or not snapshot.lacks_side(table):
+                return snapshot
+            snapshot.close()  # another process made it between the two lines
+
+    def side_value(self, table: str, key: bytes) -> bytes | None:
+        """A copy of a value of a side table as it is now; None where there is none. Raises as ``side_snapshot``."""
         self._open_side(table)
-        return self.snapshot()
+        environment = self.environment
+        database = environment.opened_side(table)
+        if database is None:
+            return None
+        mark = object()  # as in known_event
+        environment.active.add(id(mark))
+        transaction = value = None
+        try:
+            transaction = environment.begin()
+            value = transaction.get(key, db=database)
+            return None if value is None else bytes(value)
+        except lmdb.Error as exc:
+            raise environment.read_error(exc) from exc
+        finally:
+            transaction = value = None
+            environment.active.discard(id(mark))
 
     def _open_side(self, table: str) -> None:
         environment = self.environment
@@ -271,6 +295,10 @@ class Engine:
         if self._group.busy:
             self._group.drain()
         return self._writer.session()
+
+    def users_code(self) -> contextlib.AbstractContextManager[None]:
+        """Inside the block code of the user's runs, in a commit: see ``Writer.users_code``."""
+        return self._writer.users_code()
 
     def check_writable(self) -> None:
         """Raise what every write on this handle is refused with, if it is."""
@@ -404,9 +432,10 @@ class Engine:
         """Close this iterator when the store closes."""
         self._iterators.add(iterator)
 
-    def held_snapshot(self, limit: int | None = None) -> Snapshot:
-        """The newest instant, for a user who may hold it for long: it is closed with the store."""
-        snapshot = self.snapshot(limit)
+    def held_snapshot(self, limit: int | None = None, table: str | None = None) -> Snapshot:
+        """The newest instant, for a user who may hold it for long: it is closed with the store. ``table``: a side table that can
+        be read in it."""
+        snapshot = self.snapshot(limit) if table is None else self.side_snapshot(table)
         snapshot.hold()
         return snapshot
 

@@ -343,6 +343,10 @@ class Environment:
         """The sub-database of a side table, if ``side`` has found it."""
         return self._side.get(name)
 
+    def adopt_side(self, name: str, database: lmdb._Database) -> None:
+        """Keep the sub-database of a side table that a transaction has opened, which is committed."""
+        self._side.setdefault(name, database)
+
     def make_side(self, name: str) -> None:
         """Make the sub-database of a side table, durably. The caller holds the writer's lock. Raises ``lmdb.Error``."""
         with self._side_lock, self.env.begin(write=True) as transaction:

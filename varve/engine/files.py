@@ -41,7 +41,7 @@ LMDB_LOCK = "lock.mdb"
 LOCK = "varve.lock"
 SEAL = "varve.seal"
 DATABASES = (b"varve.log", b"varve.index", b"varve.meta")
-SIDE_TABLES = ("base", "consumers", "retention")
+SIDE_TABLES = ("base", "consumers", "retention", "state")
 """What stands beside the log in sub-databases of its own, made at first use."""
 
 SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

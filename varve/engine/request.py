@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +13,7 @@ from varve.layout.keys import StreamId
 from varve.layout.packed import Events
 
 if TYPE_CHECKING:
+    from varve.engine.commit import Session
     from varve.engine.side import Effect
 
 Segment = tuple[int, int, int]
@@ -75,6 +76,11 @@ class CommitRequest:
     ``recorded_ns``: when it was recorded, where that is not now: of what is brought in from elsewhere. Not before the last
     commit of the log. ``moved``: it is a commit of another log, where names and schemas were judged already, so that
     names which are Varve's own are let pass (a salvaged log has some), and versions of a type as they are.
+
+    ``checks`` are asked inside the write transaction before anything of the request is looked at (but for its key). Where one
+    raises ``TransactionConflict`` and there is an ``again``, this is called for the request that takes its place: on the
+    committing thread, inside the write transaction, where requests of others may be under way too. ``side_bytes``: about what the
+    effects write.
     """
 
     appends: list[AppendRequest]
@@ -84,17 +90,22 @@ class CommitRequest:
     effects: Sequence[Effect] = ()
     recorded_ns: int | None = None
     moved: bool = False
+    checks: Sequence[Callable[[Session], None]] = ()
+    again: Callable[[Session], CommitRequest] | None = None
+    side_bytes: int = 0
 
     @property
     def is_plain(self) -> bool:
         """Whether it is one append call and nothing besides."""
-        return self.token is None and len(self.appends) == 1 and not self.effects
+        return self.token is None and len(self.appends) == 1 and not self.effects and not self.checks
 
     @property
     def payload_bytes(self) -> int:
-        """Length of all events together."""
+        """Length of all events together, and of what the effects write."""
         appends = self.appends
-        return appends[0].payload_bytes if len(appends) == 1 else sum(append.payload_bytes for append in appends)
+        if len(appends) == 1:
+            return appends[0].payload_bytes + self.side_bytes
+        return sum(append.payload_bytes for append in appends) + self.side_bytes
 
 
 @dataclass(slots=True)

@@ -8,15 +8,21 @@ request and leaves no trace.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
+from varve import limits
 from varve.errors import InvalidInput
 
 if TYPE_CHECKING:
+    import lmdb
+
     from varve.engine.commit import Session
 
 _KEY_BYTES_MAX: Final = 511
+
+Pair = tuple[bytes, bytes]
+"""A key and its value."""
 
 Overlay = dict[str, dict[bytes, bytes | None]]
 """Changes by table and key; None deletes."""
@@ -35,6 +41,11 @@ class Table(Protocol):
 
     def delete(self, key: bytes) -> None:
         """Remove a key; nothing happens where it is not there."""
+        ...
+
+    def pairs(self, low: bytes, high: bytes, *, reverse: bool = False) -> Iterator[Pair]:
+        """Keys from ``low`` to below ``high``, in order (from the end with ``reverse``), with their values: as they are when the
+        first one is asked for."""
         ...
 
 
@@ -70,6 +81,12 @@ class _Table:
                 return changes[key]
         return self._session.side_value(self._name, key)
 
+    def pairs(self, low: bytes, high: bytes, *, reverse: bool = False) -> Iterator[Pair]:
+        changed: dict[bytes, bytes | None] = {}
+        for changes in (self._changes, self._own):
+            changed.update((key, value) for key, value in changes.items() if low <= key < high)
+        return merged(self._session.side_pairs(self._name, low, high, reverse=reverse), changed, reverse=reverse)
+
     def put(self, key: bytes, value: bytes) -> None:
         if not 0 < len(key) <= _KEY_BYTES_MAX:  # LMDB would refuse the whole transaction
             raise InvalidInput(f"a key of a side table is 1 to {_KEY_BYTES_MAX} bytes long, not {len(key)}")
@@ -79,6 +96,48 @@ class _Table:
         self._own[key] = None
 
 
+def merged(stored: Iterator[Pair], changed: dict[bytes, bytes | None], *, reverse: bool) -> Iterator[Pair]:
+    """Stored pairs with changes over them; None deletes. Both in one order, ``changed`` in any."""
+    if not changed:
+        yield from stored
+        return
+    pair = next(stored, None)
+    for key in sorted(changed, reverse=reverse):
+        while pair is not None and (pair[0] > key if reverse else pair[0] < key):
+            yield pair
+            pair = next(stored, None)
+        if pair is not None and pair[0] == key:
+            pair = next(stored, None)
+        value = changed[key]
+        if value is not None:
+            yield key, value
+    if pair is not None:
+        yield pair
+        yield from stored
+
+
+def read_chunk(cursor: lmdb.Cursor[memoryview], low: bytes, high: bytes, *, reverse: bool) -> tuple[list[Pair], bool]:
+    """Copies of the first pairs from ``low`` to below ``high`` (the last ones, backwards, with ``reverse``), as many as a step of
+    a scan holds; and whether there are more."""
+    found: list[Pair] = []
+    size = 0
+    if reverse:
+        more = cursor.prev() if cursor.set_range(high) else cursor.last()
+    else:
+        more = cursor.set_range(low) if low else cursor.first()
+    while more:
+        key = bytes(cursor.key())
+        if key < low or key >= high:
+            break
+        if len(found) == limits.STATE_CHUNK_KEYS or size >= limits.STATE_CHUNK_BYTES:
+            return found, True
+        value = bytes(cursor.value())
+        found.append((key, value))
+        size += len(value)
+        more = cursor.prev() if reverse else cursor.next()
+    return found, False
+
+
 def run_effects(session: Session, effects: Iterable[Effect], before: Overlay) -> Overlay:
     """What a request's effects change, ``before`` being what earlier requests have changed."""
     changed: Overlay = {}
@@ -86,6 +145,11 @@ def run_effects(session: Session, effects: Iterable[Effect], before: Overlay) ->
         own = changed.setdefault(effect.table, {})
         effect(_Table(session, effect.table, before.get(effect.table, {}), own))
     return changed
+
+
+def table_of(session: Session, name: str, before: Overlay) -> Table:
+    """A table as it is under what earlier requests have changed: to look at, nothing that is put there is written."""
+    return _Table(session, name, before.get(name, {}), {})
 
 
 def merge_effects(into: Overlay, changed: Overlay) -> None:
@@ -98,7 +162,7 @@ def merge_effects(into: Overlay, changed: Overlay) -> None:
 def put_effects(session: Session, changed: Overlay) -> None:
     """Write the changes of all requests."""
     for table, changes in changed.items():
-        database = session.environment.side(table)
+        database = session.side_database(table, create=True)
         for key, value in sorted(changes.items()):
             if value is None:
                 session.open.delete(key, db=database)

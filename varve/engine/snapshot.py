@@ -22,6 +22,7 @@ from varve.engine.checked import CheckedBlocks, Mark, corrupted, mark_of, parse
 from varve.engine.checking import SHARED_BYTES_MIN, UNLOCKED_BYTES_MIN, find_right, processors
 from varve.engine.mapped import MappedFrames, Stretch
 from varve.engine.pins import LivePin, address_of, warn_of_age
+from varve.engine.side import read_chunk
 from varve.errors import Archived, CorruptedBlock, CorruptedStore, SnapshotClosed
 from varve.layout import keys
 from varve.layout.block import UNREAD, Block, EventPlaces, Unread, lone_event
@@ -207,6 +208,26 @@ class Snapshot:
             except lmdb.Error as exc:
                 raise self._environment.read_error(exc) from exc
         return found
+
+    def side_pairs(
+        self, table: str, low: bytes, high: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Copies of the pairs of a side table from ``low`` to below ``high``, in the order of the keys (from the end with
+        ``reverse``), read a piece at a time."""
+        database = self._environment.opened_side(table)
+        more = database is not None
+        while more:
+            with self._lock:
+                try:
+                    with self.transaction.cursor(database) as cursor:
+                        found, more = read_chunk(cursor, low, high, reverse=reverse)
+                except lmdb.InvalidParameterError:  # as in side_value
+                    return
+                except lmdb.Error as exc:
+                    raise self._environment.read_error(exc) from exc
+            yield from found
+            if more:
+                low, high = (low, found[-1][0]) if reverse else (found[-1][0] + b"\0", high)
 
     def lacks_side(self, table: str) -> bool:
         """Whether a side table is there at this instant which was not open when it was taken, so that it cannot be read."""

@@ -178,9 +178,19 @@ class Writer:
         if observers is not None:
             observers.tell_failed((error_code(exc),), since_s)
 
+    @contextlib.contextmanager
+    def users_code(self) -> Iterator[None]:
+        """Inside the block code of the user's runs, in a commit of this thread: what it asks of this store is refused where it
+        would wait for that very commit."""
+        before, self._user_runs = self._user_runs, True
+        try:
+            yield
+        finally:
+            self._user_runs = before
+
     @property
     def _is_mine(self) -> bool:
-        """Whether this thread is inside ``db.write(fn)``: the only commit in which code of the user runs."""
+        """Whether this thread is inside a commit in which code of the user runs: that of ``db.write(fn)`` foremost."""
         return self._user_runs and self._lock._is_owned()
 
     def check_entry(self) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
+import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from varve.appends import Metadata
 from varve.bindings import UnknownAnywhere
 from varve.errors import InvalidInput
 from varve.layout.keys import IdempotencyKey, check_name
+from varve.layout.ordered import StateKey
 from varve.reader import GlobalReader
 from varve.replay import Live
 from varve.scoped.audit import AccessRefused, Auditor, Refusals
@@ -18,8 +22,10 @@ from varve.scoped.patterns import Pattern
 from varve.scoped.reading import ScopedReplay, ScopedSelection
 from varve.scoped.scope import Scope
 from varve.scoped.snapshot import ScopedSnapshot, WholeSnapshot
+from varve.scoped.state import ScopedState
 from varve.scoped.stream import ScopedStream
-from varve.scoped.transaction import ScopedTransaction, writer
+from varve.scoped.transaction import ScopedTransaction, ScopedWriteTransaction
+from varve.state.live import State
 from varve.stream import Stream
 from varve.tailing.consumer import CommitMode, Consumer
 from varve.tailing.follow import Follow
@@ -37,6 +43,14 @@ if TYPE_CHECKING:
     from varve.engine.core import Engine
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Optimistic(Protocol[R_co]):
+    """A call of ``optimistic`` that is yet to be run."""
+
+    def run(self, sleep: Callable[[float], object]) -> R_co: ...  # noqa: D102 - varve.derived.optimistic says it
+    async def run_async(self, sleep: Callable[[float], Awaitable[object]] | None) -> R_co: ...  # noqa: D102
 
 
 class Whole(Protocol):
@@ -67,6 +81,8 @@ class Whole(Protocol):
         idempotency_key: IdempotencyKey | None,
         metadata: Metadata | None,
     ) -> R: ...
+    @property
+    def _optimistic(self) -> Callable[..., Optimistic[Any]]: ...
     @property
     def _consumer(self) -> Callable[..., Consumer[Any]]: ...
 
@@ -172,6 +188,11 @@ class ScopedVarve:
         """As ``Varve.snapshot``; its readers see what may be read."""
         return ScopedSnapshot(self._whole.snapshot(at), self._scope)
 
+    @property
+    def state(self) -> State:
+        """As ``Varve.state``, of the keys that are allowed: others raise ``PermissionRefused``, ranges are cut to them."""
+        return ScopedState(self._whole._engine, self._scope)  # noqa: SLF001
+
     # -- writing -----------------------------------------------------------------------------------
 
     def transaction(
@@ -179,7 +200,8 @@ class ScopedVarve:
     ) -> Transaction:
         """As ``Varve.transaction``. What it is given, it may do only if this handle may."""
         self._whole._check_writable()  # noqa: SLF001
-        return ScopedTransaction(self._whole._engine, idempotency_key, metadata, self._scope)  # noqa: SLF001
+        whole = self._whole
+        return ScopedTransaction(whole._engine, idempotency_key, metadata, whole._bindings, self._scope)  # noqa: SLF001
 
     def write(
         self,
@@ -190,9 +212,46 @@ class ScopedVarve:
     ) -> R:
         """As ``Varve.write``."""
         try:
-            return self._whole._write(writer(self._scope), fn, idempotency_key, metadata)  # noqa: SLF001
+            make = partial(ScopedWriteTransaction, scope=self._scope)
+            return self._whole._write(make, fn, idempotency_key, metadata)  # noqa: SLF001
         finally:
             self._scope.auditor.flush()  # what was refused while nothing else could be committed
+
+    def optimistic(
+        self,
+        fn: Callable[[Transaction], R],
+        *,
+        retries: int | None = None,
+        idempotency_key: IdempotencyKey | None = None,
+        metadata: Metadata | None = None,
+        rng: random.Random | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> R:
+        """As ``Varve.optimistic``."""
+        try:
+            return self._optimistic(fn, retries, idempotency_key, metadata, rng).run(sleep)
+        finally:
+            self._scope.auditor.flush()
+
+    async def optimistic_async(
+        self,
+        fn: Callable[[Transaction], R],
+        *,
+        retries: int | None = None,
+        idempotency_key: IdempotencyKey | None = None,
+        metadata: Metadata | None = None,
+        rng: random.Random | None = None,
+        sleep: Callable[[float], Awaitable[object]] | None = None,
+    ) -> R:
+        """As ``Varve.optimistic_async``."""
+        try:
+            return await self._optimistic(fn, retries, idempotency_key, metadata, rng).run_async(sleep)
+        finally:
+            self._scope.auditor.flush()
+
+    def _optimistic(self, fn: Callable[[Transaction], R], *given: Any) -> Optimistic[R]:
+        make, make_inside = (partial(one, scope=self._scope) for one in (ScopedTransaction, ScopedWriteTransaction))
+        return self._whole._optimistic(fn, *given, make, make_inside)  # noqa: SLF001
 
     # -- live --------------------------------------------------------------------------------------
 
@@ -264,6 +323,8 @@ class ScopedVarve:
         *,
         read: Iterable[Pattern] = (),
         append: Iterable[Pattern] = (),
+        state: Iterable[StateKey] = (),
+        state_read: Iterable[StateKey] = (),
         consumers: Iterable[str] | None = None,
         metadata: Metadata | None = None,
         label: str | None = None,
@@ -271,7 +332,7 @@ class ScopedVarve:
         """A narrower handle: it may do what is named here *and* allowed there. Arguments as those of ``Varve.scoped``; the
         label is this one's where none is given, and refusals are recorded where this one's are."""
         scope = self._scope.narrowed(
-            label, read=read, append=append, consumers=consumers, metadata=metadata, auditor=self._scope.auditor
+            label, read=read, append=append, state=state, state_read=state_read, consumers=consumers, metadata=metadata
         )
         return ScopedVarve(self._whole, scope)
 
@@ -281,7 +342,8 @@ def make_scoped(
     *,
     read: Iterable[Pattern],
     append: Iterable[Pattern],
-    state: Iterable[Any],
+    state: Iterable[StateKey],
+    state_read: Iterable[StateKey],
     consumers: Iterable[str] | None,
     metadata: Metadata | None,
     label: str,
@@ -291,7 +353,16 @@ def make_scoped(
     engine = whole._engine  # noqa: SLF001 - the same library
     engine.check_usable()
     auditor = Auditor(engine, None if audit is None else _audit_stream(whole, audit))
-    scope = Scope.first(label, read=read, append=append, consumers=consumers, metadata=metadata, auditor=auditor)
+    scope = Scope.first(
+        label,
+        read=read,
+        append=append,
+        state=state,
+        state_read=state_read,
+        consumers=consumers,
+        metadata=metadata,
+        auditor=auditor,
+    )
     return ScopedVarve(whole, scope)
 
 

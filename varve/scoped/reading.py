@@ -20,6 +20,7 @@ from varve.reader import Found, GlobalReader, StreamReader, name_ranges, stream_
 from varve.record import Recorded
 from varve.replay import Range, Ranges, bounds, few_together
 from varve.scoped.patterns import Extent
+from varve.state.readers import NotedReader
 from varve.tailing.scan import Selection
 from varve.typing_support import E
 
@@ -33,20 +34,16 @@ if TYPE_CHECKING:
     from varve.replay import Source
     from varve.scoped.patterns import Right
     from varve.scoped.scope import Scope
+    from varve.state.reads import Reads
 
 
-class ScopedReader(StreamReader[E]):
+class _Within(StreamReader[E]):
     """Typed reads of a name, as far as its streams are allowed. What names a stream that is not raises ``PermissionRefused``;
     what reads all of the name leaves it out."""
 
-    __slots__ = ("_scope",)
+    __slots__ = ()
 
-    def __init__(
-        self, source: Source, name: str, types: dict[str, EventType], unknown: UnknownTyped, scope: Scope
-    ) -> None:
-        super().__init__(source, name, types, unknown)
-        scope.check_read_name(name)
-        self._scope = scope
+    _scope: Scope
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, scoped {self._scope.label!r}>"
@@ -112,6 +109,32 @@ class ScopedReader(StreamReader[E]):
     @override
     def _all_ranges(self, snapshot: Snapshot) -> Found:
         return scoped_ranges(snapshot, self._scope.read, [self.name])
+
+
+class ScopedReader(_Within[E]):
+    """Made by streams, snapshots and ``db.write`` of a scoped handle."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(
+        self, source: Source, name: str, types: dict[str, EventType], unknown: UnknownTyped, scope: Scope
+    ) -> None:
+        scope.check_read_name(name)
+        super().__init__(source, name, types, unknown)
+        self._scope = scope
+
+
+class ScopedNotedReader(_Within[E], NotedReader[E]):
+    """Made by transactions of a scoped handle, which look again at commit at what was read."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(
+        self, source: Source, name: str, types: dict[str, EventType], unknown: UnknownTyped, reads: Reads, scope: Scope
+    ) -> None:
+        scope.check_read_name(name)
+        NotedReader.__init__(self, source, name, types, unknown, reads)
+        self._scope = scope
 
 
 class ScopedReplay(GlobalReader):

@@ -10,6 +10,9 @@ from varve import limits
 from varve.appends import Metadata, encode_metadata
 from varve.errors import InvalidInput, PermissionRefused
 from varve.layout.keys import StreamId, check_name, decode_stream_id, encode_stream_id
+from varve.layout.ordered import StateKey, decode_key
+from varve.layout.records import MalformedRecord
+from varve.scoped.keys import Bounds, KeyRight
 from varve.scoped.patterns import Extent, Names, Pattern, Patterns, Right, stream_text
 
 if TYPE_CHECKING:
@@ -24,11 +27,21 @@ class Scope:
     """
 
     def __init__(
-        self, label: str, read: Right, append: Right, consumers: Names, metadata: Metadata, auditor: Auditor
+        self,
+        label: str,
+        read: Right,
+        append: Right,
+        state: KeyRight,
+        state_read: KeyRight,
+        consumers: Names,
+        metadata: Metadata,
+        auditor: Auditor,
     ) -> None:
         self.label = label
         self.read = read
         self.append = append
+        self.state = state  # to change
+        self.state_read = state_read  # to read: what can be changed, and more
         self.consumers = consumers
         self.metadata = metadata
         self.auditor = auditor
@@ -41,15 +54,20 @@ class Scope:
         *,
         read: Iterable[Pattern],
         append: Iterable[Pattern],
+        state: Iterable[StateKey],
+        state_read: Iterable[StateKey],
         consumers: Iterable[str] | None,
         metadata: Metadata | None,
         auditor: Auditor,
     ) -> Scope:
         """That of a handle that is made from a store. Raises ``InvalidInput`` and its kin."""
+        keys = KeyRight.of(state, "state")
         return cls(
             checked_label(label),
             Right((Patterns(read, "read"),)),
             Right((Patterns(append, "append"),)),
+            keys,
+            keys | KeyRight.of(state_read, "state_read"),
             Names().narrowed(consumers, "consumers"),
             _plain(metadata),
             auditor,
@@ -61,9 +79,10 @@ class Scope:
         *,
         read: Iterable[Pattern],
         append: Iterable[Pattern],
+        state: Iterable[StateKey],
+        state_read: Iterable[StateKey],
         consumers: Iterable[str] | None,
         metadata: Metadata | None,
-        auditor: Auditor,
     ) -> Scope:
         """What is allowed here and by these. Raises ``InvalidInput`` and its kin, ``PermissionRefused`` for metadata that says
         otherwise."""
@@ -72,14 +91,17 @@ class Scope:
                 f"a handle is narrowed at most SCOPE_DEPTH_MAX = {limits.SCOPE_DEPTH_MAX} times: make it from a wider one"
             )
         more = _plain(metadata)
+        keys = KeyRight.of(state, "state")
         self._check_agrees(more, "metadata=")
         return Scope(
             self.label if label is None else checked_label(label),
             self.read.narrowed(read, "read"),
             self.append.narrowed(append, "append"),
+            self.state.narrowed(keys),
+            self.state_read.narrowed(keys | KeyRight.of(state_read, "state_read")),
             self.consumers.narrowed(consumers, "consumers"),
             {**self.metadata, **more},
-            auditor,
+            self.auditor,
         )
 
     def __str__(self) -> str:
@@ -88,6 +110,9 @@ class Scope:
             for what, right in (("read", self.read), ("append", self.append))
             if right.layers[-1].texts
         ]
+        for what, keys in (("state", self.state), ("state_read", self.state_read)):
+            if keys.texts and (what == "state" or keys.texts != self.state.texts):
+                parts.append(f"{what} {', '.join(keys.texts)}")
         if self.consumers.layers:
             parts.append(f"consumers {', '.join(self.consumers.layers[-1])}")
         if len(self.read.layers) > 1:
@@ -160,6 +185,25 @@ class Scope:
                     "append", f"{what} says {key} = {own[key]!r:.80}", why=f"its appends have {key} = {value!r:.80}"
                 )
 
+    # -- state -------------------------------------------------------------------------------------
+
+    def check_key(self, key: bytes) -> None:
+        """Whether an encoded key of state may be read."""
+        if not self.state_read.allows(key):
+            raise self.refusal("read state", repr(decode_key(key)), self.state_read.texts)
+
+    def check_changed(self, key: bytes) -> None:
+        """Whether it may be changed."""
+        if not self.state.allows(key):
+            raise self.refusal("change state", repr(decode_key(key)), self.state.texts)
+
+    def cut(self, low: bytes, high: bytes) -> list[Bounds]:
+        """What may be read of a range. Raises ``PermissionRefused`` where that is nothing."""
+        cuts = self.state_read.cut(low, high)
+        if not cuts and low < high:
+            raise self.refusal("read state", f"from {_bound(low)} to {_bound(high)}", self.state_read.texts)
+        return cuts
+
     # -- consumers ---------------------------------------------------------------------------------
 
     def check_consumer(self, name: str) -> None:
@@ -175,6 +219,14 @@ def checked_label(label: Any) -> str:
         raise InvalidInput(f"label= is a str of 1 to 255 UTF-8 bytes, not {label!r:.80}")
     encode_stream_id(label)
     return str.__str__(label)
+
+
+def _bound(key: bytes) -> str:
+    """A bound as text: a key where it is one, not the end of a prefix."""
+    try:
+        return repr(decode_key(key))
+    except MalformedRecord:
+        return f"the key {key!r}"
 
 
 def _plain(metadata: Metadata | None) -> dict[str, Any]:

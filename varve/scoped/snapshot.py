@@ -9,6 +9,8 @@ from varve.errors import InvalidInput
 from varve.reader import GlobalReader, StreamReader
 from varve.replay import Fixed
 from varve.scoped.reading import ScopedReader, ScopedReplay
+from varve.scoped.state import ScopedSource
+from varve.state.view import StateView
 from varve.typing_support import E
 from varve.unknown import UnknownEvent
 
@@ -26,6 +28,11 @@ class WholeSnapshot(Protocol):
     _engine: Engine
     _bindings: Bindings
     _snapshot: EngineSnapshot
+
+    @property
+    def state(self) -> StateView:
+        """State at this instant."""
+        ...
 
     @property
     def next_global_sequence(self) -> int:
@@ -63,6 +70,12 @@ class ScopedSnapshot:
     def global_reader(self, *, unknown: UnknownAnywhere = "decode") -> GlobalReader:
         """A reader of what may be read of the log at this instant."""
         return ScopedReplay(self._fixed(), self._whole._bindings, unknown, self._scope)  # noqa: SLF001
+
+    @property
+    def state(self) -> StateView:
+        """What may be read of state at this instant. Raises as ``Snapshot.state``."""
+        state = self._whole.state
+        return StateView(ScopedSource(state._source, self._scope), state._path)  # noqa: SLF001
 
     @property
     def next_global_sequence(self) -> int:

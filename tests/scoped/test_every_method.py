@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from scoped_models import IDENT, Note, Secret, seen
+from scoped_models import IDENT, MINE, STATE, Note, Secret, seen
 
 import varve
 
@@ -31,6 +31,9 @@ CLASSES: dict[str, type] = {
     "Consumer": varve.Consumer,
     "ConsumerBatches": varve.ConsumerBatches,
     "Watcher": varve.Watcher,
+    "State": varve.State,
+    "StateView": varve.StateView,
+    "TransactionState": varve.TransactionState,
 }
 WHEN = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 
@@ -41,7 +44,12 @@ class Scene:
     def __init__(self, db: varve.Varve) -> None:
         self.db = db
         self.scoped = db.scoped(
-            read=["orders/7", "notes"], append=["orders/7", "notes"], consumers=["mine-*"], label="tenant"
+            read=["orders/7", "notes"],
+            append=["orders/7", "notes"],
+            state=["t1/", ("t1",)],
+            state_read=["shared/"],
+            consumers=["mine-*"],
+            label="tenant",
         )
         self.orders = self.scoped.stream("orders", Note)
         self.notes = self.scoped.stream("notes", Note)
@@ -49,6 +57,7 @@ class Scene:
         self.whole_pay = db.stream("pay", Secret)
         self.reader = self.orders.reader()
         self.replay = self.scoped.global_reader()
+        self.state: Any = self.scoped.state
         everything = seen(db.global_reader().iter_from())
         self.mine = [one for one in everything if one[:2] == ("orders", 7)]
         self.inside = [one for one in everything if one[0] == "notes" or one[:2] == ("orders", 7)]
@@ -156,6 +165,22 @@ HANDLE: dict[str, Any] = {
     "stream": Checked(lambda s: s.scoped.stream("orders", Note), (lambda s: s.scoped.stream("pay", Secret),)),
     "global_reader": Filtered(lambda s: seen(s.scoped.global_reader().iter_from()), lambda s: s.inside),
     "snapshot": Filtered(lambda s: s.at(lambda snap: seen(snap.global_reader().iter_from())), lambda s: s.inside),
+    "state": Filtered(
+        lambda s: list(s.scoped.state.range()),
+        lambda _: MINE,
+        (lambda s: s.scoped.state.get("t2/a"), lambda s: s.scoped.state.put("shared/x", 1)),
+    ),
+    "optimistic": Checked(
+        lambda s: s.scoped.optimistic(lambda tx: tx.append(s.whole_orders, 7, Note(tx.length(s.orders, 7)))),
+        (
+            lambda s: s.scoped.optimistic(lambda tx: tx.append(s.whole_orders, 8, Note(1))),
+            lambda s: s.scoped.optimistic(lambda tx: tx.length(s.whole_orders, 8)),
+        ),
+    ),
+    "optimistic_async": Checked(
+        lambda s: asyncio.run(s.scoped.optimistic_async(lambda tx: tx.append(s.whole_orders, 7, Note(1)))),
+        (lambda s: asyncio.run(s.scoped.optimistic_async(lambda tx: tx.state.put("t2/a", 1))),),
+    ),
     "transaction": Checked(
         lambda s: s.within(lambda tx: tx.append(s.orders, 7, Note(1))),
         (lambda s: s.within(lambda tx: tx.append(s.orders, 8, Note(1))),),
@@ -351,6 +376,11 @@ DECISIONS: dict[str, dict[str, Any]] = {
             lambda s: s.inside,
             (lambda s: s.at(lambda snap: snap.global_reader().get(s.foreign)),),
         ),
+        "state": Filtered(
+            lambda s: s.at(lambda snap: list(snap.state.range())),
+            lambda _: MINE,
+            (lambda s: s.at(lambda snap: snap.state.get("t2/a")),),
+        ),
         "next_global_sequence": POSITION,
         "close": Free("its own"),
     },
@@ -380,6 +410,67 @@ DECISIONS: dict[str, dict[str, Any]] = {
         "store_position": Checked(
             lambda s: s.consumed(lambda consumer: s.within(lambda tx: tx.store_position(consumer))),
             (lambda s: (c := s.db.consumer("others")) and s.within(lambda tx: tx.store_position(c)),),
+        ),
+        "state": Checked(
+            lambda s: s.within(lambda tx: tx.state.put("t1/a", 2)),
+            (
+                lambda s: s.within(lambda tx: tx.state.put("t2/a", 2)),
+                lambda s: s.within(lambda tx: tx.state.get("t10/a")),
+            ),
+        ),
+        "require": Checked(
+            lambda s: s.within(lambda tx: tx.require("t1/a", bool)),
+            (lambda s: s.within(lambda tx: tx.require("t2/a", bool)),),
+        ),
+        "require_exists": Checked(
+            lambda s: s.within(lambda tx: tx.require_exists("t1/a")),
+            (lambda s: s.within(lambda tx: tx.require_exists("t2/a")),),
+        ),
+        "require_absent": Checked(
+            lambda s: s.within(lambda tx: tx.require_absent("t1/z")),
+            (lambda s: s.within(lambda tx: tx.require_absent("t2/z")),),
+        ),
+        "require_min": Checked(
+            lambda s: s.within(lambda tx: tx.require_min("t1/a", 1)),
+            (lambda s: s.within(lambda tx: tx.require_min("t2/a", 1)),),
+        ),
+        "require_max": Checked(
+            lambda s: s.within(lambda tx: tx.require_max("shared/x", 9)),
+            (lambda s: s.within(lambda tx: tx.require_max(7, 9)),),
+        ),
+        "require_version": Checked(
+            lambda s: s.within(lambda tx: tx.require_version(s.whole_orders, 7, 10)),
+            (
+                lambda s: s.within(lambda tx: tx.require_version(s.whole_orders, 8, 10)),
+                lambda s: s.within(lambda tx: tx.require_version(s.whole_pay, 1, 20)),
+            ),
+        ),
+        "ensure": Checked(
+            lambda s: s.within(lambda tx: tx.ensure("t1/a", bool) or tx.ensure(lambda view: view.exists("t1/a"))),
+            (
+                lambda s: s.within(lambda tx: tx.ensure("t2/a", bool)),
+                lambda s: s.within(lambda tx: tx.ensure(lambda view: view.exists("t2/a"))),
+                lambda s: s.within(lambda tx: (tx.state.put("t1/a", 2), tx.ensure(lambda view: view.exists("t2/a")))),
+            ),
+        ),
+        "reader": Filtered(
+            lambda s: s.within(lambda tx: seen(tx.reader(s.whole_orders).iter_all())),
+            lambda s: s.mine,
+            (
+                lambda s: s.within(lambda tx: tx.reader(s.whole_pay)),
+                lambda s: s.within(lambda tx: tx.reader(s.whole_orders).get(8, 0)),
+                lambda s: s.within(lambda tx: tx.reader(s.whole_orders).columns(["number"], 8)),
+            ),
+        ),
+        "global_reader": Filtered(
+            lambda s: s.within(lambda tx: seen(tx.global_reader().iter_from())),
+            lambda s: s.inside,
+            (lambda s: s.within(lambda tx: tx.global_reader().get(s.foreign)),),
+        ),
+        "length": Checked(
+            lambda s: s.within(lambda tx: tx.length(s.orders, 7)),
+            (lambda s: s.within(lambda tx: tx.length(s.whole_orders, 8)),),
+            lambda _: 10,
         ),
         "positions": Free("of its own appends"),
         "replayed": Free("of its own appends"),
@@ -420,6 +511,48 @@ DECISIONS: dict[str, dict[str, Any]] = {
             lambda s: s.written(lambda tx: seen(tx.global_reader().iter_from())),
             lambda s: s.inside,
             (lambda s: s.written(lambda tx: tx.global_reader().get(s.foreign)),),
+        ),
+        "state": Checked(
+            lambda s: s.written(lambda tx: tx.state.put("t1/a", 2)),
+            (
+                lambda s: s.written(lambda tx: tx.state.put("t2/a", 2)),
+                lambda s: s.written(lambda tx: tx.state.get("t10/a")),
+            ),
+        ),
+        "require": Checked(
+            lambda s: s.written(lambda tx: tx.require("t1/a", bool)),
+            (lambda s: s.written(lambda tx: tx.require("t2/a", bool)),),
+        ),
+        "require_exists": Checked(
+            lambda s: s.written(lambda tx: tx.require_exists("t1/a")),
+            (lambda s: s.written(lambda tx: tx.require_exists("t2/a")),),
+        ),
+        "require_absent": Checked(
+            lambda s: s.written(lambda tx: tx.require_absent("t1/z")),
+            (lambda s: s.written(lambda tx: tx.require_absent("t2/z")),),
+        ),
+        "require_min": Checked(
+            lambda s: s.written(lambda tx: tx.require_min("t1/a", 1)),
+            (lambda s: s.written(lambda tx: tx.require_min("t2/a", 1)),),
+        ),
+        "require_max": Checked(
+            lambda s: s.written(lambda tx: tx.require_max("shared/x", 9)),
+            (lambda s: s.written(lambda tx: tx.require_max(7, 9)),),
+        ),
+        "require_version": Checked(
+            lambda s: s.written(lambda tx: tx.require_version(s.whole_orders, 7, 10)),
+            (
+                lambda s: s.written(lambda tx: tx.require_version(s.whole_orders, 8, 10)),
+                lambda s: s.written(lambda tx: tx.require_version(s.whole_pay, 1, 20)),
+            ),
+        ),
+        "ensure": Checked(
+            lambda s: s.written(lambda tx: tx.ensure("t1/a", bool) or tx.ensure(lambda view: view.exists("t1/a"))),
+            (
+                lambda s: s.written(lambda tx: tx.ensure("t2/a", bool)),
+                lambda s: s.written(lambda tx: tx.ensure(lambda view: view.exists("t2/a"))),
+                lambda s: s.written(lambda tx: (tx.state.put("t1/a", 2), tx.ensure(lambda view: view.exists("t2/a")))),
+            ),
         ),
         "length": Checked(
             lambda s: s.written(lambda tx: tx.length(s.orders, 7)),
@@ -474,9 +607,46 @@ DECISIONS: dict[str, dict[str, Any]] = {
         "ride": Free("a position on a commit; store_position checks"),
     },
     "ConsumerBatches": {},
+    "State": {
+        **{
+            name: Checked(inside, outside, gives)
+            for name, (inside, outside, gives) in {
+                "get": (lambda s: s.state.get("shared/x"), (lambda s: s.state.get("t10/a"),), lambda _: 9),
+                "get_opt": (lambda s: s.state.get_opt("t1/none"), (lambda s: s.state.get_opt("none"),), lambda _: None),
+                "exists": (lambda s: s.state.exists(("t1", 1)), (lambda s: s.state.exists(("t2", 1)),), lambda _: True),
+                "put": (lambda s: s.state.put("t1/c", 1), (lambda s: s.state.put("t2/c", 1),), None),
+                "delete": (lambda s: s.state.delete("t1/a"), (lambda s: s.state.delete("shared/x"),), lambda _: True),
+                "update": (
+                    lambda s: s.state.update("t1/a", lambda n: n + 1),
+                    (lambda s: s.state.update("t2/a", lambda n: n + 1),),
+                    lambda _: 2,
+                ),
+                "add": (lambda s: s.state.add("t1/a", 5), (lambda s: s.state.add(7, 5),), lambda _: 6),
+            }.items()
+        },
+        "scan_prefix": Filtered(
+            lambda s: [list(s.state.scan_prefix("t1")), list(s.state.scan_prefix((), reverse=True))],
+            lambda _: [[("t1/a", 1), ("t1/b", 2)], [(("t1", 1), 5)]],
+            (lambda s: s.state.scan_prefix("t2/"), lambda s: s.state.scan_prefix(b"")),
+        ),
+        "range": Filtered(
+            lambda s: [
+                list(s.state.range(reverse=True)),
+                list(s.state.range("t1/b", "t2/z")),
+                list(s.state.range(limit=3)),
+                list(s.state.range("t1/b", "t1/b")),
+            ],
+            lambda _: [MINE[::-1], [("t1/b", 2)], MINE[:3], []],
+            (lambda s: s.state.range("t2/a", "t3"), lambda s: s.state.range(1, 9), lambda s: s.state.range(b"a", b"z")),
+        ),
+    },
     "Watcher": dict.fromkeys(("next_global_sequence", "wait_for_global_seq", "wait"), POSITION),
 }
 DECISIONS["ScopedSnapshot"] = DECISIONS["Snapshot"]
+DECISIONS["StateView"] = {
+    name: decision for name, decision in DECISIONS["State"].items() if name not in {"put", "delete", "update", "add"}
+}
+DECISIONS["TransactionState"] = DECISIONS["State"]
 
 
 def public(cls: type) -> set[str]:
@@ -503,7 +673,7 @@ def cases(kind: type | tuple[type, ...]) -> list[Any]:
     return [
         pytest.param(decision, id=f"{name}.{method}")
         for name, table in DECISIONS.items()
-        if name not in {"ScopedVarve", "ScopedSnapshot"}  # the same acts as those of Varve and Snapshot
+        if name not in {"ScopedVarve", "ScopedSnapshot", "StateView", "TransactionState"}  # the same acts as of others
         for method, decision in table.items()
         if isinstance(decision, kind)
     ]
@@ -513,6 +683,31 @@ def cases(kind: type | tuple[type, ...]) -> list[Any]:
 def scene(db: varve.Varve) -> Scene:
     """A scoped handle on the store with events."""
     return Scene(db)
+
+
+@pytest.mark.parametrize("method", DECISIONS["State"])
+@pytest.mark.parametrize("run", ["within", "written", "at"])
+def test_state_of_transactions_and_snapshots_is_that_of_the_handle(scene: Scene, run: str, method: str) -> None:
+    """The same acts on ``tx.state`` and ``snap.state``: the same results, the same refusals."""
+    if run == "at" and method not in DECISIONS["StateView"]:
+        return
+    decision = DECISIONS["State"][method]
+
+    def act(one: Act) -> Any:
+        def with_state(tx: Any) -> Any:
+            scene.state = tx.state
+            return one(scene)
+
+        return getattr(scene, run)(with_state)
+
+    given = act(decision.inside)
+    if decision.gives is not None and method not in {"delete", "add"}:  # a transaction does these later
+        assert given == decision.gives(scene)
+    before = list(scene.db.state.range())
+    for one in decision.outside:
+        with pytest.raises(varve.PermissionRefused):
+            act(one)
+    assert list(scene.db.state.range()) == before
 
 
 @pytest.mark.parametrize("decision", cases((Checked, Filtered)))
@@ -536,6 +731,7 @@ def test_what_is_outside_is_refused_and_changes_nothing(scene: Scene, decision: 
         assert info.value.action
         assert info.value.what in str(info.value)
         assert scene.scoped.refusals.count == number
+        assert dict(scene.db.state.range()) == STATE
     assert seen(scene.scoped.global_reader().iter_from()) == scene.inside
 
 

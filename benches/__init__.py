@@ -27,5 +27,5 @@ Where to look:
     report.py     the document;  charts.py  its charts
     solo.py       calls by themselves;  test_solo.py  pytest-benchmark
 
-    codec/  append/  read/  replay/  tail/  columns/  open/  compare/   the groups
+    codec/  append/  read/  replay/  tail/  derived/  columns/  open/  compare/   the groups
 """

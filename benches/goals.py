@@ -149,6 +149,14 @@ TABLE: tuple[Work, ...] = (
         "cost per event from 10^5 to 2*10^7 events",
         (_most("growth-write", 1.3, 1.1, "x for a write"), _most("growth-read", 1.1, 1.05, "x for a read")),
     ),
+    Work(
+        "an event and a value of state, one durable transaction",
+        (_most("state-event", 1.1, None, "x the cost of a durable append"),),
+    ),
+    Work(
+        "32 optimistic writers on 1,000 keys",
+        (_least("optimistic", 3, None, "x one writer"), _most("optimistic-runs", 0.1, None, "runs again, of all")),
+    ),
     Work('`python -c "import varve"`', (_most("import", 3, 2, 'x `python -c "import lmdb"`'),)),
 )
 """The table, in the order in which it is shown."""

@@ -13,7 +13,7 @@ import benches
 from benches.lines import Line
 from benches.workspace import Workspace
 
-GROUPS = ("codec", "append", "read", "replay", "tail", "columns", "open", "compare")
+GROUPS = ("codec", "append", "read", "replay", "tail", "derived", "columns", "open", "compare")
 """The groups, in the order in which they are run and shown."""
 
 

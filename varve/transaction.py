@@ -504,8 +504,10 @@ class WriteTransaction(Transaction):
         self._settle(self._session.located(committed, request))
 
     def _handed_in(self) -> CommitRequest | None:
-        """What ``fn`` did, as a request that is applied in a group commit; None where that is nothing. Raises ``TransactionConflict`` where it wanted to read
-        what cannot be read there."""
+        """What ``fn`` did, as a request that is applied in a group commit; None where that is nothing.
+
+        Raises ``TransactionConflict`` where it wanted to read what cannot be read there.
+        """
         self._snapshot.close()
         if self._spoiled:
             raise company()

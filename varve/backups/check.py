@@ -15,7 +15,7 @@ from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.engine.seal import read_seal
 from varve.errors import CorruptedStore, VarveError
-from varve.layout import base, consumers, keys, retention
+from varve.layout import base, consumers, keys, retention, state
 from varve.layout.base import Base, decode_base
 from varve.layout.derive import Derivation
 from varve.layout.records import StoreRecord, decode_store_record, unsupported
@@ -122,6 +122,11 @@ def unreadable_record(table: str, pairs: list[Pair]) -> bytes | None:
         elif table == consumers.TABLE and key != consumers.TOKEN_KEY:
             record = consumers.decode_consumer(value, key)
             if record is None or isinstance(record, int):
+                return key
+        elif table == state.TABLE:
+            try:
+                state.decode_pair(key, value)
+            except UNREADABLE:
                 return key
     return None
 

@@ -1,7 +1,7 @@
 """The folder of a backup set, and what stands in it::
 
     000001-full/            data.mdb, varve.seal, MANIFEST.json
-    000002-incremental/     log.pairs, consumers.pairs, MANIFEST.json
+    000002-incremental/     log.pairs, consumers.pairs, state.pairs, MANIFEST.json
     .unfinished-000003-full what a backup that was cut off has left; the next one removes it
     backup.lock             flock, held by the backup that is running
 

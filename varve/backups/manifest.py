@@ -142,7 +142,7 @@ class Backup:
     content_digest: str
     """Digest of its events by content, however they lie in blocks."""
     tables: dict[str, TableDigest]
-    """The side tables, by name: consumers' positions."""
+    """The side tables, by name: consumers' positions, retention rules, state."""
     covers: tuple[Cover, ...]
     """What was read, in order."""
     files: tuple[BackupFile, ...]

@@ -26,6 +26,7 @@ from varve.cli import (
     schema,
     schemas,
     seal,
+    state,
     stats,
     streams,
     tail,
@@ -57,7 +58,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Write": ("append", "import"),
     "Take out": ("export", "parity", "digest"),
     "Keep": ("verify", "repair", "backup", "restore", "seal", "archive", "compact"),
-    "Schemas and consumers": ("schema", "consumers"),
+    "Schemas, consumers, state": ("schema", "consumers", "state"),
 }
 """The commands as ``varve --help`` lists them: every command stands in one of these."""
 
@@ -125,6 +126,7 @@ app.command(epilog=verify.EPILOG)(verify.verify)
 app.command(epilog=repair.EPILOG)(repair.repair)
 app.add_typer(schema.app, name="schema")
 app.add_typer(consumers.app, name="consumers")
+app.add_typer(state.app, name="state")
 app.command("backup", epilog=backup.EPILOG)(backup.backup)
 app.command("restore", epilog=restore.EPILOG)(restore.restore)
 app.command("seal", epilog=seal.EPILOG)(seal.seal)

@@ -49,6 +49,7 @@ def restore(
                 "next_sequence": report.next_sequence,
                 "last_recorded_at_ns": report.last_recorded_at_ns,
                 "rounded_down": report.rounded_down,
+                "state_sequence": report.state_sequence,
                 "backups": [backup.name for backup in report.backups],
                 "moved_consumers": [
                     {"name": one.name, "position": one.position, "moved_to": one.moved_to}
@@ -63,6 +64,8 @@ def restore(
     out.print(f"made of {', '.join(backup.name for backup in report.backups)}")
     if report.rounded_down:
         out.print(f"{to_sequence:,} lies within a commit; the store ends before it")
+    if report.state_sequence is not None and report.state_sequence > report.next_sequence:
+        out.print(f"its state is newer than its log: it is of the backup that ends at {report.state_sequence:,}")
     for one in report.moved_consumers:
         out.print(f"the consumer {one.name!r} stood at {one.position:,}, and was moved back to {one.moved_to:,}")
 

@@ -81,7 +81,9 @@ class Optimistic(Generic[R]):
     async def run_async(self, sleep: Callable[[float], Awaitable[object]] | None) -> R:
         """The same without blocking the event loop."""
         if sleep is None:
-            from asyncio import sleep
+            import asyncio
+
+            sleep = asyncio.sleep
         while True:
             request = self._decide()
             if request is None:
@@ -150,5 +152,5 @@ class Optimistic(Generic[R]):
             exc.add_note(f"db.optimistic ran its function {self._runs} times; each time somebody else was faster")
             raise exc
         longest_s = min(limits.OPTIMISTIC_PAUSE_S * 2 ** min(self._runs, 32), limits.OPTIMISTIC_PAUSE_S_MAX)
-        rng = self._rng or random.SystemRandom()
-        return rng.random() * longest_s
+        rng = random.SystemRandom() if self._rng is None else self._rng
+        return float(rng.random() * longest_s)

@@ -163,17 +163,25 @@ class Session:
 
     def side_value(self, table: str, key: bytes) -> bytes | None:
         """A value of a side table, as this transaction found it."""
-        database = self.side_database(table)
-        value = None if database is None else self.open.get(key, db=database)
+        try:
+            database = self.side_database(table)
+            value = None if database is None else self.open.get(key, db=database)
+        except lmdb.Error as exc:
+            raise self.environment.read_error(exc) from exc
         return None if value is None else bytes(value)
 
     def side_pairs(self, table: str, low: bytes, high: bytes, *, reverse: bool) -> Iterator[Pair]:
         """Pairs of a side table, as this transaction found it: see ``Table.pairs``."""
-        database = self.side_database(table)
-        more = database is not None
+        more = True
         while more:
-            with self.open.cursor(database) as cursor:
-                found, more = read_chunk(cursor, low, high, reverse=reverse)
+            try:
+                database = self.side_database(table)
+                if database is None:
+                    return
+                with self.open.cursor(database) as cursor:
+                    found, more = read_chunk(cursor, low, high, reverse=reverse)
+            except lmdb.Error as exc:
+                raise self.environment.read_error(exc) from exc
             yield from found
             if more:
                 low, high = (low, found[-1][0]) if reverse else (found[-1][0] + b"\0", high)

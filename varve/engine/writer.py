@@ -197,7 +197,8 @@ class Writer:
         """What can be said before waiting for the lock."""
         if self._is_mine:
             raise HandleUnusable(
-                "this thread is inside db.write(fn) already: append through the tx that fn was given, or after it"
+                "this thread is inside db.write(fn) already, or another function that runs in a commit: append through the tx "
+                "that it was given, or after it"
             )
         observers = self.observers
         if observers is not None:

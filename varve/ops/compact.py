@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from varve import limits
 from varve.archive import base_at
+from varve.backups.manifest import SIDES
 from varve.engine import files
 from varve.engine.fresh import FreshStore
 from varve.errors import CorruptedStore, InvalidInput
 from varve.gaps import GAP, STAND_IN
 from varve.layout import base as bases
-from varve.layout import consumers, keys, retention
+from varve.layout import keys, retention
 from varve.layout.block import Block
 from varve.layout.cut import cut
 from varve.layout.derive import Derivation
@@ -118,8 +119,7 @@ class _Compaction:
         with engine.complete_snapshot() as snapshot:
             self._end = snapshot.next_sequence
             self._base = base_at(snapshot)
-            self._consumers = snapshot.side_items(consumers.TABLE)
-            self._rules = snapshot.side_items(retention.TABLE)
+            self._sides = [(table, snapshot.side_items(table)) for table in SIDES]
             self._floors = floors(snapshot)
         self.derivation = Derivation(self._base)
         self.dropped = self.blocks_before = self.blocks = 0
@@ -135,7 +135,7 @@ class _Compaction:
             fresh.put("meta", [(keys.STORE_RECORD_KEY, self._engine.created.encode())])
         if self._base is not None:
             fresh.put(bases.TABLE, self._base.pairs())
-        for table, pairs in ((consumers.TABLE, self._consumers), (retention.TABLE, self._rules)):
+        for table, pairs in self._sides:
             if pairs:
                 fresh.put(table, pairs)
 

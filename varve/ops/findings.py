@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Where = Literal["structure", "base", "log", "index", "meta", "consumers", "retention", "seal"]
+Where = Literal["structure", "base", "log", "index", "meta", "consumers", "retention", "state", "seal"]
 """The part of a store: LMDB's pages, one of the sub-databases (``base`` is what archives have left), or the seal of a sealed
 store."""
 
@@ -43,7 +43,7 @@ FindingKind = Literal[
 ``missing``     index or metadata lack a pair that follows from the log, or there is nothing of what was archived
 ``extra``       they hold a pair that does not
 ``different``   they hold another value than follows from the log; a sealed store holds something else than its seal says
-``record``      a consumer's record, a retention rule, a seal, or what archives have left is damaged
+``record``      a consumer's record, a retention rule, a record of state, a seal, or what archives have left is damaged
 ``position``    a consumer stands beyond the end of the log
 ``token``       a consumer's token was never given
 ==============  ==========================================================================================================

@@ -15,7 +15,7 @@ from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.errors import CorruptedBlock, CorruptedStore, InvalidInput, StoreUnavailable
 from varve.layout import base as bases
-from varve.layout import consumers, keys, retention
+from varve.layout import consumers, keys, retention, state
 from varve.layout.base import Base
 from varve.layout.block import Block
 from varve.layout.derive import Derivation
@@ -28,12 +28,15 @@ from varve.ops.verify import (
     LOG,
     META,
     RETENTION,
+    STATE,
     UNREADABLE,
     Progress,
     Told,
     VerifyReport,
     check_format,
     is_rule,
+    is_state,
+    spelled_key,
     stored_record,
     verify,
 )
@@ -98,8 +101,8 @@ def repair(
     """Make a new store at ``target`` of a store that this process does not hold open, which is only read.
 
     Without ``salvage``: for damaged index, metadata or pages outside of the log. The log is copied byte for byte, index and
-    metadata are worked out from it, positions of consumers are copied. Raises ``CorruptedBlock`` or ``CorruptedStore`` where the
-    log itself is damaged.
+    metadata are worked out from it; positions of consumers and state are copied, as far as they can be read. Raises
+    ``CorruptedBlock`` or ``CorruptedStore`` where the log itself is damaged.
 
     With ``salvage=True`` every block that can be read is kept. Each lost event is replaced by a ``LostEvent`` at its position, so
     that all others keep their global and stream sequences, commits, times, metadata and idempotency keys; the report says
@@ -187,6 +190,7 @@ class _Copied:
             positions = readable_positions(pairs, self._derivation.next_sequence, notes)
             self._fresh.put(consumers.TABLE, positions)
         put_rules(self._fresh, self._file, trees.get(RETENTION), notes)
+        put_state(self._fresh, self._file, trees.get(STATE), notes)
         return RepairReport(_events(self._derivation), self._blocks, notes=tuple(notes))
 
     def _record(self) -> StoreRecord | None:
@@ -261,6 +265,22 @@ def put_rules(fresh: FreshStore, file: PageFile, tree: Tree | None, notes: list[
         fresh.put(retention.TABLE, kept)
 
 
+def put_state(fresh: FreshStore, file: PageFile, tree: Tree | None, notes: list[str]) -> None:
+    """Copy the state that can be read. Nothing else tells what the rest was."""
+    if tree is None:
+        return
+    kept = []
+    for key, value in sorted(
+        file.readable(tree, lambda damage: notes.append(f"a part of the state is lost: {damage}"))
+    ):
+        if is_state(key, value):
+            kept.append((key, value))
+        else:
+            notes.append(f"the record of state under {spelled_key(key)} is damaged, and was left out")
+    if kept:
+        fresh.put(state.TABLE, kept)
+
+
 def _derived(fresh: FreshStore, derivation: Derivation, record: StoreRecord | None, path: str) -> None:
     """Write index and metadata as they follow from the log."""
     fresh.put("index", derivation.index_pairs())
@@ -331,6 +351,7 @@ class _Salvaged:
         if positions:
             self._fresh.put(consumers.TABLE, positions)
         put_rules(self._fresh, remains.file, self._tables.get(RETENTION), remains.notes)
+        put_state(self._fresh, remains.file, self._tables.get(STATE), remains.notes)
         return RepairReport(_events(self._derivation), self._blocks, tuple(_joined(self._lost)), tuple(remains.notes))
 
     def _log(self, parts: list[Piece | list[Lost]]) -> Iterator[tuple[bytes, bytes]]:

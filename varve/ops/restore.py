@@ -18,7 +18,7 @@ from varve.engine.instant import Instant
 from varve.engine.pages import DamagedPage
 from varve.errors import CorruptedBackup, CorruptedStore, InvalidInput
 from varve.layout import base as bases
-from varve.layout import consumers, keys
+from varve.layout import consumers, keys, state
 from varve.layout.base import Base
 from varve.layout.block import Block
 from varve.layout.content import ContentDigest
@@ -56,6 +56,9 @@ class RestoreReport:
     """Whether the wanted sequence lies within a commit, so that the store ends before that commit."""
     moved_consumers: tuple[MovedConsumer, ...]
     """Consumers that stood further ahead."""
+    state_sequence: int | None = None
+    """The next global sequence at the instant that the state is of, which is that of the last backup used; None where that holds
+    none. Above ``next_sequence`` the state knows of events that the new log lacks."""
 
 
 def restore(
@@ -75,7 +78,8 @@ def restore(
     those up to it count.
 
     The new store keeps uuid, sequences, times, metadata, idempotency keys, types, and the consumers that were there at the
-    instant of the last backup used; those that stand beyond the new end are moved back to it, and reported. It can be written to.
+    instant of the last backup used; those that stand beyond the new end are moved back to it, and reported. State is that of the
+    same instant, which may lie behind the new end (``state_sequence``): it is kept without its past. It can be written to.
     Before anything is made, the manifests and the SHA-256 of every file that is needed are looked at; the events are held against
     the manifests' digests while they are written, index and metadata are made from them. ``check`` verifies the new store
     completely (``varve.ops.verify``, tens of microseconds an event) before it gets its name. ``target`` must not exist; it
@@ -295,10 +299,13 @@ class _Restore:
         self._fresh.put("index", self._derivation.index_pairs())
         self._fresh.put("meta", self._meta())
         moved: list[MovedConsumer] = []
+        state_sequence = None
         for name, pairs in self._sides():
+            if name == state.TABLE:
+                state_sequence = self._chain[-1].next_sequence
             self._fresh.put(name, self._moved_back(pairs, stop, moved) if name == consumers.TABLE else pairs)
         rounded = to_sequence is not None and stop < to_sequence
-        return RestoreReport(stop, self._last_ns, tuple(self._chain), rounded, tuple(moved))
+        return RestoreReport(stop, self._last_ns, tuple(self._chain), rounded, tuple(moved), state_sequence)
 
     def _base(self) -> Base | None:
         """What archives have left, where the chain begins behind them."""

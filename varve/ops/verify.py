@@ -17,12 +17,13 @@ from varve.engine.pages import DamagedPage, PageFile, Tree
 from varve.engine.seal import Seal, read_seal
 from varve.errors import CorruptedStore, MalformedEvent, NotAVarveStore, SchemaError, VarveError
 from varve.layout import base as bases
-from varve.layout import consumers, keys, retention
+from varve.layout import consumers, keys, retention, state
 from varve.layout.base import Base, decode_base
 from varve.layout.block import Block
 from varve.layout.content import ContentDigest
 from varve.layout.derive import Derivation, Pair
 from varve.layout.frame import MalformedBlock, crc_holds
+from varve.layout.ordered import decode_key
 from varve.layout.records import StoreRecord, TypeRecord, decode_store_record, decode_type, unsupported
 from varve.ops.findings import Finding, FindingKind, Where
 
@@ -55,6 +56,7 @@ class Told:
 
 LOG, INDEX, META = files.DATABASES
 CONSUMERS, BASE, RETENTION = map(files.side_name, (consumers.TABLE, bases.TABLE, retention.TABLE))
+STATE = files.side_name(state.TABLE)
 
 UNREADABLE = (ValueError, IndexError, struct.error)  # MalformedBlock and MalformedRecord are ValueErrors
 """What reading a block raises whose columns contradict each other in a way that ``Block.check`` does not look for."""
@@ -223,6 +225,9 @@ class _Verification:
             for key, value in self._pairs(file, trees[RETENTION], "retention") or ():
                 if not is_rule(key, value):
                     self.find("retention", "record", f"the rule {_spelled(key, value)} is damaged", key=key)
+        for key, value in self._pairs(file, trees.get(STATE), "state") or ():
+            if not is_state(key, value):
+                self.find("state", "record", f"the record of state under {spelled_key(key)} is damaged", key=key)
         known = {*files.DATABASES, *map(files.side_name, files.SIDE_TABLES)}
         self._unknown_tables = [
             f"the sub-database {name!r}, which this Varve does not know" for name in sorted(trees.keys() - known)
@@ -518,6 +523,23 @@ def is_rule(key: bytes, value: bytes) -> bool:
     except UNREADABLE:
         return False
     return True
+
+
+def is_state(key: bytes, value: bytes) -> bool:
+    """Whether a pair of the table of state is a key and its value."""
+    try:
+        state.decode_pair(key, value)
+    except UNREADABLE:
+        return False
+    return True
+
+
+def spelled_key(key: bytes) -> str:
+    """A key of state for people: as it was given, its bytes where these are damaged."""
+    try:
+        return f"{decode_key(key)!r:.80}"
+    except UNREADABLE:
+        return key[:40].hex()
 
 
 def _merged(found: Iterable[Pair], expected: Iterable[Pair]) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:

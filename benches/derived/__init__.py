@@ -1,0 +1,1 @@
+"""What stands beside the log and is made of it: state, checks, optimistic transactions."""

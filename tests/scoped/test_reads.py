@@ -163,11 +163,11 @@ def test_what_comes_later_is_judged_as_what_was_there(db: varve.Varve) -> None:
 def test_a_slow_walk_renews_its_snapshot_and_stays_inside(logged: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
     """At each block boundary, forwards and backwards."""
     monkeypatch.setattr(limits, "ITERATOR_SNAPSHOT_AGE_S_MAX", -1.0)
-    handle = logged.scoped(read=["orders/7", "orders2/x*", "a/b"])
+    handle = logged.scoped(read=["orders/7", "orders/77", "orders2/x*", "a/b"])
     expected = [
         one
         for one in seen(logged.global_reader().iter_from())
-        if one[:2] == ("orders", 7) or (one[0] == "orders2" and one[1] in {"x", "x7"})
+        if one[:2] in {("orders", 7), ("orders", 77)} or (one[0] == "orders2" and one[1] in {"x", "x7"})
     ]
     assert seen(handle.global_reader().iter_from()) == expected
     assert seen(handle.global_reader().iter_from(reverse=True)) == expected[::-1]
@@ -256,3 +256,23 @@ def test_times_and_lengths_of_the_log_are_no_secret(db: varve.Varve) -> None:
     assert (handle.path, handle.uuid, handle.readonly) == (db.path, db.uuid, db.readonly)
     assert list(handle.global_reader().iter_from()) == []
     assert list(handle.follow(timeout_s=0)) == []
+
+
+def test_what_a_transaction_has_read_is_looked_at_again(db: varve.Varve) -> None:
+    """As in any transaction: a stream that has grown, or the log where all of it was read, is a conflict."""
+    handle = db.scoped(read=["orders/7"], append=["orders/7"])
+    orders, whole = handle.stream("orders", Note), db.stream("orders", Note)
+
+    def read_and_write(read: Callable[[varve.Transaction], object], beside: StreamId) -> None:
+        with handle.transaction() as tx:
+            read(tx)
+            whole.append(beside, Note(1))
+            tx.append(orders, 7, Note(2))
+
+    read_and_write(lambda tx: tx.length(orders, 7), 8)
+    with pytest.raises(varve.TransactionConflict):
+        read_and_write(lambda tx: tx.length(orders, 7), 7)
+    with pytest.raises(varve.TransactionConflict):
+        read_and_write(lambda tx: list(tx.reader(orders).iter_stream(7)), 7)
+    with pytest.raises(varve.TransactionConflict):
+        read_and_write(lambda tx: list(tx.global_reader().iter_from()), 8)

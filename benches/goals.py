@@ -157,6 +157,10 @@ TABLE: tuple[Work, ...] = (
         "32 optimistic writers on 1,000 keys",
         (_least("optimistic", 3, None, "x one writer"), _most("optimistic-runs", 0.1, None, "runs again, of all")),
     ),
+    Work(
+        "projection catch-up into SQLite, an upsert per event",
+        (_least("projection-rate", 150_000, 200_000, "events/s"),),
+    ),
     Work('`python -c "import varve"`', (_most("import", 3, 2, 'x `python -c "import lmdb"`'),)),
 )
 """The table, in the order in which it is shown."""

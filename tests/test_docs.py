@@ -55,6 +55,7 @@ def test_what_the_pages_call_exists() -> None:
         "varve.base",
         "varve.consumers",
         "varve.retention",
+        "varve.state",
         "varve.lock",
         "varve.seal",
         "varve.fbs",

@@ -7,6 +7,7 @@ The map of the package; imports point downwards only, tests/test_layering.py hol
     store.py         Varve, Snapshot                                 what a user holds
     scoped/          handles that can do only what they were made for
     archive.py       the beginning of a log moved out
+    derived/         projections: tables in SQLite that follow the log
     transaction.py   one commit over several streams
     state/           values by key beside the log, checks, what transactions have read
     stream.py        typed appends             reader.py  typed reads, replays
@@ -34,6 +35,16 @@ if TYPE_CHECKING:
     from varve import errors, integrations, limits, ops, schema, testing
     from varve.archive import ArchiveReport
     from varve.codec import event, from_json, owned, struct, to_dict, to_json
+    from varve.derived.projections.declare import Projection, on
+    from varve.derived.projections.handle import ProjectionHandle
+    from varve.derived.projections.reports import (
+        ProjectionCheck,
+        ProjectionDifference,
+        ProjectionInfo,
+        ProjectionProgress,
+        ProjectionStatus,
+    )
+    from varve.derived.projections.together import run_projections
     from varve.errors import (
         Archived,
         BackupMismatch,
@@ -46,6 +57,7 @@ if TYPE_CHECKING:
         ConsumersBehind,
         CorruptedBackup,
         CorruptedBlock,
+        CorruptedProjection,
         CorruptedState,
         CorruptedStore,
         DiskFull,
@@ -61,6 +73,7 @@ if TYPE_CHECKING:
         InvalidInput,
         InvalidMetadata,
         InvalidName,
+        InvalidProjection,
         InvalidRow,
         InvalidStateKey,
         InvalidStreamId,
@@ -72,6 +85,12 @@ if TYPE_CHECKING:
         NotAVarveStore,
         NumberOutOfRange,
         PermissionRefused,
+        ProjectionBusy,
+        ProjectionFailed,
+        ProjectionMismatch,
+        ProjectionNotBuilt,
+        ProjectionOutdated,
+        QueryFailed,
         ReadonlyStore,
         SchemaConflict,
         SchemaError,
@@ -132,6 +151,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "varve.archive": "ArchiveReport",
     "varve.codec": "event from_json owned struct to_dict to_json",
+    "varve.derived.projections.declare": "Projection on",
+    "varve.derived.projections.handle": "ProjectionHandle",
+    "varve.derived.projections.reports": (
+        "ProjectionCheck ProjectionDifference ProjectionInfo ProjectionProgress ProjectionStatus"
+    ),
+    "varve.derived.projections.together": "run_projections",
     "varve.expected": "ANY NO_STREAM STREAM_EXISTS Expected",
     "varve.gaps": "Gap",
     "varve.opening": "open",
@@ -206,6 +231,7 @@ __all__ = [
     "ConsumersBehind",
     "CorruptedBackup",
     "CorruptedBlock",
+    "CorruptedProjection",
     "CorruptedState",
     "CorruptedStore",
     "DiskFull",
@@ -225,6 +251,7 @@ __all__ = [
     "InvalidInput",
     "InvalidMetadata",
     "InvalidName",
+    "InvalidProjection",
     "InvalidRow",
     "InvalidStateKey",
     "InvalidStreamId",
@@ -238,6 +265,19 @@ __all__ = [
     "Observer",
     "PermissionRefused",
     "Position",
+    "Projection",
+    "ProjectionBusy",
+    "ProjectionCheck",
+    "ProjectionDifference",
+    "ProjectionFailed",
+    "ProjectionHandle",
+    "ProjectionInfo",
+    "ProjectionMismatch",
+    "ProjectionNotBuilt",
+    "ProjectionOutdated",
+    "ProjectionProgress",
+    "ProjectionStatus",
+    "QueryFailed",
     "ReadonlyStore",
     "Recorded",
     "Refusals",
@@ -300,8 +340,10 @@ __all__ = [
     "i16",
     "i32",
     "i64",
+    "on",
     "open",
     "owned",
+    "run_projections",
     "struct",
     "to_dict",
     "to_json",

@@ -11,11 +11,14 @@ The tree (built-in bases in parentheses)::
     |   |-- InvalidStateKey                a key of state
     |   |-- EventTooLarge                  an event above EVENT_BYTES_MAX
     |   |-- InvalidRow                     a row of a file of other origin that cannot become an event
+    |   |-- QueryFailed                    a query of a projection that SQLite refuses
     |   |-- ColumnConflict                 a column that cannot be made of these event types
     |   `-- TooManyItems                   above another limit of varve.limits
     |-- EventEncodingError (ValueError)    a field's value does not fit its declared type
     |-- EventTypeError (TypeError)         an event of a class that the stream does not declare
     |-- SchemaError (TypeError)            a class that cannot become an event type
+    |-- InvalidProjection (TypeError)      a class that cannot become a projection
+    |-- ProjectionFailed                   a projection's method, or its SQL, failed at an event
     |-- MalformedEvent (ValueError)        bytes that are not a valid event
     |-- MalformedDump (ValueError)         a dump or export that is truncated or damaged
     |-- UnexpectedEventType                the log holds an event that this reader does not declare
@@ -35,6 +38,9 @@ The tree (built-in bases in parentheses)::
     |   |-- ConsumerBusy                   somebody else runs the consumer of this name
     |   |-- ConsumersBehind                consumers have not read yet what shall be archived
     |   |-- ConsumerFenced                 somebody else took the consumer over
+    |   |-- ProjectionBusy                 somebody else writes the projection
+    |   |-- ProjectionMismatch             the tables are another store's, another projection's or a newer version's
+    |   |-- ProjectionOutdated             the projection has to be rebuilt, which was not allowed
     |   |-- BackupMismatch                 the backups in a folder are not of this store's history
     |   `-- SchemaConflict                 an event class changed in a way old events cannot follow
     |-- StoreUnavailable (OSError)
@@ -44,6 +50,7 @@ The tree (built-in bases in parentheses)::
     |   |-- StoreInUse                     another handle excludes this one (bulk loading)
     |   |-- StoreFailed                    the disk failed; nothing of this commit was written
     |   |-- SealedStore                    a store that is read-only for good
+    |   |-- ProjectionNotBuilt             there are no tables of it yet
     |   |-- UnsupportedFileSystem          LMDB is not safe on a network file system
     |   `-- TooManyReaders                 every reader slot of the store is taken
     |-- NoSpace (OSError)
@@ -63,6 +70,7 @@ The tree (built-in bases in parentheses)::
         |-- NotAVarveStore                 a file or an LMDB environment of another program
         |-- UnsupportedFormat              written by a newer Varve
         |-- CorruptedStore                 the store's own records contradict each other
+        |-- CorruptedProjection            a projection's SQLite file is damaged
         |-- CorruptedState                 a record of state is damaged
         |-- CorruptedBackup                a backup that was changed, or a part of its chain is missing
         `-- CorruptedBlock                 a block's checksum or shape is wrong
@@ -179,6 +187,35 @@ class InvalidRow(InvalidInput):
     path: str
     line: int
     column: str | None = None
+
+
+class QueryFailed(InvalidInput):
+    """A query of a projection that SQLite refuses: its SQL is wrong, or it would write. Facts: ``name``, ``sql``."""
+
+    code = "query_failed"
+    name: str
+    sql: str
+
+
+class InvalidProjection(VarveError, TypeError):
+    """A class, a method or a schema that cannot become a projection; the message says what to write instead. Nothing was made."""
+
+    code = "invalid_projection"
+    kind: ClassVar[Kind] = "invalid"
+
+
+class ProjectionFailed(VarveError):
+    """A projection's method raised, or SQLite refused what it wanted. Nothing of the batch was kept: the projection stands where
+    it stood before. Correct the method and go on. ``__cause__`` is what happened. Facts: ``name``, ``handler``, ``type_name`` and
+    ``global_sequence`` (of the event that it happened at; None where SQLite refused at the end of the batch, as it does with
+    deferred constraints)."""
+
+    code = "projection_failed"
+    kind: ClassVar[Kind] = "invalid"
+    name: str
+    handler: str | None
+    type_name: str | None
+    global_sequence: int | None
 
 
 class EventEncodingError(VarveError, ValueError):
@@ -408,6 +445,34 @@ class ConsumerFenced(Conflict):
     name: str
 
 
+class ProjectionBusy(Conflict):
+    """Somebody else writes the projection, or builds it anew, or another program has its file locked. Read it meanwhile, or wait.
+    Facts: ``name``, ``pid`` (the process that does; None where that is not known)."""
+
+    code = "projection_busy"
+    name: str
+    pid: int | None
+
+
+class ProjectionMismatch(Conflict):
+    """The tables in the folder are of another store or another projection, or were made by a newer version of the class.
+    Nothing was touched. Name another folder, or run the newer program. Facts: ``name``, ``path``, ``reason``."""
+
+    code = "projection_mismatch"
+    name: str
+    path: str
+    reason: str
+
+
+class ProjectionOutdated(Conflict):
+    """The projection has to be rebuilt, which ``rebuild=False`` forbids: its class changed, or the log is no longer the one
+    that it was made from. Call ``rebuild()``. Facts: ``name``, ``reason``."""
+
+    code = "projection_outdated"
+    name: str
+    reason: str
+
+
 class BackupMismatch(Conflict):
     """The backups in a folder are of another store, or of another history of this one: it was restored to an earlier point, or
     salvaged, and went on from there: back it up into a folder of its own. Or an incremental one cannot continue them, since the
@@ -471,6 +536,13 @@ class SealedStore(StoreUnavailable):
     """A store that was sealed: it is read-only for good. Open it with ``readonly=True``. Facts: ``path``."""
 
     code = "sealed_store"
+
+
+class ProjectionNotBuilt(StoreUnavailable):
+    """A query of a projection of which there is nothing yet. Let it catch up first. Facts: ``name``, ``path``."""
+
+    code = "projection_not_built"
+    name: str
 
 
 class UnsupportedFileSystem(StoreUnavailable):
@@ -633,6 +705,14 @@ class CorruptedState(IntegrityError):
     key: object
 
 
+class CorruptedProjection(IntegrityError):
+    """A projection's SQLite file is damaged. The log is not concerned: ``rebuild()``, which catching up does by itself. Facts:
+    ``path``, ``reason``."""
+
+    code = "corrupted_projection"
+    reason: str
+
+
 class CorruptedBackup(IntegrityError):
     """A backup that is not as it was written: a file was changed or is missing, or the backups before it, which it continues,
     are not there. Take another copy of the backups, or restore to an earlier point. Facts: ``path``, ``reason``."""
@@ -661,6 +741,7 @@ __all__ = [
     "ConsumersBehind",
     "CorruptedBackup",
     "CorruptedBlock",
+    "CorruptedProjection",
     "CorruptedState",
     "CorruptedStore",
     "DiskFull",
@@ -676,6 +757,7 @@ __all__ = [
     "InvalidInput",
     "InvalidMetadata",
     "InvalidName",
+    "InvalidProjection",
     "InvalidRow",
     "InvalidStateKey",
     "InvalidStreamId",
@@ -685,6 +767,12 @@ __all__ = [
     "NoSpace",
     "NotAVarveStore",
     "NumberOutOfRange",
+    "ProjectionBusy",
+    "ProjectionFailed",
+    "ProjectionMismatch",
+    "ProjectionNotBuilt",
+    "ProjectionOutdated",
+    "QueryFailed",
     "ReadonlyStore",
     "SchemaConflict",
     "SchemaError",

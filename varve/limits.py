@@ -272,6 +272,38 @@ AUDIT_PENDING_MAX: Final = 100
 AUDIT_TEXT_CHARS_MAX: Final = 512
 """Characters of a target that an audit record keeps."""
 
+# -- projections -----------------------------------------------------------------------------------
+
+PROJECTION_NAME_CHARS_MAX: Final = 64
+"""Characters of a projection's name, which is a folder's."""
+
+PROJECTION_BATCH_EVENTS_MAX: Final = 32_768
+"""Events of one SQLite transaction while a projection catches up."""
+
+PROJECTION_BATCH_S_MAX: Final = 0.5
+"""A transaction of a projection ends after so long, whatever it holds."""
+
+PROJECTION_STEP_EVENTS: Final = 4_096
+"""Events that a projection reads ahead."""
+
+PROJECTION_BUSY_S_MAX: Final = 5.0
+"""How long a projection waits for another program that has its SQLite file locked."""
+
+PROJECTION_POLL_S: Final = 0.005
+"""How often who waits for a projection that another process runs looks at it, at first."""
+
+PROJECTION_POLL_S_MAX: Final = 0.05
+"""The same later on; also how soon who follows the log notices that he shall stop."""
+
+PROJECTION_CLEAR_S: Final = 5.0
+"""How often who follows the log looks whether old generations of a projection can be removed."""
+
+PROJECTION_READERS_IDLE_MAX: Final = 4
+"""Read connections that a projection keeps for the next queries."""
+
+PROJECTION_DIFFERENCES_MAX: Final = 100
+"""Differing rows of a table that a check spells out; it counts the others."""
+
 # -- the explorer ----------------------------------------------------------------------------------
 
 UI_PAGE_MAX: Final = 200

@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 
     from varve.backups.manifest import BackupReport, Progress
     from varve.derived.optimistic import Optimistic
+    from varve.derived.projections.declare import Projection
+    from varve.derived.projections.handle import ProjectionHandle
+    from varve.derived.projections.reports import ProjectionInfo
     from varve.engine.commit import Session
     from varve.engine.snapshot import Snapshot as EngineSnapshot
     from varve.scoped import Pattern, ScopedVarve
@@ -552,6 +555,38 @@ class Varve:
         check_name(name, "consumer name")
         self._check_writable()
         return delete_consumer(self._engine, str.__str__(name), force=force)
+
+    # -- derived -----------------------------------------------------------------------------------
+
+    def projection(
+        self,
+        projection: type[Projection] | Projection,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        rebuild: bool = True,
+    ) -> ProjectionHandle:
+        """SQLite tables that follow the log: what fills and reads those of a ``varve.Projection`` class, or of an instance
+        of one.
+
+        ``folder``: where its files are; by default ``projections/<name>`` in the store's folder. They can be made again from
+        the log,
+        so backups leave them out. ``rebuild``: whether catching up may rebuild it where it has to be (docs/projections.md says
+        when). Writes nothing yet. A readonly handle of the store can read the default folder, and fill another one.
+
+        Raises ``InvalidProjection`` for a class that cannot work, a schema or a statement that is no SQL; ``SchemaError``.
+        """
+        from varve.derived.projections.handle import ProjectionHandle
+
+        self._engine.check_usable()
+        return ProjectionHandle(self._engine, projection, folder, rebuild=rebuild)
+
+    def projections(self) -> list[ProjectionInfo]:
+        """The projections in the store's folder, by name: where they stand, who runs them. (Not those in folders of their
+        own.)"""
+        from varve.derived.projections.listing import list_projections
+
+        self._engine.check_usable()
+        return list_projections(self._engine)
 
     # -- the whole store ---------------------------------------------------------------------------
 

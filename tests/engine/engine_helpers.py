@@ -213,6 +213,10 @@ class _FaultyCursor:
     def __exit__(self, *exc: object) -> None:
         self._cursor.close()
 
+    def __iter__(self) -> Iterator[object]:
+        self._faulty.read()
+        return iter(self._cursor)
+
     def set_range(self, key: bytes) -> bool:
         self._faulty.read()
         return self._cursor.set_range(key)

@@ -457,6 +457,9 @@ def test_what_is_kept_in_memory_has_bounds_and_stays_right(varve_path: Path, mon
             notes.append_many([(n, Note(turn, "z" * 9_000)) for n in range(7)])
             for n in range(7):
                 model[n].append(Note(turn, "z" * 9_000))
+            for n in range(7):
+                notes.append(n, Note(turn, "single"))
+                model[n].append(Note(turn, "single"))
             state = db._engine._writer.state
             assert state is not None
             assert len(state.stream_ends) <= 2

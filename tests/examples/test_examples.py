@@ -85,6 +85,19 @@ def test_a_refused_transfer_writes_nothing() -> None:
     ]
 
 
+def test_a_bank_keeps_its_overdraft_rule() -> None:
+    """bank.py: no balance below the limit, none that its events do not say, nothing lost among eight tellers."""
+    assert run("bank.py").splitlines() == [
+        "anna has -100.00, which is as far as it goes",
+        "one cent more is refused: -10000 would become -10001, below -10000",
+        "nobody has no account: require_exists of ('balance', 'nobody') failed",
+        "8 tellers: 200 transfers decided",
+        "in all 1400.00, as before",
+        "no account is below -100.00: True",
+        "each balance is what its events say: True",
+    ]
+
+
 def test_a_second_process_sees_what_is_committed() -> None:
     """second_process.py: a reader that stays open finds the events that the living writer adds."""
     assert run("second_process.py").splitlines() == [

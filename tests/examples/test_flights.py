@@ -1,6 +1,6 @@
 """The flights demo over a small synthetic year: nothing lost, nothing twice, and every difference is found.
 
-Scripts: flights.py, which starts flights_check.py, and flights_live.py, which starts flights_replay.py.
+Scripts: flights.py, which starts flights_check.py, flights_live.py, which starts flights_replay.py, and flights_sql.py.
 No network and no data package are needed.
 """
 
@@ -188,6 +188,50 @@ def test_one_changed_character_is_found_out(tmp_path: Path, year: Path) -> None:
     changed = write_csv(tmp_path / "changed.csv.zip", rows)
     printed = run(tmp_path / "flights", changed, script="flights_check.py", exit_code=1)
     assert "distance='0099'" in printed
+
+
+# -- in SQL -------------------------------------------------------------------------------------------
+
+
+def test_sql_gives_the_answers_of_the_replay(tmp_path: Path, year: Path) -> None:
+    """flights_sql.py: tables that say what the typed replay of flights.py says, and what plain Python finds in the csv file."""
+    replayed = run("--path", tmp_path / "flights", "--dataset", year)
+    printed = run("--path", tmp_path / "flights", "--check", script="flights_sql.py")
+    for name in ("busiest route", "worst mean arrival delay"):
+        assert figure(name, printed) == figure(name, replayed)
+    longest = figure("longest run of cancellations", replayed)
+    assert figure("longest run of cancellations", printed).split(" from ")[0] == longest.split(" from ")[0]
+    assert figure("flights", printed) == "9,000"
+    assert figure("Flights caught up", printed).startswith("9,000 events, ")
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in synthetic_year()]
+    days = Counter(f"{row['year']}-{row['month']:0>2}-{row['day']:0>2}" for row in rows if row["dep_time"] == "NA")
+    assert figure("day with most cancellations", printed).split(", ")[1].split(" ")[0] == str(max(days.values()))
+    miles: Counter[str] = Counter()
+    for row in rows:
+        if row["tailnum"] != "NA" and row["dep_time"] != "NA":
+            miles[row["tailnum"]] += int(row["distance"])
+    tail_number, most = max(miles.items(), key=lambda item: item[1])
+    assert figure("aircraft with most miles", printed).startswith(f"{tail_number}, {most:,} in ")
+    for name in ("Flights", "Aircraft"):
+        assert figure(f"{name} compared with a fresh one", printed) == "0 differences"
+
+
+def test_sql_tables_follow_and_are_made_anew(tmp_path: Path, year: Path) -> None:
+    """The second run applies what came since the first; a rebuild everything, into another file."""
+    options = ("--path", tmp_path / "flights")
+    run(*options, "--dataset", year, "--limit", "4096")
+    first = run(*options, script="flights_sql.py")
+    run(*options, "--dataset", year)
+    second = run(*options, script="flights_sql.py")
+    assert figure("Flights caught up", second).startswith("4,904 events, ")
+    assert figure("Flights caught up", run(*options, script="flights_sql.py")) == "was up to date"
+    third = run(*options, "--rebuild", script="flights_sql.py")
+    assert figure("Flights caught up", third).startswith("9,000 events, ")
+    assert figure("flights", third) == figure("flights", second) == "9,000"
+    assert figure("flights", first) == "4,096"
+    paths = [figure("Flights, for any SQLite tool", printed) for printed in (first, second, third)]
+    assert paths[0] == paths[1] != paths[2]
+    assert "There is no store" in run("--path", tmp_path / "none", script="flights_sql.py", exit_code=1)
 
 
 # -- live ---------------------------------------------------------------------------------------------

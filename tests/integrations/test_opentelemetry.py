@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +59,6 @@ class Sdk:
 @pytest.fixture
 def sdk() -> Sdk:
     return Sdk()
-
-
-@pytest.fixture
-def db(varve_path: Path) -> Iterator[varve.Varve]:
-    with varve.open(varve_path, durability="relaxed") as found:
-        yield found
 
 
 # -- metrics ----------------------------------------------------------------------------------------------------------

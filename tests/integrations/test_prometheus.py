@@ -7,7 +7,6 @@ import gc
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,6 @@ class Note:
 @pytest.fixture
 def registry() -> CollectorRegistry:
     return CollectorRegistry()
-
-
-@pytest.fixture
-def db(varve_path: Path) -> Iterator[varve.Varve]:
-    with varve.open(varve_path, durability="relaxed") as found:
-        yield found
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:

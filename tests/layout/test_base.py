@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 
 from varve.layout.base import HEAD_KEY, Base, decode_base, decode_head
-from varve.layout.records import IdempotencyRecord, MalformedRecord, TypeRecord
+from varve.layout.records import IdempotencyRecord, MalformedRecord, TypeRecord, decode_horizon
 
 
 def sample() -> Base:
@@ -115,3 +117,16 @@ def test_another_version_is_refused() -> None:
     newer = struct.pack("<H", 2) + value[6:]
     with pytest.raises(MalformedRecord, match="this version"):
         decode_head(zlib.crc32(newer, zlib.crc32(HEAD_KEY)).to_bytes(4, "little") + newer)
+
+
+def test_a_head_that_ends_too_early_is_damaged() -> None:
+    """Whatever its checksum says."""
+    rest = b"\x01\x00short"
+    with pytest.raises(MalformedRecord, match="head of what was archived"):
+        decode_head(zlib.crc32(rest, zlib.crc32(HEAD_KEY)).to_bytes(4, "little") + rest)
+
+
+def test_the_time_of_a_horizon_has_eight_bytes() -> None:
+    assert decode_horizon((5).to_bytes(8, "little")) == 5
+    with pytest.raises(MalformedRecord, match="time of what was archived"):
+        decode_horizon(b"1234567")

@@ -50,6 +50,15 @@ def commit(db: varve.Varve, number: int, rng: random.Random) -> None:
             tx.append(db.stream(name, Both), rng.choice([1, "a", 2]), event)
 
 
+def closed_store(path: Path, *, commits: int) -> Path:
+    """A store of so many commits, closed; its path."""
+    rng = random.Random(5)
+    with varve.open(path, durability="relaxed", clock=Clock()) as db:
+        for number in range(commits):
+            commit(db, number, rng)
+    return path
+
+
 def recorded(path: os.PathLike[str] | str, stop: int | None = None) -> list[tuple[Any, ...]]:
     """Everything that can be read of a store, event by event."""
     with varve.open(path, readonly=True) as db:

@@ -21,6 +21,7 @@ from backup_models import (
     Noted,
     Placed,
     assert_prefix,
+    closed_store,
     commit,
     killed_at,
     log_content,
@@ -33,6 +34,7 @@ import varve
 from varve import ops
 from varve.backups import folder as folders
 from varve.backups import take as taking
+from varve.backups.manifest import SIDES
 from varve.backups.pairs import read_pairs
 from varve.backups.walk import Numbering, checked_block
 from varve.engine import files
@@ -41,11 +43,7 @@ from varve.engine import files
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A closed store of some commits."""
-    rng = random.Random(5)
-    with varve.open(tmp_path / "store", durability="relaxed", clock=Clock()) as db:
-        for number in range(12):
-            commit(db, number, rng)
-    return tmp_path / "store"
+    return closed_store(tmp_path / "store", commits=12)
 
 
 def append(path: Path, count: int = 1) -> int:
@@ -74,9 +72,7 @@ def test_a_full_backup_is_a_sealed_store(path: Path, tmp_path: Path) -> None:
         varve.open(made.path)
     manifest = json.loads((Path(made.path) / "MANIFEST.json").read_text())
     assert manifest["next_sequence"] == made.next_sequence == len(recorded(path))
-    assert manifest["covers"] == [
-        {"environment": "store", "parts": ["log", "consumers", "retention"], "taken_at_ns": made.taken_at_ns}
-    ]
+    assert manifest["covers"] == [{"environment": "store", "parts": ["log", *SIDES], "taken_at_ns": made.taken_at_ns}]
     assert made.as_json()["files"] == manifest["files"]
     assert [entry.backup for entry in ops.backups(tmp_path / "set")] == [made]
     assert told[0][0] == 0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 from pathlib import Path
 
 import pytest
-from backup_models import Both, Clock, Placed, assert_prefix, commit, killed_at, names, recorded, steps_of
+from backup_models import Both, Placed, assert_prefix, closed_store, killed_at, names, recorded, steps_of
 
 import varve
 from varve import ops
@@ -16,11 +15,7 @@ from varve import ops
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A closed store of some commits."""
-    rng = random.Random(5)
-    with varve.open(tmp_path / "store", durability="relaxed", clock=Clock()) as db:
-        for number in range(8):
-            commit(db, number, rng)
-    return tmp_path / "store"
+    return closed_store(tmp_path / "store", commits=8)
 
 
 def unsealed(path: Path) -> bytes:

@@ -224,6 +224,8 @@ DECISIONS: dict[str, dict[str, Any]] = {
                 "seek_consumer": ("mine-1", 0),
                 "delete_consumer": ("mine-1",),
                 "close": (),
+                "projection": (None,),  # its tables are of the whole log
+                "projections": (),
             }.items()
         },
     },

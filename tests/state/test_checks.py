@@ -140,7 +140,7 @@ def test_predicates_cannot_write_to_the_store(db: varve.Varve) -> None:
 
     db.state.put("a", 1)
     for demand in (lambda tx: tx.require("a", bad), lambda tx: tx.ensure("a", bad), lambda tx: tx.ensure(bad)):
-        with pytest.raises(varve.HandleUnusable), db.transaction() as tx:
+        with pytest.raises(varve.HandleUnusable, match="function that runs in a commit"), db.transaction() as tx:
             tx.state.put("a", 1)
             demand(tx)
     assert not db.state.exists("b")

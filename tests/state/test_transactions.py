@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -251,6 +252,7 @@ def test_events_that_were_found_by_their_place_never_conflict(db: varve.Varve, m
 
 def test_conflicts_among_those_who_share_a_commit(db: varve.Varve, moved: varve.Stream[Moved]) -> None:
     """Of some that read the same key, stream and name and are committed together, the first wins; others go on."""
+    db.state.put("there", 1)  # making the table is a commit of its own
 
     async def together() -> list[BaseException | None]:
         transactions = [db.transaction() for _ in range(4)]
@@ -443,3 +445,55 @@ def test_additions_never_conflict(db: varve.Varve) -> None:
     for thread in threads:
         thread.join()
     assert db.state.get("n") == 640
+
+
+def test_a_single_event_that_is_refused_in_company_leaves_no_state(varve_path: Path, moved_clock: list[int]) -> None:
+    """Whatever refuses it, and whichever way the commit goes."""
+    with varve.open(varve_path, durability="relaxed", clock=lambda: moved_clock.pop() if moved_clock else 10**18) as db:
+        moved = db.stream("moved", Moved)
+        moved.append(1, Moved(1))
+        db.state.put("n", 1)
+
+        def change(tx: varve.Transaction, key: str, expected: Any = varve.ANY) -> varve.Transaction:
+            tx.state.put(key, 1)
+            tx.append(moved, 1, Moved(1), expected=expected)
+            return tx
+
+        async def together() -> list[Any]:
+            bad = change(db.transaction(), "refused")
+            bad.state.add("n", -5, min=0)
+            late = change(db.transaction(), "late", 99)
+            transactions = [change(db.transaction(), "a"), bad, late, change(db.transaction(), "b")]
+            return await asyncio.gather(*(tx.commit_async() for tx in transactions), return_exceptions=True)
+
+        outcomes = asyncio.run(together())
+        assert [type(outcome) for outcome in outcomes] == [
+            type(None),
+            varve.NumberOutOfRange,
+            varve.WrongExpectedVersion,
+            type(None),
+        ]
+        for wrong in (varve.NumberOutOfRange, varve.WrongExpectedVersion):
+            with pytest.raises(wrong), db.transaction() as tx:
+                change(tx, "alone", varve.ANY if wrong is varve.NumberOutOfRange else 99)
+                tx.state.add("n", -5, min=0) if wrong is varve.NumberOutOfRange else None
+        assert [key for key, _ in db.state.range()] == ["a", "b", "n"]
+        assert moved.reader().length(1) == 3
+
+        async def at_a_bad_time() -> list[Any]:
+            transactions = [change(db.transaction(), key) for key in ("c", "d", "e")]
+            commits = [tx.commit_async() for tx in transactions]
+            moved_clock[:] = [10**18, -5, 10**18]
+            return await asyncio.gather(*commits, return_exceptions=True)
+
+        outcomes = asyncio.run(at_a_bad_time())
+        refused = [key for key, outcome in zip("cde", outcomes, strict=True) if outcome is not None]
+        assert len(refused) == 1
+        assert {key for key, _ in db.state.range()} == {"a", "b", "c", "d", "e", "n"} - set(refused)
+        assert moved.reader().length(1) == 5
+
+
+@pytest.fixture
+def moved_clock() -> list[int]:
+    """What the clock says next, the last one first; a sane time where it is empty."""
+    return []

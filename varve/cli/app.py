@@ -21,6 +21,7 @@ from varve.cli import (
     events,
     get,
     init,
+    projections,
     repair,
     restore,
     schema,
@@ -58,7 +59,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Write": ("append", "import"),
     "Take out": ("export", "parity", "digest"),
     "Keep": ("verify", "repair", "backup", "restore", "seal", "archive", "compact"),
-    "Schemas, consumers, state": ("schema", "consumers", "state"),
+    "Schemas, consumers, state": ("schema", "consumers", "projections", "state"),
 }
 """The commands as ``varve --help`` lists them: every command stands in one of these."""
 
@@ -127,6 +128,7 @@ app.command(epilog=repair.EPILOG)(repair.repair)
 app.add_typer(schema.app, name="schema")
 app.add_typer(consumers.app, name="consumers")
 app.add_typer(state.app, name="state")
+app.add_typer(projections.app, name="projections")
 app.command("backup", epilog=backup.EPILOG)(backup.backup)
 app.command("restore", epilog=restore.EPILOG)(restore.restore)
 app.command("seal", epilog=seal.EPILOG)(seal.seal)

@@ -261,6 +261,11 @@ class Session:
                 return self._replay(request, known)
         if request.checks:
             request = self._checked(request)
+        return self._planned(request)
+
+    def _planned(self, request: CommitRequest) -> Committed:
+        """``apply`` for a request whose key is new and whose checks hold."""
+        pending = self._pending
         if pending is None:
             pending = self._pending = Pending(self.state.record, self.state.last_time_ns)
         if request.is_plain:
@@ -361,13 +366,20 @@ class Session:
     def apply_alone(self, request: CommitRequest) -> Committed:
         """``apply`` for a request that will have no company, the short way where there is one."""
         if request.is_plain:
+            if request.checks:
+                request = self._checked(request)
+                if not request.is_plain:
+                    return self._planned(request)
             try:
                 committed = apply_single(self, request)
             except lmdb.Error as exc:
                 raise self.failed(exc, limits.TAIL_BLOCK_BYTES_MAX) from exc
-            if committed is not None:
-                return committed
+            return self._planned(request) if committed is None else committed
         return self.apply(request)
+
+    def run_effects(self, request: CommitRequest) -> None:
+        """Accept what a request changes beside the log; where something refuses it, it leaves no trace."""
+        merge_effects(self._effects, run_effects(self, request.effects, self._effects))
 
     @property
     def last_time_ns(self) -> int:

@@ -453,7 +453,7 @@ class Engine:
         finally:
             if self.environment.is_closed:
                 self._group.end()
-        say(DEBUG, "%s: closed", self.path)
+                say(DEBUG, "%s: closed", self.path)
 
     @holds_lock
     def _close_idle(self) -> None:

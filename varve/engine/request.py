@@ -96,8 +96,8 @@ class CommitRequest:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is one append call and nothing besides."""
-        return self.token is None and len(self.appends) == 1 and not self.effects and not self.checks
+        """Whether it is one append call without a key, and small beside it."""
+        return self.token is None and len(self.appends) == 1 and self.side_bytes <= limits.BLOCK_BYTES_MAX
 
     @property
     def payload_bytes(self) -> int:

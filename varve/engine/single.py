@@ -1,4 +1,4 @@
-"""The commonest commit by far: one event to a stream that exists.
+"""The commonest commit by far: one event to a stream that exists, and what rides on it.
 
 ``apply_single`` writes one that has no company into a tail that has room, ``plan_single`` lines one up among others. Both
 come to exactly what the general way (``engine.plan``) would, with less: no plan, no cursor, the last index entries
@@ -38,6 +38,8 @@ def apply_single(session: Session, request: CommitRequest) -> Committed | None:
     name_number, number, type_number, length, event = target
     if tail.bytes_max + len(event) + SINGLE_BYTES > limits.TAIL_BLOCK_BYTES_MAX:
         return None
+    if request.effects:
+        session.run_effects(request)
     state = session.state
     transaction, environment = session.open, session.environment
     sequence = state.record.next_sequence
@@ -68,7 +70,10 @@ def plan_single(session: Session, pending: Pending, request: CommitRequest) -> C
     if target is None:
         return None
     name_number, number, type_number, length, event = target
-    sequence = pending.take_single(session.now_ns(request.recorded_ns), name_number, number, type_number, length, event)
+    time_ns = session.now_ns(request.recorded_ns)
+    if request.effects:  # the last step that can refuse it: nothing of it may stay among the others
+        session.run_effects(request)
+    sequence = pending.take_single(time_ns, name_number, number, type_number, length, event)
     return Committed(sequence, [[(length, sequence, 1)]])
 
 

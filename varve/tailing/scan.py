@@ -88,6 +88,15 @@ class Batch(Generic[E]):
         """Those events that stand at a global sequence or behind it."""
         return self.above(lambda _: position)
 
+    def before(self, stop: int) -> Batch[E]:
+        """Those events that stand before a global sequence."""
+        kept: Batch[E] = Batch()
+        for copied, view, identity, shift, low, high in self._pieces:
+            if low < stop:
+                add = kept.add_gap if view is GAP_VIEW else kept.add
+                add((copied, view, identity, shift, low, min(high, stop)))
+        return kept
+
     @property
     def first(self) -> int:
         """Global sequence of the first event. There has to be one."""

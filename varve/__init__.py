@@ -100,6 +100,7 @@ if TYPE_CHECKING:
         NoSpace,
         NotAVarveStore,
         NumberOutOfRange,
+        PermissionRefused,
         PrevalentSystemBehind,
         PrevalentSystemClosed,
         PrevalentSystemPoisoned,
@@ -149,6 +150,7 @@ if TYPE_CHECKING:
     from varve.record import Position, Recorded, Span
     from varve.reports import BatchReport, CommitReport, Observer
     from varve.retention import Retention
+    from varve.scoped import AccessRefused, Refusals, ScopedSnapshot, ScopedVarve
     from varve.series import Series, SeriesReader, SeriesReplay, SeriesStream
     from varve.state.draft import TransactionState
     from varve.state.live import State
@@ -197,6 +199,7 @@ _HOMES = {
     "varve.reader": "GlobalReader StreamReader",
     "varve.record": "Position Recorded Span",
     "varve.retention": "Retention",
+    "varve.scoped": "AccessRefused Refusals ScopedSnapshot ScopedVarve",
     "varve.reports": "BatchReport CommitReport Observer",
     "varve.series": "Series SeriesReader SeriesReplay SeriesStream",
     "varve.state.draft": "TransactionState",
@@ -246,6 +249,7 @@ __all__ = [
     "NO_STREAM",
     "STREAM_EXISTS",
     "Aborted",
+    "AccessRefused",
     "Aggregate",
     "ArchiveReport",
     "Archived",
@@ -311,6 +315,7 @@ __all__ = [
     "NotAVarveStore",
     "NumberOutOfRange",
     "Observer",
+    "PermissionRefused",
     "Position",
     "PrevalentSystem",
     "PrevalentSystemBehind",
@@ -334,6 +339,7 @@ __all__ = [
     "QueryFailed",
     "ReadonlyStore",
     "Recorded",
+    "Refusals",
     "ReplayFailed",
     "Retention",
     "Retry",
@@ -343,6 +349,8 @@ __all__ = [
     "SavedInfo",
     "SchemaConflict",
     "SchemaError",
+    "ScopedSnapshot",
+    "ScopedVarve",
     "SealedStore",
     "Series",
     "SeriesReader",

@@ -24,6 +24,7 @@ The tree (built-in bases in parentheses)::
     |-- UnexpectedEventType                the log holds an event that this reader does not declare
     |-- StateKeyMissing (KeyError)         state has no such key
     |-- StateNotVersioned (LookupError)    state at an instant of the past
+    |-- PermissionRefused                  a scoped handle may not do this
     |-- Archived (LookupError)             what you read was moved to an archive
     |-- EventsHidden (LookupError)         a state needs events that readers are not given
     |-- UpcastError (TypeError)            an upcast gave something else than it declares
@@ -279,6 +280,20 @@ class UnexpectedEventType(VarveError):
     stream: str
     type_name: str
     global_sequence: int
+
+
+class PermissionRefused(VarveError):
+    """A scoped handle (``db.scoped``) was asked for what it may not do: the code has a mistake, or the handle is too narrow.
+    Nothing was read or written. No ``PermissionError``, which is an ``OSError``: the machine refused nothing. Facts: ``action``
+    (what was tried), ``what`` (on which stream, name or key, as text), ``allowed`` (the patterns that do not allow it), ``label``
+    (the handle's)."""
+
+    code = "permission_refused"
+    kind: ClassVar[Kind] = "invalid"
+    action: str
+    what: str
+    allowed: tuple[str, ...]
+    label: str
 
 
 class StateKeyMissing(VarveError, KeyError):

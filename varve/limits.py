@@ -277,6 +277,31 @@ IMPORT_LINE_BYTES_MAX: Final = 8 * EVENT_BYTES_MAX
 FINDINGS_MAX: Final = 1_000
 """Findings that a verification spells out; it counts the others."""
 
+# -- scoped handles --------------------------------------------------------------------------------
+
+SCOPE_PATTERNS_MAX: Final = 1_000
+"""Patterns of one kind that a scoped handle is made with."""
+
+SCOPE_PATTERN_CHARS_MAX: Final = 1_024
+"""Characters of a pattern."""
+
+SCOPE_DECISIONS_MAX: Final = 65_536
+"""Streams of which a handle remembers whether they are allowed."""
+
+SCOPE_DEPTH_MAX: Final = 16
+"""How often a scoped handle can be narrowed: every step is asked for each stream."""
+
+AUDIT_REFUSALS_MAX: Final = 60
+"""Refusals that a handle records in AUDIT_WINDOW_S; it counts the others."""
+
+AUDIT_WINDOW_S: Final = 60.0
+
+AUDIT_PENDING_MAX: Final = 100
+"""Refusals that wait to be recorded: inside of ``db.write`` nothing else can be."""
+
+AUDIT_TEXT_CHARS_MAX: Final = 512
+"""Characters of a target that an audit record keeps."""
+
 # -- projections -----------------------------------------------------------------------------------
 
 PROJECTION_NAME_CHARS_MAX: Final = 64

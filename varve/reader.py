@@ -186,7 +186,7 @@ class StreamReader(Generic[E]):
         """Events of every stream of this name in global order, ``start`` and ``stop`` being global sequences, as of
         this call."""
         start, stop = bounds(start, stop)
-        return self._walk(lambda snapshot: _name_ranges(snapshot, [self.name]), start, stop, reverse=reverse)
+        return self._walk(self._all_ranges, start, stop, reverse=reverse)
 
     def columns(
         self, columns: Iterable[str], stream_id: StreamId | None = None, start: int = 0, stop: int | None = None
@@ -297,10 +297,14 @@ class StreamReader(Generic[E]):
     def _column_walk(self, stream_id: StreamId | None, start: int, stop: int | None) -> Walk:
         start, stop = bounds(start, stop)
         if stream_id is None:
-            return _column_walk(lambda snapshot: _name_ranges(snapshot, [self.name]), start, stop, self._view)
+            return _column_walk(self._all_ranges, start, stop, self._view)
         id_key = encode_stream_id(stream_id)
         self._rules.look()  # as in _begin
         return _column_walk(lambda snapshot: self._stream_ranges(snapshot, id_key), start, stop, self._view)
+
+    def _all_ranges(self, snapshot: Snapshot) -> Found:
+        """Where the events of every stream of this name are."""
+        return name_ranges(snapshot, [self.name])
 
     def _stream_ranges(self, snapshot: Snapshot, id_key: bytes) -> Found:
         return _stream_ranges(snapshot, self._rules, self.name, id_key)
@@ -434,10 +438,7 @@ class GlobalReader:
         """
         start, stop = bounds(start, stop)
         views = self._view if types is None else partial(self._view, wanted=type_names(types))
-        if streams is None:
-            return _walk(self._source, lambda _: (whole_log, _log_end, None), start, stop, views, reverse=reverse)
-        names = stream_names(streams)
-        return _walk(self._source, lambda snapshot: _name_ranges(snapshot, names), start, stop, views, reverse=reverse)
+        return _walk(self._source, self._find(streams), start, stop, views, reverse=reverse)
 
     def iter_stream(
         self,
@@ -475,12 +476,15 @@ class GlobalReader:
         start, stop = bounds(start, stop)
         views = self._view if types is None else partial(self._view, wanted=type_names(types))
         wanted = _without_gaps(views)
-        if streams is None:
-            walk = _column_walk(lambda _: (whole_log, _log_end, None), start, stop, wanted)
-        else:
-            names = stream_names(streams)
-            walk = _column_walk(lambda snapshot: _name_ranges(snapshot, names), start, stop, wanted)
+        walk = _column_walk(self._find(streams), start, stop, wanted)
         return read_columns(self._source, walk, columns, None, others=self._all_types)
+
+    def _find(self, streams: Iterable[str] | None) -> Callable[[Snapshot], Found]:
+        """Where the events of every stream, or of those of some names, are."""
+        if streams is None:
+            return lambda _: (whole_log, _log_end, None)
+        names = stream_names(streams)
+        return lambda snapshot: name_ranges(snapshot, names)
 
     def _all_types(self) -> list[EventType]:
         """What events of this store can come as."""
@@ -501,7 +505,8 @@ class GlobalReader:
         buffer.
         """
         start, stop = bounds(start, stop)
-        return tracked(self._source.engine, walk_bytes(self._source, start, stop))
+        ranges, end, owner = _found_once(self._find(None))
+        return tracked(self._source.engine, walk_bytes(self._source, ranges, start, end, stop, owner))
 
 
 def _without_gaps(views: ViewClass) -> ViewClass:
@@ -583,7 +588,8 @@ def _stream_ranges(snapshot: Snapshot, rules: Rules, name: str, id_key: bytes) -
     return of_stream(number, first), lambda at: at.stream_length(number), number
 
 
-def _name_ranges(snapshot: Snapshot, names: list[str]) -> Found:
+def name_ranges(snapshot: Snapshot, names: list[str]) -> Found:
+    """Where the events of every stream of some names are."""
     numbers = [number for name in names if (number := snapshot.catalog.name_number(snapshot, name)) is not None]
     return (of_names(numbers) if numbers else _nothing), _log_end, frozenset(names)
 

@@ -152,12 +152,12 @@ def of_names(numbers: list[int]) -> Ranges:
     def pieces(snapshot: Snapshot, start: int, stop: int, reverse: bool) -> Iterable[Sequence[Range]]:
         runs = [snapshot.name_runs(number, start, stop, reverse=reverse) for number in numbers]
         merged = runs[0] if len(runs) == 1 else merge(*runs, reverse=reverse)
-        return _few_together((first, first, count) for first, count in merged)
+        return few_together((first, first, count) for first, count in merged)
 
     return Ranges(pieces)
 
 
-def _few_together(ranges: Iterable[Range]) -> Iterator[Sequence[Range]]:
+def few_together(ranges: Iterable[Range]) -> Iterator[Sequence[Range]]:
     """Short ranges that follow each other together. Where they end in an error, those before it come first."""
     short: list[Range] = []
     most = FEW_EVENTS  # whoever wants the first event only does not wait for more
@@ -460,11 +460,16 @@ def _kind(view: Any) -> tuple[Any, Any]:
     return view, None if view is None else recorded_class(view)
 
 
-def walk_bytes(source: Source, start: int, stop: int | None) -> Generator[Any, None, None]:
-    """Event buffers of the whole log. The first item is None: started."""
-    slices = walk_blocks(
-        source, whole_log, start, lambda snapshot: snapshot.next_sequence, stop, lambda: None, reverse=False
-    )
+def walk_bytes(
+    source: Source,
+    ranges: Ranges,
+    start: int,
+    end: Callable[[Snapshot], int],
+    stop: int | None,
+    owner: Callable[[], Owner],
+) -> Generator[Any, None, None]:
+    """Event buffers of a walk that is not of one stream. The first item is None: started."""
+    slices = walk_blocks(source, ranges, start, end, stop, owner, reverse=False)
     block = payload = item = scattered = None
     try:
         yield next(slices)

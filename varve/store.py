@@ -26,6 +26,7 @@ from varve.engine.examine import examine
 from varve.errors import InvalidInput, SchemaError, StateNotVersioned
 from varve.gaps import GAP
 from varve.layout.keys import IdempotencyKey, check_name
+from varve.layout.ordered import StateKey
 from varve.layout.state import TABLE as STATE
 from varve.reader import GlobalReader, StreamReader
 from varve.record import to_time_ns
@@ -40,7 +41,7 @@ from varve.tailing.commits import waiting_for_room
 from varve.tailing.consumer import CommitMode, Consumer, check_commit, check_member
 from varve.tailing.consumers import ConsumerInfo, delete_consumer, list_consumers, seek_consumer
 from varve.tailing.follow import Follow
-from varve.tailing.scan import selection
+from varve.tailing.scan import Selection, selection
 from varve.tailing.start import TailStart, check_start
 from varve.tailing.tail import Tail
 from varve.tailing.watcher import Watcher
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
     from varve.backups.manifest import BackupReport, Progress
+    from varve.derived.optimistic import Optimistic
     from varve.derived.processors.breaker import CircuitBreaker
     from varve.derived.processors.dead_letters import DeadLetters
     from varve.derived.processors.handling import Handlers
@@ -64,7 +66,9 @@ if TYPE_CHECKING:
     from varve.derived.projections.handle import ProjectionHandle
     from varve.derived.projections.reports import ProjectionInfo
     from varve.derived.snapshots import Snapshots
+    from varve.engine.commit import Session
     from varve.engine.snapshot import Snapshot as EngineSnapshot
+    from varve.scoped import Pattern, ScopedVarve
 
 R = TypeVar("R")
 
@@ -319,10 +323,20 @@ class Varve:
         For decisions that must see the very latest. Nobody else commits meanwhile, so keep it short; ``fn`` cannot
         await. If it raises, nothing is written.
         """
+        return self._write(WriteTransaction, fn, idempotency_key, metadata)
+
+    def _write(
+        self,
+        make: Callable[[Engine, Bindings, Session, IdempotencyKey | None, Metadata | None], WriteTransaction],
+        fn: Callable[[Any], R],
+        idempotency_key: IdempotencyKey | None,
+        metadata: Metadata | None,
+    ) -> R:
+        """``write`` with a transaction that ``make`` makes: a scoped handle's is its own."""
         if not callable(fn):
             raise InvalidInput(f"db.write takes a function of the transaction, not {fn!r:.80}")
         with self._engine.session() as session:
-            tx = WriteTransaction(self._engine, self._bindings, session, idempotency_key, metadata)
+            tx = make(self._engine, self._bindings, session, idempotency_key, metadata)
             try:
                 result = fn(tx)
                 if isinstance(result, types.GeneratorType):
@@ -361,10 +375,7 @@ class Varve:
         An idempotency key means what it does for a transaction: the same key with other content is a conflict, and ``fn`` may
         decide otherwise later.
         """
-        from varve.derived.optimistic import Optimistic  # who only appends and reads does not load it
-
-        self._check_writable()
-        return Optimistic(self._engine, self._bindings, fn, retries, idempotency_key, metadata, rng).run(sleep)
+        return self._optimistic(fn, retries, idempotency_key, metadata, rng).run(sleep)
 
     async def optimistic_async(
         self,
@@ -377,11 +388,23 @@ class Varve:
         sleep: Callable[[float], Awaitable[object]] | None = None,
     ) -> R:
         """``optimistic`` without blocking the event loop: its commit is awaited. ``fn`` itself is a plain function."""
-        from varve.derived.optimistic import Optimistic
+        return await self._optimistic(fn, retries, idempotency_key, metadata, rng).run_async(sleep)
+
+    def _optimistic(
+        self,
+        fn: Callable[[Transaction], R],
+        retries: int | None,
+        idempotency_key: IdempotencyKey | None,
+        metadata: Metadata | None,
+        rng: random.Random | None,
+        make: Callable[..., Transaction] = Transaction,
+        make_inside: Callable[..., WriteTransaction] = WriteTransaction,
+    ) -> Optimistic[R]:
+        """``optimistic``, yet to be run; a scoped handle's with transactions of its own."""
+        from varve.derived.optimistic import Optimistic  # who only appends and reads does not load it
 
         self._check_writable()
-        call = Optimistic(self._engine, self._bindings, fn, retries, idempotency_key, metadata, rng)
-        return await call.run_async(sleep)
+        return Optimistic(self._engine, self._bindings, fn, retries, idempotency_key, metadata, rng, make, make_inside)
 
     def sync(self) -> None:
         """Force everything committed so far to disk: what ``durability="bulk"`` leaves to you."""
@@ -497,10 +520,27 @@ class Varve:
         Blocks for one commit. Raises ``ConsumerBusy`` while somebody else owns it, or while members of another number do;
         ``InvalidName``, ``InvalidInput``, ``ReadonlyStore``, ``StoreAccessDenied`` where its lock file cannot be made.
         """
+        chosen = selection(self._bindings, streams, types)
+        return self._consumer(
+            chosen, name, start=start, commit=commit, interval_s=interval_s, member=member, members=members, force=force
+        )
+
+    def _consumer(
+        self,
+        chosen: Selection,
+        name: str,
+        *,
+        start: TailStart = 0,
+        commit: CommitMode = "auto",
+        interval_s: float | None = None,
+        member: int | None = None,
+        members: int | None = None,
+        force: bool = False,
+    ) -> Consumer[Any]:
+        """``consumer`` of what was chosen already."""
         check_name(name, "consumer name")
         interval_s = check_commit(commit, interval_s)
         member, members = check_member(member, members)
-        chosen = selection(self._bindings, streams, types)
         check_start(start)
         self._check_writable()
         return Consumer(
@@ -667,6 +707,50 @@ class Varve:
         from varve.backups.take import take  # who only appends and reads does not load it
 
         return take(self._engine, target, incremental=incremental, progress=progress)
+
+    # -- parts of it -------------------------------------------------------------------------------
+
+    def scoped(
+        self,
+        *,
+        read: Iterable[Pattern] = (),
+        append: Iterable[Pattern] = (),
+        state: Iterable[StateKey] = (),
+        state_read: Iterable[StateKey] = (),
+        consumers: Iterable[str] | None = None,
+        metadata: Metadata | None = None,
+        label: str = "scoped",
+        audit: str | Stream[Any] | None = None,
+    ) -> ScopedVarve:
+        """A handle that can do only what is named here, for code that works for one tenant, or does one job. docs/scoped.md.
+
+        ``read`` and ``append``: patterns of streams: ``"orders"`` (every stream of that name), ``"orders/*"`` (the same by ids),
+        ``"orders/7"`` (one stream), ``*`` and ``?`` standing for any text and any character; or tuples that mean exactly what
+        they say: ``("orders",)``, ``("orders", 7)``. ``state``: beginnings of keys that may be read and changed (``"t1/"``, or
+        ``("t1",)`` for tuples), ``state_read``: those that may be read only. ``consumers``: patterns of the names of
+        consumers; None: any. What is not named is not allowed. ``metadata`` is added to every append. ``label`` is what errors
+        and the audit call the handle; ``audit``: a stream of ``varve.AccessRefused``, or its name, in which refused attempts are
+        recorded.
+
+        Everything else raises ``PermissionRefused``. It is a guard rail against mistakes, not a security boundary: Python
+        code can reach round it. The handle holds nothing and needs no closing; it ends with the store.
+
+        Raises ``InvalidInput``, ``InvalidName``, ``InvalidStreamId`` and ``InvalidMetadata``; with ``audit`` also what a write is
+        refused with.
+        """
+        from varve.scoped import make_scoped  # who never narrows a handle does not load it
+
+        return make_scoped(
+            self,
+            read=read,
+            append=append,
+            state=state,
+            state_read=state_read,
+            consumers=consumers,
+            metadata=metadata,
+            label=label,
+            audit=audit,
+        )
 
     # -- ending ------------------------------------------------------------------------------------
 

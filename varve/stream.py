@@ -136,8 +136,8 @@ class Stream(Generic[E]):
         under way already (``PENDING_COMMITS_MAX``, ``PENDING_BYTES_MAX``). Arguments and errors as ``append``.
         """
         append = append_one(self._types, stream_id, event, expected, metadata)
-        committed = await commit_async(self._engine, commit_request([append], idempotency_key))
-        return position_of(committed.segments[0], replayed=committed.replayed)
+        segments, replayed = await self._commit_async(append, idempotency_key)
+        return position_of(segments, replayed=replayed)
 
     async def append_batch_async(
         self,
@@ -295,8 +295,8 @@ class Stream(Generic[E]):
     async def _span_async(self, append: AppendRequest, key: IdempotencyKey | None) -> Span:
         if self._is_empty(append, key):
             return Span(())
-        committed = await commit_async(self._engine, commit_request([append], key))
-        return Span(committed.segments[0], replayed=committed.replayed)
+        segments, replayed = await self._commit_async(append, key)
+        return Span(segments, replayed=replayed)
 
     def _is_empty(self, append: AppendRequest, key: IdempotencyKey | None) -> bool:
         """Whether there is nothing to write and nothing to check in the store; what can be checked without it is."""
@@ -309,4 +309,8 @@ class Stream(Generic[E]):
 
     def _commit(self, append: AppendRequest, key: IdempotencyKey | None) -> tuple[list[Segment], bool]:
         committed = self._engine.commit(commit_request([append], key))
+        return committed.segments[0], committed.replayed
+
+    async def _commit_async(self, append: AppendRequest, key: IdempotencyKey | None) -> tuple[list[Segment], bool]:
+        committed = await commit_async(self._engine, commit_request([append], key))
         return committed.segments[0], committed.replayed

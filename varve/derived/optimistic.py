@@ -45,6 +45,8 @@ class Optimistic(Generic[R]):
         key: IdempotencyKey | None,
         metadata: Metadata | None,
         rng: random.Random | None,
+        make: Callable[..., Transaction] = Transaction,
+        make_inside: Callable[..., WriteTransaction] = WriteTransaction,
     ) -> None:
         if not callable(fn):
             raise InvalidInput(f"db.optimistic takes a function of the transaction, not {fn!r:.80}")
@@ -59,6 +61,8 @@ class Optimistic(Generic[R]):
         self._key = key
         self._metadata = metadata
         self._rng = rng
+        self._make = make  # a scoped handle has transactions of its own
+        self._make_inside = make_inside
         self._runs = 0
         self._result: Any = None
         self._tx: Transaction | None = None
@@ -93,7 +97,7 @@ class Optimistic(Generic[R]):
 
     def _decide(self) -> CommitRequest | None:
         """Run the function; what it wants to commit, if anything."""
-        tx = Transaction(self._engine, self._key, self._metadata, self._bindings)
+        tx = self._make(self._engine, self._key, self._metadata, self._bindings)
         try:
             self._call(tx)
             request = tx._request() if tx._open else None  # noqa: SLF001 - the same library
@@ -106,7 +110,7 @@ class Optimistic(Generic[R]):
 
     def _decide_again(self, session: Session) -> CommitRequest:
         """Run the function inside a write transaction, where nobody can be faster."""
-        tx = WriteTransaction(self._engine, self._bindings, session, self._key, self._metadata)
+        tx = self._make_inside(self._engine, self._bindings, session, self._key, self._metadata)
         try:
             self._call(tx)
             request = tx._handed_in()  # noqa: SLF001 - the same library

@@ -140,7 +140,8 @@ class Batch(Generic[E]):
 class Selection:
     """What is read: every stream, the streams of some names (``names``), or one stream (``stream``: name and id key).
 
-    ``view_class`` as in ``replay``; None from it passes events over. ``generation`` changes when its answers do.
+    ``view_class`` as in ``replay``; None from it passes events over. ``generation`` changes when its answers do. ``everything``:
+    whether it wants every stream, so that nobody has to ask.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class Selection:
         self.names = None if names is None else frozenset(names)
         self.stream = stream
         self.identity = None if stream is None else (stream[0], decode_stream_id(stream[1]))
+        self.everything = names is None and stream is None
         self._ordered = [] if self.names is None else sorted(self.names)
 
     def wants(self, identity: StreamIdentity) -> bool:
@@ -173,8 +175,13 @@ class Selection:
             return of_stream(number)(snapshot, stream_at, snapshot.stream_length(number), False)
         if self.names is None:
             return whole_log(snapshot, at, end, False)
+        return self.named(snapshot, self._ordered, at, end)
+
+    @staticmethod
+    def named(snapshot: Snapshot, names: Iterable[str], at: int, end: int) -> Iterable[Range]:
+        """Where events of the streams of some names are."""
         catalog = snapshot.catalog
-        numbers = [number for name in self._ordered if (number := catalog.name_number(snapshot, name)) is not None]
+        numbers = [number for name in names if (number := catalog.name_number(snapshot, name)) is not None]
         return of_names(numbers)(snapshot, at, end, False) if numbers else ()
 
 
@@ -354,7 +361,7 @@ class Scan(Generic[E]):
         selection, views, batch = self._selection, self._views, self.found
         streams, types, firsts, run_starts = copied.streams, copied.types, copied.firsts, copied.run_starts
         identities = self.engine.catalog.streams
-        everything = selection.names is None and selection.identity is None
+        everything = selection.everything
         for index in range(bisect_right(run_starts, low) - 1, bisect_right(run_starts, high - 1)):
             if not (self._events_left and self._runs_left):
                 return

@@ -226,6 +226,9 @@ DECISIONS: dict[str, dict[str, Any]] = {
                 "close": (),
                 "projection": (None,),  # its tables are of the whole log
                 "projections": (),
+                "processor": ("mine-1", print),  # letters and positions belong to the whole store
+                "dead_letters": (),
+                "snapshots": (),  # a property: refused at the access
             }.items()
         },
     },
@@ -603,7 +606,7 @@ DECISIONS: dict[str, dict[str, Any]] = {
             lambda s: s.consumed(lambda consumer: (consumer.reset(), seen(consumer.follow(timeout_s=0)))[1]),
             lambda s: s.inside,
         ),
-        **dict.fromkeys(("name", "member", "members"), Free("its own")),
+        **dict.fromkeys(("name", "member", "members", "partitions"), Free("its own")),
         **dict.fromkeys(("position", "committed", "lag", "commit", "commit_blocking"), POSITION),
         **dict.fromkeys(("check", "close"), Free("its own")),
         "ride": Free("a position on a commit; store_position checks"),

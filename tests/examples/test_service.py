@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.util
 import json
 import os
 import re
@@ -25,9 +24,6 @@ import pytest
 
 import varve
 from varve import ops
-
-if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("fastapi") is None:
-    pytest.skip("the extra `web` is not installed", allow_module_level=True)
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "service.py"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from varve import limits
-from varve.engine import files
+from varve.derived.projections.place import os_errors
 from varve.errors import (
     CorruptedProjection,
     DiskFull,
@@ -45,6 +45,7 @@ CREATE TABLE {TABLE} (
 BEGIN: Final = "BEGIN IMMEDIATE -- varve"
 COMMIT: Final = "COMMIT -- varve"
 ROLLBACK: Final = "ROLLBACK -- varve"
+_SPOIL: Final = f"UPDATE {TABLE} SET stamp = '' -- varve"  # noqa: S608 - a constant
 _STORE: Final = f"UPDATE {TABLE} SET position = ?, recorded_at_ns = ? -- varve"  # noqa: S608 - a constant
 
 _DML: Final = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(insert|update|delete|replace)\b", re.IGNORECASE | re.DOTALL)
@@ -155,6 +156,9 @@ def _tune(connection: sqlite3.Connection, guard: Guard) -> None:
     connection.execute("PRAGMA cache_size = -65536")  # KiB
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA foreign_keys = ON")
+    # Where SQLite rolls back of itself and a method goes on, Python begins a transaction before the next change, and the guard
+    # refuses it. (Without this each change would be a transaction of its own.)
+    connection.isolation_level = "IMMEDIATE"
     connection.set_authorizer(guard)
 
 
@@ -265,6 +269,13 @@ def store_position(connection: sqlite3.Connection, position: int, recorded_at_ns
     connection.execute(_STORE, (position, recorded_at_ns))
 
 
+def spoil(connection: sqlite3.Connection) -> None:
+    """Note that the rows are not those of the position any more: whoever writes next makes all of them anew."""
+    with contextlib.suppress(sqlite3.Error):
+        for statement in (BEGIN, _SPOIL, COMMIT):
+            connection.execute(statement)
+
+
 def roll_back(connection: sqlite3.Connection) -> None:
     """End a transaction that failed; SQLite may have ended it already."""
     with contextlib.suppress(sqlite3.Error):
@@ -306,17 +317,12 @@ def _is_full(path: Path | str) -> bool:
 
 @contextlib.contextmanager
 def errors_of(path: Path | str, name: str) -> Iterator[None]:
-    """SQLite's errors as ours."""
+    """Errors of SQLite, and of the operating system, as ours."""
     try:
-        yield
+        with os_errors(path):
+            yield
     except sqlite3.Error as exc:
         error = translated(exc, path, name)
         if error is None:
             error = CorruptedProjection(f"{path} cannot be read: {exc}", path=str(path), reason=str(exc))
         raise error from exc
-    except OSError as exc:
-        if isinstance(exc, VarveError):
-            raise
-        if exc.errno in files.SPACE_ERRORS:
-            raise DiskFull(f"no space for {path}. Free some and go on", path=str(path)) from exc
-        raise files.unavailable(str(path), exc) from exc

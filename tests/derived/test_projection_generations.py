@@ -495,6 +495,26 @@ def test_a_restored_store_has_another_history(db: varve.Varve, tmp_path: Path) -
         assert logged(projection) == [*range(10), *range(100, 130)]
 
 
+def test_another_history_at_the_same_times(tmp_path: Path) -> None:
+    """A clock that stands, or was set back, hides nothing: as many events, recorded at the same times, are others."""
+    folder = tmp_path / "tables"
+    with open_db(tmp_path / "store", clock=lambda: 10**18) as db:
+        fill(db, 10)
+        db.backup(tmp_path / "backups")
+        fill(db, 10)
+        db.projection(Log, folder=folder).catch_up()
+    varve.ops.restore(tmp_path / "backups", tmp_path / "restored")
+    with open_db(tmp_path / "restored", clock=lambda: 10**18) as restored:
+        restored.stream("orders", Placed).append_many([(number % 7, Placed(number, 0)) for number in range(100, 110)])
+        held = restored.projection(Log, folder=folder, rebuild=False)
+        with pytest.raises(varve.ProjectionOutdated, match="another history"):
+            held.catch_up()
+        held.close()
+        with restored.projection(Log, folder=folder) as projection:
+            projection.catch_up()
+            assert logged(projection) == [*range(10), *range(100, 110)]
+
+
 def test_a_damaged_file_is_made_again(db: varve.Varve) -> None:
     """Whichever page it is that is wrong: queries say so, catching up rebuilds, unless it may not."""
     sys.stdout.write(f"seed {SEED}\n")

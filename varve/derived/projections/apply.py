@@ -190,8 +190,7 @@ class Filling:
             self.connection.execute(database.BEGIN)
             position, events = self._fill(until)
             if position != self.position:
-                time_ns = self._source.recorded_at_ns(position - 1)
-                database.store_position(self.connection, position, time_ns)
+                database.store_position(self.connection, position, self._source.history.mark(position))
             self.connection.execute(database.COMMIT)
         except BaseException as exc:
             database.roll_back(self.connection)

@@ -37,7 +37,7 @@ CREATE TABLE {TABLE} (
     version INTEGER NOT NULL,
     stamp TEXT NOT NULL,
     position INTEGER NOT NULL,
-    recorded_at_ns INTEGER,
+    log_mark BLOB,
     built_at_ns INTEGER NOT NULL
 )"""
 
@@ -46,7 +46,7 @@ BEGIN: Final = "BEGIN IMMEDIATE -- varve"
 COMMIT: Final = "COMMIT -- varve"
 ROLLBACK: Final = "ROLLBACK -- varve"
 _SPOIL: Final = f"UPDATE {TABLE} SET stamp = '' -- varve"  # noqa: S608 - a constant
-_STORE: Final = f"UPDATE {TABLE} SET position = ?, recorded_at_ns = ? -- varve"  # noqa: S608 - a constant
+_STORE: Final = f"UPDATE {TABLE} SET position = ?, log_mark = ? -- varve"  # noqa: S608 - a constant
 
 _DML: Final = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(insert|update|delete|replace)\b", re.IGNORECASE | re.DOTALL)
 _STATEMENTS: Final = 256  # prepared ones that a connection keeps
@@ -83,8 +83,8 @@ class Record(NamedTuple):
     version: int
     stamp: str
     position: int
-    recorded_at_ns: int | None
-    """When the event before the position was recorded: by it another history is told from the one that was read."""
+    log_mark: bytes | None
+    """Of the event before the position: by it another history is told from the one that was read."""
     built_at_ns: int
 
 
@@ -264,9 +264,9 @@ def read_record(connection: sqlite3.Connection, path: Path) -> Record:
     return Record(*row)
 
 
-def store_position(connection: sqlite3.Connection, position: int, recorded_at_ns: int | None) -> None:
+def store_position(connection: sqlite3.Connection, position: int, log_mark: bytes | None) -> None:
     """Inside of the transaction with the rows."""
-    connection.execute(_STORE, (position, recorded_at_ns))
+    connection.execute(_STORE, (position, log_mark))
 
 
 def spoil(connection: sqlite3.Connection) -> None:
@@ -306,6 +306,11 @@ def translated(exc: BaseException, path: Path | str, name: str) -> VarveError | 
     if primary in _DENIED and str(path):
         return StoreAccessDenied(f"cannot use {path}: {exc}", path=str(path))
     return None
+
+
+def is_refusal(exc: BaseException) -> bool:
+    """Whether a query was refused because it would do what no query may."""
+    return getattr(exc, "sqlite_errorcode", None) in {sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY}
 
 
 def _is_full(path: Path | str) -> bool:

@@ -78,8 +78,7 @@ class Work:
         end = self.source.end
         if record.position > end:
             return f"it stands at global sequence {record.position} and the log ends at {end}: the store was restored"
-        now_ns = self.source.recorded_at_ns(record.position - 1)
-        if None not in {now_ns, record.recorded_at_ns} and now_ns != record.recorded_at_ns:
+        if record.log_mark is not None and not self.source.history.includes(record.position, record.log_mark):
             return "the log has another history than the one that was read: the store was restored"
         return None
 

@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from projection_models import Log, Noted, Orders, Paid, Placed, fill, logged, open_db, process, tell, told
 
+from varve.derived.projections.readers import ReadConnection, Readers
+
 
 @pytest.fixture
 def db(varve_path: Path) -> Iterator[varve.Varve]:
@@ -748,6 +750,24 @@ def test_queries_read_and_nothing_else(db: varve.Varve) -> None:
     with pytest.raises(varve.InvalidInput):
         projection.query(5)  # type: ignore[arg-type]
     assert projection.check().ok
+
+
+def test_a_file_that_cannot_be_read_is_not_the_querys_fault(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system says of the file is told as such."""
+    fill(db, 10)
+    projection = db.projection(Log)
+    projection.catch_up()
+    take = Readers.take
+
+    def taken(readers: Readers) -> ReadConnection:
+        connection = take(readers)
+        connection.path.unlink()
+        return connection
+
+    monkeypatch.setattr(Readers, "take", taken)
+    with pytest.raises(varve.StoreUnavailable) as caught:
+        projection.query("SELECT count(*) FROM log")
+    assert caught.value.path.endswith("generation-1.sqlite")
 
 
 def test_any_tool_can_read_the_file(db: varve.Varve) -> None:

@@ -3,6 +3,8 @@ necessary, what forbids it, and what differs from a fresh one."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
 import os
 import random
@@ -24,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from projection_models import Log, Orders, Placed, files_of, fill, logged, open_db, process, tell, told
 
 from varve.derived.projections import database
+from varve.derived.projections.place import Place
 
 SEED = random.SystemRandom().randrange(2**32)
 
@@ -247,6 +250,109 @@ def test_a_rebuild_that_fails_leaves_the_old_one(db: varve.Varve) -> None:
     assert logged(projection) == list(range(10))
 
 
+def test_who_clears_late_leaves_what_counts_now(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pointer moves after somebody has looked which generation counts, and before he removes the others."""
+    fill(db, 10)
+    projection = db.projection(Log)
+    projection.catch_up()
+    late, list_ = Place(projection.folder), Place.generations
+
+    def generations(place: Place) -> list[int]:
+        if place is late:
+            projection.rebuild()
+            projection.close()
+        return list_(place)
+
+    monkeypatch.setattr(Place, "generations", generations)
+    late.clear()
+    again = db.projection(Log, rebuild=False)
+    assert files_of(again) == ["generation-2.sqlite"]
+    assert logged(again) == list(range(10))
+
+
+@pytest.mark.parametrize("inner", ["rebuild", "catch_up", "check"])
+@pytest.mark.parametrize("outer", ["rebuild", "catch_up"])
+def test_progress_may_use_the_projection(db: varve.Varve, outer: str, inner: str) -> None:
+    """It is called where nothing is held that it could wait for: it goes through, or is told that somebody else is at work."""
+    fill(db, 10)
+    projection = db.projection(Log)
+    if outer == "rebuild":
+        projection.catch_up()
+    ended: list[threading.Thread] = []
+
+    def progress(_: varve.ProjectionProgress) -> None:
+        def use() -> None:
+            with db.projection(Log) as other, contextlib.suppress(varve.ProjectionBusy):
+                getattr(other, inner)()
+
+        thread = threading.Thread(target=use, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+        ended.append(thread)
+
+    getattr(projection, outer)(progress=progress)
+    assert ended
+    assert logged(projection) == list(range(10))
+
+
+def test_a_file_that_is_gone_is_not_made_without_leave(db: varve.Varve) -> None:
+    """``rebuild=False`` holds also where there is nothing left of the tables."""
+    fill(db, 10)
+    projection = db.projection(Log, rebuild=False)
+    projection.catch_up()
+    projection.path.unlink()
+    projection.close()
+    again = db.projection(Log, rebuild=False)
+    with pytest.raises(varve.ProjectionOutdated, match="gone"):
+        again.catch_up()
+    assert files_of(again) == []
+    again.rebuild()
+    assert logged(again) == list(range(10))
+
+
+def test_a_folder_that_goes_while_it_is_written(db: varve.Varve) -> None:
+    """Errors of ours, and the next one makes it anew."""
+    fill(db, 10)
+    projection = db.projection(Log)
+    with pytest.raises(varve.StoreUnavailable) as caught:
+        projection.follow(0, progress=lambda _: shutil.rmtree(projection.folder))
+    assert caught.value.path.startswith(str(projection.folder))
+    projection.catch_up()
+    assert logged(projection) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    "refused", ["generation-1.lock", "writer.lock", "rebuild.lock", "switch.lock", "generation-2.lock"]
+)
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC])
+def test_files_that_the_system_refuses(
+    db: varve.Varve, monkeypatch: pytest.MonkeyPatch, refused: str, number: int
+) -> None:
+    """Errors of ours, and nothing of the tables is lost."""
+    fill(db, 10)
+    projection = db.projection(Log)
+    projection.catch_up()
+    projection.close()
+    open_file = os.open
+
+    def opened(path: Any, *arguments: Any, **options: Any) -> int:
+        if Path(path).name == refused:
+            raise OSError(number, os.strerror(number), str(path))
+        return open_file(path, *arguments, **options)
+
+    fill(db, 10)
+    with monkeypatch.context() as patch, pytest.raises(varve.VarveError) as caught:
+        patch.setattr(os, "open", opened)
+        again = db.projection(Log)
+        again.catch_up()
+        again.rebuild()
+    assert isinstance(caught.value, varve.DiskFull if number == errno.ENOSPC else varve.StoreAccessDenied)
+    last = db.projection(Log, rebuild=False)
+    last.catch_up()
+    assert logged(last) == list(range(20))
+
+
 def test_two_do_not_rebuild_at_once(db: varve.Varve) -> None:
     """The second one is told who does."""
     fill(db, 10)
@@ -387,6 +493,26 @@ def test_a_restored_store_has_another_history(db: varve.Varve, tmp_path: Path) -
         projection = restored.projection(Log, folder=folder)
         projection.catch_up()
         assert logged(projection) == [*range(10), *range(100, 130)]
+
+
+def test_another_history_at_the_same_times(tmp_path: Path) -> None:
+    """A clock that stands, or was set back, hides nothing: as many events, recorded at the same times, are others."""
+    folder = tmp_path / "tables"
+    with open_db(tmp_path / "store", clock=lambda: 10**18) as db:
+        fill(db, 10)
+        db.backup(tmp_path / "backups")
+        fill(db, 10)
+        db.projection(Log, folder=folder).catch_up()
+    varve.ops.restore(tmp_path / "backups", tmp_path / "restored")
+    with open_db(tmp_path / "restored", clock=lambda: 10**18) as restored:
+        restored.stream("orders", Placed).append_many([(number % 7, Placed(number, 0)) for number in range(100, 110)])
+        held = restored.projection(Log, folder=folder, rebuild=False)
+        with pytest.raises(varve.ProjectionOutdated, match="another history"):
+            held.catch_up()
+        held.close()
+        with restored.projection(Log, folder=folder) as projection:
+            projection.catch_up()
+            assert logged(projection) == [*range(10), *range(100, 110)]
 
 
 def test_a_damaged_file_is_made_again(db: varve.Varve) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import sys
 import threading
@@ -19,6 +20,8 @@ import varve
 sys.path.insert(0, str(Path(__file__).parent))
 
 from projection_models import Log, Noted, Orders, Paid, Placed, fill, logged, open_db, process, tell, told
+
+from varve.derived.projections.readers import ReadConnection, Readers
 
 
 @pytest.fixture
@@ -207,6 +210,37 @@ def test_an_instance_with_settings(db: varve.Varve) -> None:
     assert logged(projection) == [5, 6, 7, 8, 9]
     with pytest.raises(varve.InvalidProjection, match="Hand over an instance"):
         db.projection(Above)
+
+
+def test_an_instance_says_its_name_and_streams(db: varve.Varve) -> None:
+    """One class, several projections: what ``__init__`` sets counts as what the class says, and another setting rebuilds."""
+
+    class Of(varve.Projection):
+        schema = "CREATE TABLE log (number INTEGER)"
+
+        def __init__(self, stream: str, version: int = 1) -> None:
+            self.name = f"of_{stream}"
+            self.streams = (stream,)
+            self.version = version
+            self.schema = f"CREATE TABLE log (number INTEGER DEFAULT {version})"
+
+        @varve.on(Placed, sql="INSERT INTO log VALUES (?)")
+        def placed(self, recorded: varve.Recorded[Placed]) -> tuple[int]:
+            return (recorded.event.number,)
+
+    fill(db, 3)
+    db.stream("returns", Placed).append(1, Placed(99, 0))
+    found = {}
+    for stream in ("orders", "returns"):
+        projection = db.projection(Of(stream))
+        projection.catch_up()
+        found[projection.name] = logged(projection)
+    assert found == {"of_orders": [0, 1, 2], "of_returns": [99]}
+    newer = db.projection(Of("orders", 2))
+    assert newer.status().outdated is not None
+    newer.catch_up()
+    assert newer.status().version == 2
+    assert "DEFAULT 2" in newer.query("SELECT sql FROM sqlite_master WHERE name = 'log'")[0].sql
 
 
 @varve.event
@@ -450,6 +484,43 @@ def test_methods_cannot_end_the_transaction(db: varve.Varve, statement: str | No
     assert projection.position == 0
 
 
+@pytest.mark.parametrize(
+    "after", ["", "INSERT INTO log VALUES (77)", "WITH one AS (SELECT 88) INSERT INTO log SELECT * FROM one"]
+)
+def test_a_method_that_goes_on_when_its_transaction_is_gone(db: varve.Varve, after: str) -> None:
+    """SQLite may roll back of itself: a method that catches that and goes on loses nothing of what was before it, and what it
+    executes afterwards is not kept: at the latest the next one who writes makes all of it anew."""
+    held = True
+
+    class Careless(varve.Projection):
+        schema = "CREATE TABLE log (number INTEGER PRIMARY KEY)"
+
+        @varve.on(Placed)
+        def placed(self, sql: sqlite3.Connection, recorded: varve.Recorded[Placed]) -> None:
+            number = recorded.event.number
+            try:
+                sql.execute("INSERT OR ROLLBACK INTO log VALUES (?)", (1 if held and number == 7 else number,))
+            except sqlite3.IntegrityError:
+                if after:
+                    with contextlib.suppress(sqlite3.Error):
+                        sql.execute(after)
+
+    fill(db, 5)
+    projection = db.projection(Careless)
+    projection.catch_up()
+    fill(db, 5)
+    with pytest.raises(varve.ProjectionFailed, match="rolled the transaction back") as caught:
+        projection.catch_up()
+    assert caught.value.global_sequence == 7
+    assert projection.position == 5
+    assert projection.query("SELECT * FROM log WHERE number = 77") == []
+    assert projection.status().outdated is not None
+    held = False
+    projection.catch_up()
+    assert logged(projection) == list(range(10))
+    assert projection.check().ok
+
+
 def test_a_deferred_constraint_fails_at_the_end(db: varve.Varve) -> None:
     """No event is named then, and nothing is kept."""
 
@@ -679,6 +750,24 @@ def test_queries_read_and_nothing_else(db: varve.Varve) -> None:
     with pytest.raises(varve.InvalidInput):
         projection.query(5)  # type: ignore[arg-type]
     assert projection.check().ok
+
+
+def test_a_file_that_cannot_be_read_is_not_the_querys_fault(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system says of the file is told as such."""
+    fill(db, 10)
+    projection = db.projection(Log)
+    projection.catch_up()
+    take = Readers.take
+
+    def taken(readers: Readers) -> ReadConnection:
+        connection = take(readers)
+        connection.path.unlink()
+        return connection
+
+    monkeypatch.setattr(Readers, "take", taken)
+    with pytest.raises(varve.StoreUnavailable) as caught:
+        projection.query("SELECT count(*) FROM log")
+    assert caught.value.path.endswith("generation-1.sqlite")
 
 
 def test_any_tool_can_read_the_file(db: varve.Varve) -> None:

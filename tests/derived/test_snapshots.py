@@ -346,6 +346,26 @@ def test_a_damaged_one_is_passed_over_for_the_next_older(
         assert positions(db, scope) == ([2, 3] if place == "state" else [1, 2])
 
 
+def test_a_damaged_log_fails_no_save(tmp_path: Path) -> None:
+    """What was saved on the damaged block stays, as it may be all that is left; only reads that need the block pass it over."""
+    path = tmp_path / "damaged"
+    with varve.open(path, durability="relaxed") as db:
+        baskets = db.stream("baskets", Bought)
+        last = baskets.append_batch(1, [Bought(f"product {number}", 1) for number in range(2_000)])[-1]
+        db.snapshots.save("totals", 2_000, "there")
+        raw = bytes(db.global_reader().get(last.global_sequence).raw)  # type: ignore[union-attr]
+        baskets.append_batch(1, [Bought(f"other {number}", 1) for number in range(2_000)])
+    data = path / "data.mdb"
+    content = bytearray(data.read_bytes())
+    content[content.rindex(raw)] ^= 0xFF
+    data.write_bytes(content)
+    with varve.open(path, durability="relaxed") as db:
+        assert db.snapshots.latest("totals") is None
+        db.snapshots.save("totals", 4_000, "newer", keep=2)
+        assert db.snapshots.keep_last("totals", 2) == 0
+        assert positions(db, "totals") == [2_000, 4_000]
+
+
 def test_a_file_that_cannot_be_read_is_passed_over_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with varve.open(tmp_path) as db:
         db.snapshots.save("a", 1, 1)

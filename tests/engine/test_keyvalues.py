@@ -4,6 +4,7 @@ import contextlib
 import errno
 import gc
 import os
+import shutil
 import stat
 import threading
 from collections.abc import Iterator
@@ -406,3 +407,60 @@ def test_a_folder_that_cannot_be_made_says_so(db: Any, pairs: KeyValues, store_p
     with pytest.raises(varve.StoreUnavailable):
         put(pairs, (b"a", b"1"))
     assert db.next_global_sequence == 0
+
+
+def test_a_folder_that_is_removed_while_the_store_is_open(store_path: Path) -> None:
+    """The next use goes on with what is there now, in this process and in others: no write goes into a file without a name."""
+    folder = store_path / "snapshots"
+    with varve.open(store_path, durability="relaxed") as db:
+        pairs = db._engine.snapshots
+        put(pairs, (b"a", b"1"))
+        shutil.rmtree(folder)
+        assert get(pairs, b"a") is None
+        assert not folder.exists()
+        put(pairs, (b"b", b"2"))
+        shutil.rmtree(folder)
+        put(pairs, (b"c", b"3"))
+        folder.rename(store_path / "elsewhere")
+        run_script(
+            """
+import sys, varve
+with varve.open(sys.argv[1], durability="relaxed") as db, db._engine.snapshots.writing() as writing:
+    writing.put(b"d", b"4")
+""",
+            store_path,
+        )
+        assert (get(pairs, b"c"), get(pairs, b"d")) == (None, b"4")
+        put(pairs, (b"e", b"5"))
+    with varve.open(store_path, readonly=True) as reader:
+        assert [get(reader._engine.snapshots, key) for key in (b"a", b"b", b"c", b"d", b"e")] == [
+            None,
+            None,
+            None,
+            b"4",
+            b"5",
+        ]
+        shutil.rmtree(folder)
+        assert get(reader._engine.snapshots, b"d") is None
+
+
+def test_removing_the_folder_mends_a_damaged_one(store_path: Path) -> None:
+    """As the error says, without opening the store anew; what has failed works again."""
+    with varve.open(store_path, durability="relaxed") as db:
+        put(db._engine.snapshots, *((b"%d" % number, bytes(500)) for number in range(100)))
+    data = store_path / "snapshots" / "data.mdb"
+    raw = data.read_bytes()
+    data.write_bytes(raw[:8192] + b"\xff" * (len(raw) - 8192))
+    with varve.open(store_path, durability="relaxed") as db:
+        pairs = db._engine.snapshots
+        for _ in range(2):
+            with pytest.raises(varve.CorruptedStore, match="remove the folder"):
+                put(pairs, (b"a", b"1"))
+        shutil.rmtree(store_path / "snapshots")
+        put(pairs, (b"a", b"1"))
+        pairs.fail("a test says so", "a test")
+        with pytest.raises(varve.StoreFailed):
+            get(pairs, b"a")
+        shutil.rmtree(store_path / "snapshots")
+        put(pairs, (b"a", b"2"))
+        assert get(pairs, b"a") == b"2"

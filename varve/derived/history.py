@@ -34,6 +34,13 @@ class History:
             end = snapshot.next_sequence
             return end, _mark(snapshot, end)
 
+    def mark(self, end: int) -> bytes | None:
+        """The mark of the last event before a global sequence that the log has reached; None where that was archived, or there is
+        none. Raises ``CorruptedBlock``."""
+        with self._engine.snapshot() as snapshot:
+            found = _mark(snapshot, end)
+        return None if found == NO_MARK else found
+
     def includes(self, end: int, mark: bytes) -> bool:
         """Whether the log ended with that event at some time. Yes where it was archived, or dropped by a compaction: nobody can
         tell any more. Raises ``CorruptedBlock``."""

@@ -148,7 +148,7 @@ class Snapshots:
 
     def _thin(self, pairs: Pairs, at: bytes, count: int) -> int:
         found = list(_of_scope(pairs, at))
-        usable = [key for key, head in found if head is not None and self._is_of_this_log(head)]
+        usable = [key for key, head in found if head is not None and self._may_be_of_this_log(head)]
         kept = set(usable[:count])
         gone = [key for key, _ in found if key not in kept]
         for key in gone:
@@ -224,6 +224,13 @@ class Snapshots:
     def _is_of_this_log(self, head: SnapshotHead) -> bool:
         engine = self._engine
         return head.store_uuid == engine.created.uuid and self._history.includes(head.log_end, head.log_mark)
+
+    def _may_be_of_this_log(self, head: SnapshotHead) -> bool:
+        """The same where a save hangs on it: yes where the log is damaged, which is not the state's fault and may be mended."""
+        try:
+            return self._is_of_this_log(head)
+        except (CorruptedStore, CorruptedBlock):
+            return True
 
     # -- looking -----------------------------------------------------------------------------------
 

@@ -130,6 +130,15 @@ def has_data(path: str) -> bool:
     return _size(os.path.join(path, DATA)) != 0
 
 
+def identity(path: str) -> tuple[int, int] | None:
+    """Which file lies in a folder under the name of LMDB's; None where there is none."""
+    try:
+        status = os.stat(os.path.join(path, DATA))
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _size(data: str) -> int:
     """Bytes of a file, 0 where there is none. (``os.path.exists`` calls a file that may not be seen missing.)"""
     try:

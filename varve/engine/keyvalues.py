@@ -7,7 +7,8 @@ commits do not wait for the log's, and where it is lost nothing is. The folder i
     <name>/lock.mdb    LMDB's
 
 It belongs to an open store, whose handle it follows: read-only where that is, refusing whatever that refuses, closed with it. One
-use at a time in a process, each short, so that closing has only that to wait for; nothing is held between them.
+use at a time in a process, each short, so that closing has only that to wait for; nothing is held between them. Whoever finds it
+damaged may remove the folder, also while stores are open: the next use of each sees that, and goes on with what is there now.
 """
 
 from __future__ import annotations
@@ -121,6 +122,7 @@ class KeyValues(Opened):
         self._is_open = False
         self._is_ending = False
         self._database: lmdb._Database | None = None
+        self._file: tuple[int, int] | None = None
         _all.add(self)
 
     @contextlib.contextmanager
@@ -172,6 +174,9 @@ class KeyValues(Opened):
         self._owner.check_usable()  # before the lock: after a fork a thread that is gone may hold it
         with self._lock:
             self._owner.check_usable()  # whoever closes sets this before he waits for us
+            if self._is_open and not self._users and self._file != files.identity(self.path):
+                self._close()  # or what is written would be gone with the folder that somebody has removed
+                self.refusal = None
             self.check_usable()
             self._users += 1
             try:
@@ -224,6 +229,7 @@ class KeyValues(Opened):
         if self._is_open:
             return
         owner = self._owner
+        self._file = files.identity(self.path)  # before it is opened: if it is another one then, the next use sees that
         files.check_data_file(self.path, (self._table,))
         if not owner.is_sealed:
             files.check_room_for_readers(self.path, 1)
@@ -251,9 +257,12 @@ class KeyValues(Opened):
 
     def _end_if_idle(self) -> None:
         if self._is_ending and not self._users and self._is_open:
-            self._is_open = False
-            self._database = None
-            self.env.close()
+            self._close()
+
+    def _close(self) -> None:
+        self._is_open = False
+        self._database = None
+        self.env.close()
 
     def forget(self) -> None:
         """In the child of a fork: close nothing. (py-lmdb's destructor would free a reader slot of the parent's.)"""

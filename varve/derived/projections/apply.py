@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from varve.tailing.scan import Batch, Scan
 
 
+class TransactionEnded(sqlite3.OperationalError):
+    """SQLite rolled the transaction back while a method ran, which went on as if nothing had been."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "SQLite rolled the transaction back within the method (OR ROLLBACK, RAISE(ROLLBACK), or an error of SQLite "
+            "that it caught): what it raises then has to leave the method"
+        )
+
+
 class Applier:
     """Gives events to a projection's methods, and their rows to SQLite, in order."""
 
@@ -44,6 +54,8 @@ class Applier:
             if handler.statement is None:
                 self.at = recorded
                 handler.method(connection, recorded)
+                if not connection.in_transaction:
+                    raise TransactionEnded
                 recorded = next(events, None)
             else:
                 self._next = None
@@ -178,11 +190,12 @@ class Filling:
             self.connection.execute(database.BEGIN)
             position, events = self._fill(until)
             if position != self.position:
-                time_ns = self._source.recorded_at_ns(position - 1)
-                database.store_position(self.connection, position, time_ns)
+                database.store_position(self.connection, position, self._source.history.mark(position))
             self.connection.execute(database.COMMIT)
         except BaseException as exc:
             database.roll_back(self.connection)
+            if isinstance(exc.__cause__, TransactionEnded):  # what it executed afterwards, SQLite may have kept
+                database.spoil(self.connection)
             self._scan = None
             self.caught_up = False
             error = database.translated(exc, self.path, self._declared.name)

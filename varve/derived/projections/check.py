@@ -36,7 +36,7 @@ def check(work: Work, readers: Readers, told: Told | None) -> ProjectionCheck:
         if lock is None:
             raise work.busy("rebuild")
         try:
-            place.remove_others(place.current())
+            place.clear()
             generation = max(place.generations(), default=0) + 1
             held = place.begin(generation)
             tally = Tally(name, told)
@@ -52,7 +52,7 @@ def check(work: Work, readers: Readers, told: Told | None) -> ProjectionCheck:
                 place.discard(generation)
         finally:
             lock.release()
-            place.remove_others(place.current())
+            place.clear()
 
 
 def _compare(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from varve import limits
-from varve.engine import files
+from varve.derived.projections.place import os_errors
 from varve.errors import (
     CorruptedProjection,
     DiskFull,
@@ -37,7 +37,7 @@ CREATE TABLE {TABLE} (
     version INTEGER NOT NULL,
     stamp TEXT NOT NULL,
     position INTEGER NOT NULL,
-    recorded_at_ns INTEGER,
+    log_mark BLOB,
     built_at_ns INTEGER NOT NULL
 )"""
 
@@ -45,7 +45,8 @@ CREATE TABLE {TABLE} (
 BEGIN: Final = "BEGIN IMMEDIATE -- varve"
 COMMIT: Final = "COMMIT -- varve"
 ROLLBACK: Final = "ROLLBACK -- varve"
-_STORE: Final = f"UPDATE {TABLE} SET position = ?, recorded_at_ns = ? -- varve"  # noqa: S608 - a constant
+_SPOIL: Final = f"UPDATE {TABLE} SET stamp = '' -- varve"  # noqa: S608 - a constant
+_STORE: Final = f"UPDATE {TABLE} SET position = ?, log_mark = ? -- varve"  # noqa: S608 - a constant
 
 _DML: Final = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(insert|update|delete|replace)\b", re.IGNORECASE | re.DOTALL)
 _STATEMENTS: Final = 256  # prepared ones that a connection keeps
@@ -82,8 +83,8 @@ class Record(NamedTuple):
     version: int
     stamp: str
     position: int
-    recorded_at_ns: int | None
-    """When the event before the position was recorded: by it another history is told from the one that was read."""
+    log_mark: bytes | None
+    """Of the event before the position: by it another history is told from the one that was read."""
     built_at_ns: int
 
 
@@ -155,6 +156,9 @@ def _tune(connection: sqlite3.Connection, guard: Guard) -> None:
     connection.execute("PRAGMA cache_size = -65536")  # KiB
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA foreign_keys = ON")
+    # Where SQLite rolls back of itself and a method goes on, Python begins a transaction before the next change, and the guard
+    # refuses it. (Without this each change would be a transaction of its own.)
+    connection.isolation_level = "IMMEDIATE"
     connection.set_authorizer(guard)
 
 
@@ -260,9 +264,16 @@ def read_record(connection: sqlite3.Connection, path: Path) -> Record:
     return Record(*row)
 
 
-def store_position(connection: sqlite3.Connection, position: int, recorded_at_ns: int | None) -> None:
+def store_position(connection: sqlite3.Connection, position: int, log_mark: bytes | None) -> None:
     """Inside of the transaction with the rows."""
-    connection.execute(_STORE, (position, recorded_at_ns))
+    connection.execute(_STORE, (position, log_mark))
+
+
+def spoil(connection: sqlite3.Connection) -> None:
+    """Note that the rows are not those of the position any more: whoever writes next makes all of them anew."""
+    with contextlib.suppress(sqlite3.Error):
+        for statement in (BEGIN, _SPOIL, COMMIT):
+            connection.execute(statement)
 
 
 def roll_back(connection: sqlite3.Connection) -> None:
@@ -297,6 +308,11 @@ def translated(exc: BaseException, path: Path | str, name: str) -> VarveError | 
     return None
 
 
+def is_refusal(exc: BaseException) -> bool:
+    """Whether a query was refused because it would do what no query may."""
+    return getattr(exc, "sqlite_errorcode", None) in {sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY}
+
+
 def _is_full(path: Path | str) -> bool:
     try:
         return not os.statvfs(Path(path).parent).f_bavail
@@ -306,17 +322,12 @@ def _is_full(path: Path | str) -> bool:
 
 @contextlib.contextmanager
 def errors_of(path: Path | str, name: str) -> Iterator[None]:
-    """SQLite's errors as ours."""
+    """Errors of SQLite, and of the operating system, as ours."""
     try:
-        yield
+        with os_errors(path):
+            yield
     except sqlite3.Error as exc:
         error = translated(exc, path, name)
         if error is None:
             error = CorruptedProjection(f"{path} cannot be read: {exc}", path=str(path), reason=str(exc))
         raise error from exc
-    except OSError as exc:
-        if isinstance(exc, VarveError):
-            raise
-        if exc.errno in files.SPACE_ERRORS:
-            raise DiskFull(f"no space for {path}. Free some and go on", path=str(path)) from exc
-        raise files.unavailable(str(path), exc) from exc

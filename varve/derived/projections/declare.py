@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from varve import limits
 from varve.codec import EventType, event_type
@@ -37,16 +37,18 @@ class Projection:
 
     ``db.projection(OrdersByCustomer)`` gives what runs and reads it. A method depends on its event and on the projection's own
     tables and on nothing else (no clock, no random numbers, no other database): it runs again when the projection is rebuilt.
+
+    An instance may set in ``__init__`` what follows, each with a ``name`` of its own: ``db.projection(OrdersOf("berlin"))``.
     """
 
-    name: ClassVar[str] = ""
+    name: str = ""
     """Of its folder: letters, digits, ``_``, ``-`` and ``.``, 64 at most. By default the name of the class."""
-    version: ClassVar[int] = 1
+    version: int = 1
     """Raise it when methods come to do something else: the projection then rebuilds itself. (That the schema, the statements in
     ``@varve.on``, the event types or ``streams`` changed, it sees by itself.)"""
-    schema: ClassVar[str] = ""
+    schema: str = ""
     """Statements that make the tables and indexes, one or several."""
-    streams: ClassVar[Iterable[str] | None] = None
+    streams: Iterable[str] | None = None
     """Stream names whose events it gets; None: of all."""
 
 
@@ -118,14 +120,15 @@ class Declared:
 
     def __init__(self, projection: Projection | type[Projection]) -> None:
         cls, self.instance = _made(projection)
-        self.name = check_projection_name(cls.name or cls.__name__)
-        self.version = cls.version
+        said = self.instance  # which may have set what the class says of others
+        self.name = check_projection_name(said.name or cls.__name__)
+        self.version = said.version
         if not isinstance(self.version, int) or isinstance(self.version, bool) or not 1 <= self.version < 2**63:
             raise InvalidProjection(f"{cls.__name__}.version is an int from 1 on, not {self.version!r}")
-        self.schema = cls.schema
+        self.schema = said.schema
         if not isinstance(self.schema, str) or not self.schema.strip():
             raise InvalidProjection(f"{cls.__name__}.schema is the SQL that makes its tables, not {self.schema!r:.80}")
-        self.streams = None if cls.streams is None else tuple(sorted(set(stream_names(cls.streams))))
+        self.streams = None if said.streams is None else tuple(sorted(set(stream_names(said.streams))))
         self.types: dict[str, EventType] = {}
         self.handlers: dict[str, Handler] = {}
         self._collect(cls)

@@ -25,6 +25,7 @@ from typing import Final
 
 from varve import limits
 from varve.engine import files
+from varve.errors import DiskFull, VarveError
 
 FOLDER: Final = "projections"
 _POINTER: Final = "current"
@@ -133,15 +134,16 @@ class Place:
 
     def begin(self, generation: int) -> Hold:
         """An empty file for a new generation, nobody's but ours to read (0600; SQLite's own ones take the mode over), kept from
-        whoever cleans up."""
-        while True:
-            held = Hold(os.open(self._lock_file(generation), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            fcntl.flock(held.fd, fcntl.LOCK_SH)
-            if os.fstat(held.fd).st_nlink:
-                break
-            held.release()  # it was being removed
-        files.write_new(str(self.database(generation)), b"")
-        return held
+        whoever cleans up. Raises ``DiskFull``, ``StoreUnavailable`` and its kin."""
+        with os_errors(self.database(generation)):
+            while True:
+                held = Hold(os.open(self._lock_file(generation), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                fcntl.flock(held.fd, fcntl.LOCK_SH)
+                if os.fstat(held.fd).st_nlink:
+                    break
+                held.release()  # it was being removed
+            files.write_new(str(self.database(generation)), b"")
+            return held
 
     def sync(self, generation: int) -> None:
         """Its file is on disk. For a new generation only, which nobody has open."""
@@ -158,9 +160,11 @@ class Place:
         """Keep a generation from being removed; None where it is gone, or going."""
         path = self._lock_file(generation)
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
+        except OSError as exc:
+            raise translated(path, exc) from exc
         held = Hold(fd)
         # Where the lock cannot be had, or the file has no name any more, it is being removed.
         if _flock(fd, fcntl.LOCK_SH) and os.fstat(fd).st_nlink and self.database(generation).exists():
@@ -168,10 +172,11 @@ class Place:
         held.release()
         return None
 
-    def remove_others(self, keep: int | None) -> None:
-        """Remove every generation but one, and what is left of others, unless somebody uses it."""
+    def clear(self) -> None:
+        """Remove every generation but the one that counts, and what is left of others, unless somebody uses it."""
+        current = self.current()
         for generation in self.generations():
-            if generation != keep:
+            if generation != current:
                 with contextlib.suppress(OSError):
                     self._remove(generation)
 
@@ -180,7 +185,10 @@ class Place:
         held = Hold(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600))
         try:
             database = self.database(generation)
-            if _flock(held.fd, fcntl.LOCK_EX) and not (database.exists() and _is_read(database)):
+            if not _flock(held.fd, fcntl.LOCK_EX):
+                return
+            # Whoever built it held the lock until the pointer had moved. So only now it is certain that this is not the one.
+            if self.current() != generation and not (database.exists() and _is_read(database)):
                 self.discard(generation)
                 lock.unlink(missing_ok=True)
         finally:
@@ -195,13 +203,16 @@ class Place:
     # -- who works -----------------------------------------------------------------------------------------------
 
     def try_lock(self, name: str) -> Hold | None:
-        """``writer`` or ``rebuild``; None where somebody else has it. Tells the process id to whoever asks."""
+        """``writer`` or ``rebuild``; None where somebody else has it. Tells the process id to whoever asks. Raises ``DiskFull``,
+        ``StoreUnavailable`` and its kin."""
         path = self.folder / f"{name}.lock"
-        held = Hold(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600))
+        with os_errors(path):
+            held = Hold(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600))
         for _ in range(limits.CONSUMER_CLAIM_TRIES_MAX):
             if _flock(held.fd, fcntl.LOCK_EX):
-                os.ftruncate(held.fd, 0)
-                os.pwrite(held.fd, f"{os.getpid()}\n".encode(), 0)
+                with os_errors(path):
+                    os.ftruncate(held.fd, 0)
+                    os.pwrite(held.fd, f"{os.getpid()}\n".encode(), 0)
                 return held
             if not _flock(held.fd, fcntl.LOCK_SH):
                 break  # really held, not just looked at
@@ -230,13 +241,34 @@ class Place:
 
     @contextlib.contextmanager
     def switching(self) -> Iterator[None]:
-        """While the pointer stays as it is, or is moved. Waits for others; held for a transaction at most."""
-        held = Hold(os.open(self.folder / "switch.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        """While the pointer stays as it is, or is moved. Waits for others; held for a transaction at most. Raises
+        ``StoreUnavailable`` and its kin."""
+        path = self.folder / "switch.lock"
+        with os_errors(path):
+            held = Hold(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
             fcntl.flock(held.fd, fcntl.LOCK_EX)
             yield
         finally:
             held.release()
+
+
+def translated(path: Path | str, exc: OSError) -> VarveError:
+    """An error of the operating system, as ours."""
+    if exc.errno in files.SPACE_ERRORS:
+        return DiskFull(f"no space for {path}. Free some and go on", path=str(path))
+    return files.unavailable(str(path), exc)
+
+
+@contextlib.contextmanager
+def os_errors(path: Path | str) -> Iterator[None]:
+    """Errors of the operating system as ours."""
+    try:
+        yield
+    except OSError as exc:
+        if isinstance(exc, VarveError):
+            raise
+        raise translated(path, exc) from exc
 
 
 def _flock(fd: int, how: int) -> bool:

@@ -122,10 +122,8 @@ class Readers:
             rows = cursor.execute(sql, params).fetchall()
         except sqlite3.Error as exc:
             connection.close()
-            error = database.translated(exc, connection.path, self._name)
-            if error is not None and error.kind != "unavailable":
-                raise error from exc
-            raise self._refused(sql, exc) from exc
+            error = None if database.is_refusal(exc) else database.translated(exc, connection.path, self._name)
+            raise (self._refused(sql, exc) if error is None else error) from exc
         except sqlite3.Warning as exc:  # several statements, to Python 3.11
             connection.close()
             raise self._refused(sql, exc) from exc
@@ -152,7 +150,7 @@ class Readers:
 
     def _refused(self, sql: str, exc: Exception) -> QueryFailed:
         hint = ""
-        if getattr(exc, "sqlite_errorcode", 0) in {sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY}:
+        if database.is_refusal(exc):
             hint = ": a projection is read by queries, and written by its methods alone"
         return QueryFailed(f"{self._name}: {exc}{hint}", name=self._name, sql=sql)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from varve.bindings import Bindings
+from varve.derived.history import History as Log
 from varve.errors import Archived, InvalidInput
 from varve.tailing.scan import Scan, Selection, selection
 
@@ -39,6 +40,7 @@ class Source:
 
     def __init__(self, engine: Engine, declared: Declared, history: History | None = None) -> None:
         self.engine = engine
+        self.history = Log(engine)
         self._declared = declared
         self._selections: dict[Engine, Selection] = {}
         self._older = _stores(engine, history)
@@ -79,20 +81,6 @@ class Source:
             types = tuple(self._declared.types)
             found = self._selections[engine] = selection(bindings, self._declared.streams, types, "error")
         return found
-
-    def recorded_at_ns(self, sequence: int) -> int | None:
-        """When an event was recorded; None where it was archived, or is not there."""
-        if sequence < 0:
-            return None
-        try:
-            engine, _ = self._holding(sequence)
-        except Archived:
-            return None
-        with engine.snapshot() as snapshot:
-            if not snapshot.first_sequence <= sequence < snapshot.next_sequence:
-                return None
-            block = snapshot.block(sequence, copy=True)
-        return block.commit_of(sequence - block.first)[1]
 
 
 def _stores(engine: Engine, history: History | None) -> list[tuple[Engine, int, int]]:

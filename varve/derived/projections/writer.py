@@ -34,12 +34,15 @@ class Tally:
         self.last = ProjectionProgress(name, 0, 0, 0, 0.0, rebuilding=False)
 
     def transact(self, filling: Filling, until: int | None, end: int, *, rebuilding: bool) -> None:
-        """A transaction, counted and told."""
+        """A transaction, counted."""
         last, events, began_s = self.last, filling.events, time.perf_counter()
         filling.transact(until)
         seconds = last.seconds + time.perf_counter() - began_s
         events = last.events + filling.events - events
         self.last = ProjectionProgress(last.name, filling.position, end, events, seconds, rebuilding)
+
+    def tell(self) -> None:
+        """Tell of it. Where nothing is held that the user's code could wait for."""
         if self._told is not None:
             self._told(self.last)
 
@@ -68,13 +71,14 @@ class Work:
         declared = self.declared
         if record.version != declared.version:
             return f"it was made by version {record.version} of the class, which now has version {declared.version}"
+        if not record.stamp:
+            return "a method went on when its transaction was gone: rows may stand there twice"
         if record.stamp != declared.stamp:
             return "its schema, statements, event types or streams changed"
         end = self.source.end
         if record.position > end:
             return f"it stands at global sequence {record.position} and the log ends at {end}: the store was restored"
-        now_ns = self.source.recorded_at_ns(record.position - 1)
-        if None not in {now_ns, record.recorded_at_ns} and now_ns != record.recorded_at_ns:
+        if record.log_mark is not None and not self.source.history.includes(record.position, record.log_mark):
             return "the log has another history than the one that was read: the store was restored"
         return None
 
@@ -119,7 +123,7 @@ class Work:
         if lock is None:
             raise self.busy("rebuild")
         try:
-            place.remove_others(place.current())
+            place.clear()
             generation = max(place.generations(), default=0) + 1
             held = place.begin(generation)
             try:
@@ -133,7 +137,7 @@ class Work:
                 held.release()
         finally:
             lock.release()
-        place.remove_others(place.current())
+        place.clear()
 
     def _build(self, generation: int, tally: Tally | None) -> None:
         place = self.place
@@ -143,14 +147,15 @@ class Work:
             if tally is not None:
                 self._chase(filling, tally)
             with place.switching():
-                if tally is not None:
-                    self.fill(filling, self.source.end, tally)
+                untold = tally is not None and self._finish_filling(filling, tally)
                 with database.errors_of(filling.path, self.declared.name):
                     database.finish(filling.connection, filling.path)
                     place.sync(generation)
                     place.switch(generation)
         finally:
             filling.close()
+        if tally is not None and untold:
+            tally.tell()
 
     def fresh(self, generation: int) -> Filling:
         """An empty file with the schema."""
@@ -167,17 +172,30 @@ class Work:
     def _chase(self, filling: Filling, tally: Tally) -> None:
         """To where little is left of a log that may grow meanwhile."""
         for _ in range(_CHASES_MAX):
-            end = self.source.end
-            if end - filling.position <= limits.PROJECTION_BATCH_EVENTS_MAX:
+            self.fill(filling, self.source.end, tally)
+            if self.source.end - filling.position <= limits.PROJECTION_BATCH_EVENTS_MAX:
                 return
-            self.fill(filling, end, tally)
+
+    def _finish_filling(self, filling: Filling, tally: Tally) -> bool:
+        """The last of the log while the pointer is held; whether there was any."""
+        end, before = self.source.end, filling.position
+        while self._advance(filling, end, tally):
+            pass
+        return filling.position != before
 
     def fill(self, filling: Filling, end: int, tally: Tally) -> None:
         """Apply a new file's events up to a global sequence."""
-        while filling.position < end:
-            tally.transact(filling, end, end, rebuilding=True)
-            if self.is_stopped():
-                raise Stopped
+        while self._advance(filling, end, tally):
+            tally.tell()
+
+    def _advance(self, filling: Filling, end: int, tally: Tally) -> bool:
+        """One transaction of a new file, if there is anything to apply."""
+        if filling.position >= end:
+            return False
+        if self.is_stopped():
+            raise Stopped
+        tally.transact(filling, end, end, rebuilding=True)
+        return True
 
 
 class Writer:
@@ -218,13 +236,13 @@ class Writer:
         now_s = time.monotonic()
         if now_s >= self._cleared_s + limits.PROJECTION_CLEAR_S:
             self._cleared_s = now_s
-            work.place.remove_others(work.place.current())
+            work.place.clear()
         return self.caught_up and self.position >= work.source.end and work.place.pointed_at() == self._pointed_at
 
     def begin(self) -> None:
         """Stand where the current generation does, after making one where there is none, or where it has to be made anew."""
         work = self._work
-        if work.place.current() is None:
+        if work.place.pointed_at() is None:
             work.build(None)
         try:
             reason = self._open()
@@ -271,24 +289,27 @@ class Writer:
         finally:
             if self._filling is None:
                 connection.close()
-        place.remove_others(generation)
+        place.clear()
         return reason
 
     def step(self, until: int | None) -> None:
         """One transaction, or whatever has to be done before one. Raises what ``Filling.transact`` raises; where the file is
         damaged it is rebuilt, if it may be."""
-        work = self._work
+        work, applied = self._work, False
         if self._filling is not None:
             try:
                 with work.place.switching():
                     if work.place.pointed_at() == self._pointed_at:
                         end = work.source.end if until is None else until
                         self.tally.transact(self._filling, until, end, rebuilding=False)
-                        return
+                        applied = True
             except CorruptedProjection as exc:
                 if not work.may_rebuild:
                     raise
                 self._rebuild(exc.reason)
+                return
+            if applied:
+                self.tally.tell()
                 return
         self.begin()  # at first, and where somebody built a new generation
 
@@ -304,5 +325,5 @@ class Writer:
         """Let the projection go."""
         self._release()
         with contextlib.suppress(OSError, StoreClosed):
-            self._work.place.remove_others(self._work.place.current())
+            self._work.place.clear()
         self._lock.release()

@@ -315,6 +315,33 @@ def test_idempotent_replays_change_state_once(db: varve.Varve, moved: varve.Stre
     with pytest.raises(varve.InvalidInput, match="idempotency key"), db.transaction(idempotency_key="k2") as tx:
         tx.state.put("x", 1)
     assert not db.state.exists("x")
+    with pytest.raises(varve.InvalidInput, match="idempotency key"), db.transaction(idempotency_key="k3") as tx:
+        tx.append_batch(moved, 1, [], expected=1)  # has something to check, but no event that could keep the key
+        tx.state.add("x", 1)
+    assert not db.state.exists("x")
+
+
+def test_what_is_kept_beyond_a_commit_says_so(db: varve.Varve) -> None:
+    """A view of it, or an iterator; and on another thread meanwhile, where LMDB's memory may go at any time."""
+    db.state.put("a", 1)
+    kept: list[Any] = []
+
+    def look(state: varve.StateView) -> bool:
+        thread = threading.Thread(target=lambda: kept.append(pytest.raises(varve.TransactionClosed, state.get, "a")))
+        thread.start()
+        thread.join()
+        kept.extend((lambda: state.get("a"), lambda found=state.range(): list(found)))
+        return state.get("a") == 1
+
+    def fn(tx: varve.WriteTransaction) -> None:
+        kept.extend((lambda found=tx.state.range(): list(found), lambda: tx.state.get("a")))
+        tx.ensure(look)
+
+    db.write(fn)
+    assert len(kept) == 5
+    for read in (kept[0], kept[1], kept[3], kept[4]):
+        with pytest.raises(varve.TransactionClosed):
+            read()
 
 
 def test_write_sees_the_very_latest_and_itself(db: varve.Varve, moved: varve.Stream[Moved]) -> None:

@@ -112,10 +112,8 @@ class _Encoder:
                 raise self._refused(f"a Decimal of {len(text)} digits; {_DECIMAL_CHARS_MAX} are the limit")
             self._sized(_DECIMAL, text.encode())
         elif kind is dt.datetime:
-            if value.tzinfo is None:
-                raise self._refused(f"{value!r}, which has no time zone; use datetime.now(UTC)")
             out.append(_DATETIME)
-            out += _I64.pack((value - _EPOCH) // _MICROSECOND)
+            out += _I64.pack(self._instant(value))
         elif kind is uuid.UUID:
             out.append(_UUID)
             out += value.bytes
@@ -180,6 +178,15 @@ class _Encoder:
         self.out.append(_NEGATIVE if value < 0 else _POSITIVE)
         self.out.append(len(magnitude))
         self.out += magnitude
+
+    def _instant(self, value: dt.datetime) -> int:
+        """Microseconds since 1970."""
+        if value.utcoffset() is None:
+            raise self._refused(f"{value!r}, which has no time zone; use datetime.now(UTC)")
+        try:
+            return (value.astimezone(dt.UTC) - _EPOCH) // _MICROSECOND
+        except OverflowError:
+            raise self._refused(f"{value!r}, which is beyond the years 1 to 9999 in UTC") from None
 
     def _utf8(self, text: str) -> bytes:
         try:

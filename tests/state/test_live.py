@@ -237,6 +237,17 @@ def test_bad_input_writes_nothing(db: varve.Varve, monkeypatch: pytest.MonkeyPat
         db.state.put(1.5, 1)  # type: ignore[arg-type]
     with pytest.raises(varve.InvalidInput, match="object"):
         db.state.put("a", object())
+    beyond = 10**5_000  # Python writes no text of it
+    for refused in (beyond, ("a", beyond)):
+        with pytest.raises(varve.InvalidStateKey):
+            db.state.put(refused, 1)
+        with pytest.raises(varve.InvalidInput):
+            db.state.put("a", {"b": {refused: 1}})
+    with pytest.raises(varve.InvalidStateKey):
+        db.state.scan_prefix(beyond)
+    assert list(db.state.range(limit=2**70)) == []
+    with pytest.raises(varve.InvalidInput, match="update takes a function"), db.transaction() as tx:
+        tx.state.update("a", 5, 1)  # type: ignore[arg-type]
     monkeypatch.setattr(limits, "STATE_VALUE_BYTES_MAX", 100)
     with pytest.raises(varve.TooManyItems) as large:
         db.state.put("a", bytes(100))

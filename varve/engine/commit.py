@@ -31,7 +31,17 @@ from varve.engine.request import (
     TypeDeclaration,
     transaction_too_large,
 )
-from varve.engine.side import Overlay, Pair, Table, merge_effects, put_effects, read_chunk, run_effects, table_of
+from varve.engine.side import (
+    Overlay,
+    Pair,
+    Table,
+    effects_bytes,
+    merge_effects,
+    put_effects,
+    read_chunk,
+    run_effects,
+    table_of,
+)
 from varve.engine.single import apply_single, plan_single
 from varve.engine.snapshot import Snapshot
 from varve.errors import (
@@ -643,6 +653,7 @@ class Session:
         ``StoreFailed``, ``CorruptedStore``, ``CommitOutcomeUnknown``."""
         pending = self._pending
         payload_bytes = limits.TAIL_BLOCK_BYTES_MAX if pending is None else pending.payload_bytes
+        payload_bytes += effects_bytes(self._effects)
         try:
             if pending is not None and pending.plans:
                 self._write(pending)

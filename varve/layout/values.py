@@ -70,6 +70,14 @@ def encode_value(value: Any, take_apart: TakeApart | None = None) -> bytes:
     return bytes(out)
 
 
+def text_of(value: Any, chars: int = 80) -> str:
+    """The beginning of a value's text, for errors; of what has none (Python writes no int of more than 4,300 digits) its type."""
+    try:
+        return repr(value)[:chars]
+    except Exception:  # noqa: BLE001 - what a user hands in may raise anything
+        return f"<{type(value).__name__}>"
+
+
 def decode_value(data: bytes | memoryview, put_together: PutTogether | None = None) -> Any:
     """The value of ``encode_value``'s bytes. Raises ``MalformedRecord`` for any others, and what ``put_together`` raises."""
     decoder = _Decoder(bytes(data), put_together)
@@ -126,8 +134,8 @@ class _Encoder:
         if kind is dict:
             self._head(_DICT, len(value))
             for key, item in value.items():
-                self._under(f"key {key!r:.40}", key, depth)
-                self._under(repr(key)[:40], item, depth)
+                self._under(f"key {text_of(key, 40)}", key, depth)
+                self._under(text_of(key, 40), item, depth)
         elif kind is list or kind is tuple:
             self._head(_LIST if kind is list else _TUPLE, len(value))
             for index, item in enumerate(value):

@@ -54,6 +54,7 @@ class Transaction:
 
     __slots__ = (
         "_appends",
+        "_belongs_to",
         "_bindings",
         "_engine",
         "_key",
@@ -80,6 +81,7 @@ class Transaction:
         self._single: list[bool] = []
         self._rides: list[Ride[Any]] = []
         self._bindings = bindings
+        self._belongs_to = ""
         self._work: Work | None = None
         self._open = True
         self._positions: list[Position | Span] | None = None
@@ -294,6 +296,7 @@ class Transaction:
 
     def commit(self) -> None:
         """Commit now; the end of a ``with`` block does it."""
+        self._check_own()
         request = self._request()
         committed = self._engine.commit(request) if request is not None else Committed(0)
         if committed.replayed and self._rides:
@@ -316,6 +319,7 @@ class Transaction:
 
         It shares a commit's fsync with whatever else is awaited. Where it is cancelled, it happens wholly or not at all.
         """
+        self._check_own()
         request = self._request()
         committed = await commit_async(self._engine, request) if request is not None else Committed(0)
         if committed.replayed and self._rides:
@@ -346,28 +350,32 @@ class Transaction:
         if not self._open:
             raise TransactionClosed("this transaction has ended; begin a new one with db.transaction()")
 
+    def _check_own(self) -> None:
+        """Raises ``TransactionClosed`` where the commit is made by whoever has called the user's function."""
+        self._check_open()
+        if self._belongs_to:
+            raise TransactionClosed(
+                f"{self._belongs_to} commits when fn returns: return instead (without `with tx`), or raise to roll back"
+            )
+
     def _request(self) -> CommitRequest | None:
         """Everything in it as one request, None where there is nothing; the transaction has ended then."""
         self._check_open()
         self._end()
         work = self._work
         filled = list(filter(_counts, self._appends))
-        if not filled:
-            if work is not None and work.counts:
-                return self._work_alone(work)
-            return self._rides_alone() if self._rides else None
-        request = commit_request(filled, self._key)
-        request.effects = self._rides
-        return request if work is None else work.ride(request)
-
-    def _work_alone(self, work: Work) -> CommitRequest:
-        """State without events."""
-        if self._key is not None and work.changes:
+        if self._key is not None and work is not None and work.changes and not any(one.parts for one in filled):
             raise InvalidInput(
                 "an idempotency key is kept with events, and this transaction changes state alone: append an event that says "
                 "what happened, or begin with tx.require_absent(key) of a key that it puts. Nothing was written"
             )
-        return work.ride(self._rides_alone())
+        if not filled:
+            if work is not None and work.counts:
+                return work.ride(self._rides_alone())
+            return self._rides_alone() if self._rides else None
+        request = commit_request(filled, self._key)
+        request.effects = self._rides
+        return request if work is None else work.ride(request)
 
     def _end(self) -> None:
         self._open = False
@@ -425,7 +433,7 @@ def _counts(append: AppendRequest) -> bool:
 
 class WriteTransaction(Transaction):
     """A transaction that holds the write lock while its function runs. Made by ``db.write(fn)``, which gives it to
-    ``fn``.
+    ``fn`` and commits it when that returns: ``commit`` is not for ``fn``.
 
     Its readers see everything that was committed before, and nobody commits meanwhile; its own appends they do not see.
     ``length`` counts them.
@@ -442,6 +450,7 @@ class WriteTransaction(Transaction):
         metadata: Metadata | None,
     ) -> None:
         super().__init__(engine, key, metadata, bindings)
+        self._belongs_to = "db.write(fn)"
         self._session = session
         self._spoiled = False
         self._snapshot: Snapshot = engine.snapshot()
@@ -479,14 +488,6 @@ class WriteTransaction(Transaction):
         self._types_of(stream)
         id_key = encode_stream_id(stream_id)
         return self._session.length_now(stream.name, id_key) + self._pending_length(stream, id_key)
-
-    def commit(self) -> None:
-        """Not for ``fn``: the commit is made when it returns."""
-        raise TransactionClosed("db.write(fn) commits when fn returns; return instead, or raise to roll back")
-
-    async def commit_async(self) -> None:
-        """Not for ``fn``, as ``commit``."""
-        self.commit()
 
     def _finish(self) -> None:
         """Write what ``fn`` appended."""

@@ -12,6 +12,7 @@ import pytest
 from command_line import Inside, on_a_terminal
 
 import varve
+from varve.layout.ordered import encode_key
 
 
 @pytest.fixture
@@ -73,3 +74,19 @@ def test_put_and_delete(inside: Inside, data: Path, tmp_path: Path) -> None:
     assert inside.done("state", "delete", str(data), "limit", "--yes") == "removed 'limit'\n"
     assert inside.done("state", "delete", str(data), "limit", "--yes") == "there is no 'limit'\n"
     assert inside.json("state", "delete", str(data), "new", "-y", "--json") == {"key": "new", "deleted": True}
+
+
+def test_a_damaged_record_is_healed(inside: Inside, data: Path) -> None:
+    """By a put, which says what it replaces."""
+    with varve.open(data, durability="relaxed") as db:
+        environment = db._engine.environment
+        with environment.env.begin(write=True) as transaction:
+            transaction.put(encode_key("limit"), b"nonsense", db=environment.side("state"))
+    assert inside.done("state", "put", str(data), "limit", "7", "--yes") == "'limit' is 7\n"
+    assert inside.done("state", "get", str(data), "limit") == "7\n"
+
+
+def test_what_cannot_be_read_is_refused(inside: Inside, data: Path) -> None:
+    """A key that cannot be, JSON that is too deep."""
+    assert "literal" in inside.refused(2, "state", "get", str(data), "{[]: 1}", "--literal")
+    assert "no JSON" in inside.refused(2, "state", "put", str(data), "a", "[" * 100_000)

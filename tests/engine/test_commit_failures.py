@@ -161,6 +161,18 @@ def test_eio_on_a_full_disk_is_a_full_disk(model: Model, monkeypatch: pytest.Mon
     model.check()
 
 
+def test_eio_of_much_state_on_a_full_disk_is_a_full_disk(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What state takes counts: there is room for a block, and none for a value of 4 MiB. The handle goes on."""
+    model.db.state.put("a", 1)
+    faulty(model.db).on_commit = once(EIO)  # type: ignore[assignment]
+    monkeypatch.setattr("varve.engine.files.free_bytes", lambda _: 3 * 2**20)
+    with pytest.raises(varve.DiskFull):
+        model.db.state.put("a", bytes(2**22))
+    assert model.db.state.get("a") == 1
+    model.append(1, "after")
+    model.check()
+
+
 @pytest.mark.parametrize("written", [False, True])
 def test_a_failed_meta_page_is_an_unknown_outcome(
     model: Model, varve_path: Path, varve_clock: ManualClock, written: bool

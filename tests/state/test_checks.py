@@ -116,8 +116,9 @@ def test_demands_without_changes_are_asked(db: varve.Varve, moved: varve.Stream[
 
 
 def test_what_a_predicate_raises_comes_out(db: varve.Varve) -> None:
-    """As it is; nothing is written."""
+    """As it is, with a note that names the check and the value; nothing is written."""
     db.state.put("a", "text")
+    notes: list[str] = []
     demands: list[Callable[[Any], object]] = [
         lambda tx: tx.require("a", lambda v: v > 5),
         lambda tx: tx.require_min("a", 5),
@@ -125,10 +126,14 @@ def test_what_a_predicate_raises_comes_out(db: varve.Varve) -> None:
         lambda tx: tx.ensure(lambda state: state.get("a") > 1),
     ]
     for demand in demands:
-        with pytest.raises(TypeError), db.transaction() as tx:
+        with pytest.raises(TypeError) as raised, db.transaction() as tx:
             demand(tx)
             tx.state.put("b", 1)
         assert not db.state.exists("b")
+        notes.append(" ".join(getattr(raised.value, "__notes__", ())))
+    assert "raised by require of state under 'a', which holds 'text'" in notes[0]
+    assert "raised by require_min (5) of state under 'a'" in notes[1]
+    assert "raised by ensure of state under 'a'" in notes[2]
 
 
 def test_predicates_cannot_write_to_the_store(db: varve.Varve) -> None:

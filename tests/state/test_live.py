@@ -33,6 +33,30 @@ VALUES: list[Any] = [
 ]
 
 
+class Nowhere(dt.tzinfo):
+    """A zone that does not know how far it is from UTC."""
+
+    def utcoffset(self, _: dt.datetime | None) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        dt.datetime.max.replace(tzinfo=dt.timezone(dt.timedelta(hours=-1))),
+        dt.datetime.min.replace(tzinfo=dt.timezone(dt.timedelta(hours=1))),
+        dt.datetime(2026, 5, 4, tzinfo=Nowhere()),
+        dt.datetime(2026, 5, 4),
+    ],
+    ids=["beyond 9999", "before 1", "no offset", "no zone"],
+)
+def test_what_could_not_be_read_again_is_refused(db: varve.Varve, when: dt.datetime) -> None:
+    """Instants that are none in UTC."""
+    with pytest.raises(varve.InvalidInput, match=r"UTC"):
+        db.state.put("key", [when])
+    assert not db.state.exists("key")
+
+
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_a_value_comes_back(db: varve.Varve, value: Any) -> None:
     """As what it was, and as a value of its own."""
@@ -213,6 +237,17 @@ def test_bad_input_writes_nothing(db: varve.Varve, monkeypatch: pytest.MonkeyPat
         db.state.put(1.5, 1)  # type: ignore[arg-type]
     with pytest.raises(varve.InvalidInput, match="object"):
         db.state.put("a", object())
+    beyond = 10**5_000  # Python writes no text of it
+    for refused in (beyond, ("a", beyond)):
+        with pytest.raises(varve.InvalidStateKey):
+            db.state.put(refused, 1)
+        with pytest.raises(varve.InvalidInput):
+            db.state.put("a", {"b": {refused: 1}})
+    with pytest.raises(varve.InvalidStateKey):
+        db.state.scan_prefix(beyond)
+    assert list(db.state.range(limit=2**70)) == []
+    with pytest.raises(varve.InvalidInput, match="update takes a function"), db.transaction() as tx:
+        tx.state.update("a", 5, 1)  # type: ignore[arg-type]
     monkeypatch.setattr(limits, "STATE_VALUE_BYTES_MAX", 100)
     with pytest.raises(varve.TooManyItems) as large:
         db.state.put("a", bytes(100))

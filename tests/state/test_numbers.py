@@ -146,6 +146,11 @@ def test_missing_keys(db: varve.Varve, add: Add) -> None:
         (1, {"min": 5, "max": 4}),
         (1, {"missing": float("inf")}),
         (1, {"missing": "0"}),
+        (2**256, {}),
+        pytest.param(-(10**5_000), {}, id="beyond Python's texts"),
+        (1.5, {"missing": 10**400}),
+        (1.5, {"max": 10**5_000}),
+        (1.5, {"min": 10**400, "clamp": True}),
     ],
 )
 def test_what_is_no_number_is_refused(db: varve.Varve, add: Add, n: Any, options: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import contextvars
 import random
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from state_models import Moved
 
 import varve
 from varve import limits
+from varve.engine.commit import Session
 
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("NAME", default="nobody")
 
@@ -254,7 +256,8 @@ def test_a_function_cannot_write_through_the_handle_when_it_runs_again(
     """It is told, on whichever thread."""
 
     def fn(tx: Any) -> None:
-        if increment(tx) > 100:
+        increment(tx)
+        if isinstance(tx, varve.WriteTransaction):
             moved.append(1, Moved(1))
 
     def work(_: int) -> None:
@@ -350,3 +353,79 @@ def test_retries_are_a_number(db: varve.Varve, retries: Any) -> None:
     """From 0 on."""
     with pytest.raises(varve.InvalidInput, match="retries"):
         db.optimistic(increment, retries=retries)
+
+
+def test_what_is_returned_is_what_was_written(varve_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the group fails in which a second run saw another's change, and the first decision is committed alone after all."""
+    monkeypatch.setattr(limits, "GROUP_COMMITS_MAX", 2)
+    commit, groups = Session.commit, []
+
+    def fail_twice(session: Session, requests: int = 1) -> None:
+        if len(groups) < 2:
+            groups.append(requests)
+            raise varve.DiskFull("no room", path="x")
+        commit(session, requests)
+
+    with varve.open(varve_path, durability="relaxed", linger_s=limits.LINGER_S_MAX) as db:
+        moved = db.stream("moved", Moved)
+
+        async def prepare() -> None:
+            one = db.transaction()
+            one.state.put("n", 100)
+            two = db.transaction()
+            two.state.put("other", 1)
+            await asyncio.gather(one.commit_async(), two.commit_async())
+
+        asyncio.run(prepare())
+
+        def decide(tx: varve.Transaction) -> tuple[str, varve.Transaction]:
+            if tx.state.get("n") < 100:
+                return "refused", tx
+            tx.state.add("n", -100)
+            tx.append(moved, 1, Moved(-100))
+            return "done", tx
+
+        async def together() -> list[Any]:
+            rival = db.transaction()
+            rival.state.put("n", 0)
+            return await asyncio.gather(rival.commit_async(), db.optimistic_async(decide), return_exceptions=True)
+
+        monkeypatch.setattr(Session, "commit", fail_twice)
+        failed, (answer, tx) = asyncio.run(together())
+        assert isinstance(failed, varve.DiskFull)
+        assert groups == [2, 1]
+        assert answer == "done"
+        assert len(tx.positions) == 1
+        assert (db.state.get("n"), moved.reader().length(1)) == (0, 1)
+
+
+def test_what_a_function_makes_of_a_refused_read_is_no_answer(
+    db: varve.Varve, moved: varve.Stream[Moved], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In company streams cannot be read: it begins anew, whatever error that was turned into."""
+    monkeypatch.setattr("varve.engine.commit.Session.has_company", property(lambda _: True))
+    slept: list[float] = []
+
+    def fn(tx: varve.Transaction) -> int:
+        try:
+            tx.global_reader()
+        except varve.VarveError as exc:
+            raise KeyError("cannot decide") from exc
+        return increment(tx)
+
+    assert db.optimistic(overtaken(db, fn), sleep=slept.append) > 100
+    assert len(slept) == 1
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_function_does_not_commit(db: varve.Varve, again: bool) -> None:
+    """Neither the first time nor later: what it commits itself would not be tried again."""
+
+    def fn(tx: varve.Transaction) -> None:
+        increment(tx)
+        with tx:
+            pass
+
+    with pytest.raises(varve.TransactionClosed, match=r"db\.optimistic\(fn\) commits"):
+        db.optimistic(overtaken(db, fn) if again else fn)
+    assert db.state.get_opt("n", 0) in (0, 100)

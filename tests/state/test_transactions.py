@@ -315,6 +315,45 @@ def test_idempotent_replays_change_state_once(db: varve.Varve, moved: varve.Stre
     with pytest.raises(varve.InvalidInput, match="idempotency key"), db.transaction(idempotency_key="k2") as tx:
         tx.state.put("x", 1)
     assert not db.state.exists("x")
+    with pytest.raises(varve.InvalidInput, match="idempotency key"), db.transaction(idempotency_key="k3") as tx:
+        tx.append_batch(moved, 1, [], expected=1)  # has something to check, but no event that could keep the key
+        tx.state.add("x", 1)
+    assert not db.state.exists("x")
+
+
+def test_what_is_kept_beyond_a_commit_says_so(db: varve.Varve) -> None:
+    """A view of it, or an iterator; and on another thread meanwhile, where LMDB's memory may go at any time."""
+    db.state.put("a", 1)
+    views: list[varve.StateView] = []
+    scans: list[Any] = []
+    refused: list[str] = []
+
+    def elsewhere() -> None:
+        with pytest.raises(varve.TransactionClosed) as error:
+            views[-1].get("a")
+        refused.append(error.value.code)
+
+    def look(state: varve.StateView) -> bool:
+        views.append(state)
+        scans.append(state.range())
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        return state.get("a") == 1
+
+    def fn(tx: varve.WriteTransaction) -> None:
+        views.append(tx.state)
+        scans.append(tx.state.range())
+        tx.ensure(look)
+
+    db.write(fn)
+    assert refused == ["transaction_closed"]
+    for view in views:
+        with pytest.raises(varve.TransactionClosed):
+            view.get("a")
+    for scan in scans:
+        with pytest.raises(varve.TransactionClosed):
+            list(scan)
 
 
 def test_write_sees_the_very_latest_and_itself(db: varve.Varve, moved: varve.Stream[Moved]) -> None:

@@ -31,6 +31,7 @@ def _controls(recorder: Recorder, seed: int, scratch: Path) -> Iterator[Control]
     for name, kind, fault in (
         ("sync disabled, level still called full", "single", "nosync"),
         ("a transaction that is several commits", "transactions", "split"),
+        ("state and its events in two commits", "state", "split"),
     ):
         yield _judged(name, _finding(recorder.record(kind, seed, fault=fault), scratch, seed))
 

@@ -93,6 +93,7 @@ def look(store: Path, log: Sequence[Fact], *, closer: bool) -> Seen:
             identity = str(db.uuid)
             events = _compare(db, log, problems)
             positions = {info.name: info.position for info in db.consumers()}
+            positions.update((key, count) for key, count in db.state.range() if key == workload.STATE)
     except Exception as exc:  # noqa: BLE001 - whatever a user would meet
         problems.append(f"{type(exc).__name__}: {exc}")
     try:

@@ -39,6 +39,8 @@ from varve import ops
 from varve.engine.environment import Durability
 
 STORE: Final = "in/store"
+STATE: Final = "state"
+"""A key of state that counts the commits which change it: looked at as the position of a consumer of that name."""
 SOURCE: Final = "source"
 """Where the store of ``rebuild`` is read from: beside the recorded root."""
 
@@ -318,6 +320,42 @@ def _single_few(work: Work, count: int) -> None:
         _say("ack", numbers)
 
 
+def _state(work: Work, db: varve.Varve) -> None:
+    """State in the same commits as events, of one page and of many: by transactions, under the lock, by optimistic ones.
+    ``STATE`` says how many there were, as the position of a consumer would."""
+    first = db.state.get_opt(STATE, 0) + 1
+    _say("trypos", STATE, first - 1)
+    for count in range(first, first + work.draw.randrange(6, 11)):
+        events = work.notes_of(work.draw.randrange(1, 4))
+        filler, size = work.draw.randrange(6), work.draw.choice((10, 300, 9_000))
+        _say("ride", STATE, count, [event.number for event in events])
+        _say("trypos", STATE, count)
+        numbers = _try(*events)
+        if work.split_transactions:
+            work.notes.append_batch(count % 3, events)
+            db.state.put(STATE, count)
+        elif size == 300:
+            db.write(_counting(work, events, filler, size))
+        elif size == 10:
+            db.optimistic(_counting(work, events, filler, size))
+        else:
+            with db.transaction() as tx:
+                tx.append_batch(work.notes, count % 3, events)
+                tx.state.put(("filler", filler), bytes(size))
+                tx.state.add(STATE, 1)
+        _say("ack", numbers)
+        _say("ackpos", STATE, count)
+
+
+def _counting(work: Work, events: list[Noted], filler: int, size: int) -> Callable[[varve.Transaction], None]:
+    def count(tx: varve.Transaction) -> None:
+        tx.append_batch(work.notes, filler, events)
+        tx.state.delete(("filler", filler)) if size == 10 else tx.state.put(("filler", filler), bytes(size))
+        tx.state.put(STATE, tx.state.get_opt(STATE, 0) + 1)
+
+    return count
+
+
 def _keyed(work: Work, _db: varve.Varve) -> None:
     """Idempotency keys and metadata; some commands are given twice."""
     for number in range(work.draw.randrange(6, 12)):
@@ -371,12 +409,14 @@ _KINDS: Final[dict[str, tuple[Durability, tuple[Run, ...]]]] = {
     "transactions": ("full", (_transactions,)),
     "group": ("full", (_group,)),
     "consumers": ("full", (_consumers,)),
+    "state": ("full", (_state,)),
     "keyed": ("full", (_keyed,)),
     "creation": ("full", (_creation,)),
     "killed": ("full", (_retried,)),
     "reopen": ("full", (_creation, _transactions, _creation, _keyed)),
     "relaxed": ("relaxed", (_mixed, _creation)),
     "relaxed-consumers": ("relaxed", (_consumers,)),
+    "relaxed-state": ("relaxed", (_single, _state)),
     "relaxed-creation": ("relaxed", (_synced_creation,)),
     "bulk": ("bulk", (_mixed,)),
     "bulk-creation": ("bulk", (_synced_creation, _creation)),

@@ -15,7 +15,7 @@ import typer
 
 from varve import StateView
 from varve.cli.common import JsonOption, StoreArgument, confirmed, opened, plain, print_json
-from varve.errors import InvalidInput
+from varve.errors import CorruptedState, InvalidInput
 
 __all__ = ["app"]
 
@@ -93,17 +93,25 @@ def put(
     """Store a value under a key, whatever was there."""
     try:
         parsed = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidInput(f"{value!r:.80} is no JSON; a text needs its quotes: '\"text\"'") from None
     where = key_of(key, literal=literal)
     with opened(store, readonly=False) as db:
         if db.state.exists(where):
-            confirmed(f"Replace {db.state.get(where)!r:.80} under {where!r:.80}?", yes=yes)
+            confirmed(f"Replace {_present(db.state, where)} under {where!r:.80}?", yes=yes)
         db.state.put(where, parsed)
     if as_json:
         print_json({"key": shown(where), "value": parsed})
     else:
         print(f"{plain(repr(where))} is {plain(repr(parsed))}")
+
+
+def _present(state: StateView, key: Any) -> str:
+    """What shall be replaced: a damaged record is healed so, too."""
+    try:
+        return f"{state.get(key)!r:.80}"
+    except CorruptedState:
+        return "a damaged record"
 
 
 @app.command(epilog="\b\nExample:\n  varve state delete ./data limit")
@@ -131,7 +139,7 @@ def key_of(text: str, *, literal: bool) -> Any:
         return text
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise InvalidInput(f"{text!r:.80} is no Python literal such as 42 or ('account', 7)") from None
 
 

@@ -14,11 +14,12 @@ import time
 import types
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from varve import limits
 from varve.engine.request import CommitRequest
 from varve.errors import InvalidInput, TransactionConflict
+from varve.state.reads import company
 from varve.tailing.commits import commit_async
 from varve.transaction import Transaction, WriteTransaction
 
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
     from varve.layout.keys import IdempotencyKey
 
 R = TypeVar("R")
+
+_WHOSE: Final = "db.optimistic(fn)"
+
+
+class Decision(NamedTuple):
+    """What a run of the function has come to: its transaction (None: nothing to settle) and what it gave."""
+
+    tx: Transaction | None
+    result: Any
 
 
 class Optimistic(Generic[R]):
@@ -64,8 +74,7 @@ class Optimistic(Generic[R]):
         self._make = make  # a scoped handle has transactions of its own
         self._make_inside = make_inside
         self._runs = 0
-        self._result: Any = None
-        self._tx: Transaction | None = None
+        self._decision = self._first = Decision(None, None)
 
     def run(self, sleep: Callable[[float], object] = time.sleep) -> R:
         """Decide and commit, until nobody was faster."""
@@ -98,32 +107,42 @@ class Optimistic(Generic[R]):
     def _decide(self) -> CommitRequest | None:
         """Run the function; what it wants to commit, if anything."""
         tx = self._make(self._engine, self._key, self._metadata, self._bindings)
+        tx._belongs_to = _WHOSE  # noqa: SLF001 - the same library
         try:
-            self._call(tx)
-            request = tx._request() if tx._open else None  # noqa: SLF001 - the same library
+            self._first = self._call(tx)
+            request = tx._request() if tx._open else None  # noqa: SLF001
         finally:
             tx._end()  # noqa: SLF001
         if request is not None and request.checks and self._runs <= self._retries:
             context = copy_context()
             request.again = lambda session: context.run(self._decide_again, session)
+            request.checks = [self._return_to_first, *request.checks]
         return request
+
+    def _return_to_first(self, _: Session | None = None) -> None:
+        """The request is tried: perhaps anew, alone, where the group of the last try could not be committed. What ``fn`` made of
+        that group is void then."""
+        self._decision = self._first
 
     def _decide_again(self, session: Session) -> CommitRequest:
         """Run the function inside a write transaction, where nobody can be faster."""
         tx = self._make_inside(self._engine, self._bindings, session, self._key, self._metadata)
+        tx._belongs_to = _WHOSE  # noqa: SLF001 - the same library
         try:
-            self._call(tx)
-            request = tx._handed_in()  # noqa: SLF001 - the same library
-            if request is None:
-                self._tx = None
+            decision = self._call(tx)
+            request = tx._handed_in()  # noqa: SLF001
+            self._decision = decision if request is not None else Decision(None, decision.result)
             return request or CommitRequest([])
+        except Exception as exc:
+            if tx._spoiled:  # noqa: SLF001 - whatever fn has made of it: it was not given what it asked for
+                raise company() from exc
+            raise
         finally:
             tx._abandon()  # noqa: SLF001
 
-    def _call(self, tx: Transaction) -> None:
+    def _call(self, tx: Transaction) -> Decision:
         self._runs += 1
-        self._tx = tx
-        self._result = result = self._fn(tx)
+        result = self._fn(tx)
         if isinstance(result, types.GeneratorType):
             raise InvalidInput("fn is a generator: nothing of it has run. Append in it, and return")
         if hasattr(result, "__await__"):
@@ -133,15 +152,20 @@ class Optimistic(Generic[R]):
             raise InvalidInput(
                 "fn is async: it may run inside a commit, which cannot wait. Wait before it, or use db.transaction()"
             )
+        self._decision = decision = Decision(tx, result)
+        return decision
 
     def _settled(self, committed: Committed) -> R:
-        if self._tx is not None:
-            self._tx._settle(committed)  # noqa: SLF001 - the same library
+        if committed.replayed:  # without a look at the checks
+            self._return_to_first()
+        tx = self._decision.tx
+        if tx is not None:
+            tx._settle(committed)  # noqa: SLF001 - the same library
         return self._taken()
 
     def _taken(self) -> R:
-        result: R = self._result
-        self._result = self._tx = None
+        result: R = self._decision.result
+        self._decision = self._first = Decision(None, None)
         return result
 
     def _pause_s(self, exc: TransactionConflict) -> float:

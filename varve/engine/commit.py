@@ -31,7 +31,17 @@ from varve.engine.request import (
     TypeDeclaration,
     transaction_too_large,
 )
-from varve.engine.side import Overlay, Pair, Table, merge_effects, put_effects, read_chunk, run_effects, table_of
+from varve.engine.side import (
+    Overlay,
+    Pair,
+    Table,
+    effects_bytes,
+    merge_effects,
+    put_effects,
+    read_chunk,
+    run_effects,
+    table_of,
+)
 from varve.engine.single import apply_single, plan_single
 from varve.engine.snapshot import Snapshot
 from varve.errors import (
@@ -44,6 +54,7 @@ from varve.errors import (
     StoreFailed,
     StoreFull,
     TooManyItems,
+    TransactionClosed,
     TransactionConflict,
     VarveError,
     WrongExpectedVersion,
@@ -162,7 +173,8 @@ class Session:
         return value
 
     def side_value(self, table: str, key: bytes) -> bytes | None:
-        """A value of a side table, as this transaction found it."""
+        """A value of a side table, as this transaction found it. Raises as ``side_pairs``."""
+        self._check_here()
         try:
             database = self.side_database(table)
             value = None if database is None else self.open.get(key, db=database)
@@ -171,9 +183,11 @@ class Session:
         return None if value is None else bytes(value)
 
     def side_pairs(self, table: str, low: bytes, high: bytes, *, reverse: bool) -> Iterator[Pair]:
-        """Pairs of a side table, as this transaction found it: see ``Table.pairs``."""
+        """Pairs of a side table, as this transaction found it: see ``Table.pairs``. Raises ``TransactionClosed`` once it is over,
+        and on another thread (a view that was kept): LMDB's memory could be gone while it reads."""
         more = True
         while more:
+            self._check_here()
             try:
                 database = self.side_database(table)
                 if database is None:
@@ -185,6 +199,12 @@ class Session:
             yield from found
             if more:
                 low, high = (low, found[-1][0]) if reverse else (found[-1][0] + b"\0", high)
+
+    def _check_here(self) -> None:
+        if self.transaction is None or threading.get_ident() != self.thread:
+            raise TransactionClosed(
+                "what is read inside a commit can be read on its own thread and until it ends; read db.state instead"
+            )
 
     def side_database(self, table: str, *, create: bool = False) -> lmdb._Database | None:
         """The sub-database of a side table; None where there is none.
@@ -633,6 +653,7 @@ class Session:
         ``StoreFailed``, ``CorruptedStore``, ``CommitOutcomeUnknown``."""
         pending = self._pending
         payload_bytes = limits.TAIL_BLOCK_BYTES_MAX if pending is None else pending.payload_bytes
+        payload_bytes += effects_bytes(self._effects)
         try:
             if pending is not None and pending.plans:
                 self._write(pending)

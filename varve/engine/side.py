@@ -159,6 +159,11 @@ def merge_effects(into: Overlay, changed: Overlay) -> None:
             into.setdefault(table, {}).update(changes)
 
 
+def effects_bytes(changed: Overlay) -> int:
+    """About what the changes of all requests take."""
+    return sum(len(key) + len(value or b"") for changes in changed.values() for key, value in changes.items())
+
+
 def put_effects(session: Session, changed: Overlay) -> None:
     """Write the changes of all requests."""
     for table, changes in changed.items():

@@ -24,6 +24,7 @@ from typing import Any, Final
 from varve import limits
 from varve.errors import InvalidStateKey
 from varve.layout.records import malformed
+from varve.layout.values import text_of
 
 KEY_DEPTH_MAX: Final = 16
 """Tuples inside tuples."""
@@ -96,13 +97,13 @@ def _add_int(out: bytearray, key: int, whole: Any) -> None:
 
 def _refused(key: Any, what: str) -> InvalidStateKey:
     return InvalidStateKey(
-        f"a key of state is a str, an int, bytes, a UUID or a tuple of them, not {what}: {key!r:.80}", key=key
+        f"a key of state is a str, an int, bytes, a UUID or a tuple of them, not {what}: {text_of(key)}", key=key
     )
 
 
 def _too_long(key: Any) -> InvalidStateKey:
     return InvalidStateKey(
-        f"a key of state takes STATE_KEY_BYTES_MAX = {limits.STATE_KEY_BYTES_MAX} bytes at most, encoded: {key!r:.80} takes more",
+        f"a key of state takes STATE_KEY_BYTES_MAX = {limits.STATE_KEY_BYTES_MAX} bytes at most, encoded; more: {text_of(key)}",
         key=key,
     )
 
@@ -171,7 +172,7 @@ def prefix_bounds(prefix: StateKey) -> tuple[bytes, bytes]:
     bytes, tuples that begin with the members of a tuple. Raises ``InvalidStateKey``."""
     if type(prefix) not in (str, bytes, tuple):
         raise InvalidStateKey(
-            f"a prefix is a str, bytes or a tuple (of the first members), not {type(prefix).__name__}: {prefix!r:.80}",
+            f"a prefix is a str, bytes or a tuple (of the first members), not {type(prefix).__name__}: {text_of(prefix)}",
             key=prefix,
         )
     low = encode_key(prefix)[:-1]  # without the end mark

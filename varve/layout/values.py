@@ -70,6 +70,14 @@ def encode_value(value: Any, take_apart: TakeApart | None = None) -> bytes:
     return bytes(out)
 
 
+def text_of(value: Any, chars: int = 80) -> str:
+    """The beginning of a value's text, for errors; of what has none (Python writes no int of more than 4,300 digits) its type."""
+    try:
+        return repr(value)[:chars]
+    except Exception:  # noqa: BLE001 - what a user hands in may raise anything
+        return f"<{type(value).__name__}>"
+
+
 def decode_value(data: bytes | memoryview, put_together: PutTogether | None = None) -> Any:
     """The value of ``encode_value``'s bytes. Raises ``MalformedRecord`` for any others, and what ``put_together`` raises."""
     decoder = _Decoder(bytes(data), put_together)
@@ -112,10 +120,8 @@ class _Encoder:
                 raise self._refused(f"a Decimal of {len(text)} digits; {_DECIMAL_CHARS_MAX} are the limit")
             self._sized(_DECIMAL, text.encode())
         elif kind is dt.datetime:
-            if value.tzinfo is None:
-                raise self._refused(f"{value!r}, which has no time zone; use datetime.now(UTC)")
             out.append(_DATETIME)
-            out += _I64.pack((value - _EPOCH) // _MICROSECOND)
+            out += _I64.pack(self._instant(value))
         elif kind is uuid.UUID:
             out.append(_UUID)
             out += value.bytes
@@ -128,8 +134,8 @@ class _Encoder:
         if kind is dict:
             self._head(_DICT, len(value))
             for key, item in value.items():
-                self._under(f"key {key!r:.40}", key, depth)
-                self._under(repr(key)[:40], item, depth)
+                self._under(f"key {text_of(key, 40)}", key, depth)
+                self._under(text_of(key, 40), item, depth)
         elif kind is list or kind is tuple:
             self._head(_LIST if kind is list else _TUPLE, len(value))
             for index, item in enumerate(value):
@@ -180,6 +186,15 @@ class _Encoder:
         self.out.append(_NEGATIVE if value < 0 else _POSITIVE)
         self.out.append(len(magnitude))
         self.out += magnitude
+
+    def _instant(self, value: dt.datetime) -> int:
+        """Microseconds since 1970."""
+        if value.utcoffset() is None:
+            raise self._refused(f"{value!r}, which has no time zone; use datetime.now(UTC)")
+        try:
+            return (value.astimezone(dt.UTC) - _EPOCH) // _MICROSECOND
+        except OverflowError:
+            raise self._refused(f"{value!r}, which is beyond the years 1 to 9999 in UTC") from None
 
     def _utf8(self, text: str) -> bytes:
         try:

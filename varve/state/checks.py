@@ -38,8 +38,15 @@ class Require:
         """The same of a table. Raises ``CheckFailed``, ``CorruptedState``."""
         record = table.get(self._key)
         value = None if record is None else decoded(self._engine.path, self._key, record)
-        with self._engine.users_code():
-            holds = self._test(value, record is not None)
+        try:
+            with self._engine.users_code():
+                holds = self._test(value, record is not None)
+        except Exception as exc:
+            key = named(self._key)
+            exc.add_note(
+                f"raised by {self._name}{_bounded(self._bound)} of state under {key!r:.80}, which holds {value!r:.80}"
+            )
+            raise
         if not holds:
             key = named(self._key)
             found = f"holds {value!r:.80} under {key!r:.80}" if record is not None else f"has no {key!r:.80}"
@@ -100,12 +107,15 @@ class RequireVersion:
 
 def failed(name: str, found: str, key: Any, value: Any, *, exists: bool, bound: Any) -> CheckFailed:
     """The error for state that is not as it should be."""
-    wanted = "" if bound is None else f" ({bound!r:.80})"
     return CheckFailed(
-        f"{name}{wanted}: state {found}. Nothing was written",
+        f"{name}{_bounded(bound)}: state {found}. Nothing was written",
         check=name,
         key=key,
         value=value,
         exists=exists,
         bound=bound,
     )
+
+
+def _bounded(bound: Any) -> str:
+    return "" if bound is None else f" ({bound!r:.80})"

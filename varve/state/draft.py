@@ -50,6 +50,7 @@ class TransactionState(StateView):
         """Put what ``fn(value)`` gives in the place of a value (of ``default`` where there is none), and return it: a read and a
         put. Raises ``StateKeyMissing`` where there is neither."""
         self._check_open()
+        check_callable("update", fn)
         encoded = encode_key(key)
         value = fn(value_before(self._path, encoded, self._value(encoded), default))
         self.put(key, value)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from varve.errors import InvalidInput, NumberOutOfRange, StateTypeMismatch
-from varve.layout.values import INT_BITS_MAX
+from varve.layout.values import INT_BITS_MAX, text_of
 from varve.state.view import missing as key_missing
 
 Number = int | float | Decimal
@@ -87,7 +87,9 @@ def addition(n: Any, low: Any, high: Any, *, clamp: bool, missing: Any) -> Addit
 
 def _check_number(name: str, number: Any) -> None:
     if type(number) not in (int, float, Decimal) or not (type(number) is int or math.isfinite(number)):
-        raise InvalidInput(f"{name} is a finite int, float or Decimal, not {number!r:.80}")
+        raise InvalidInput(f"{name} is a finite int, float or Decimal, not {text_of(number)}")
+    if type(number) is int and abs(number) > _INT_MAX:
+        raise InvalidInput(f"{name} is an int of {number.bit_length()} bits; {INT_BITS_MAX} are the limit")
 
 
 def _lt(left: Number | None, right: Number | None) -> bool:

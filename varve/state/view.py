@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -102,7 +103,7 @@ class StateView:
         if limit is not None and (type(limit) is not int or limit < 0):
             raise InvalidInput(f"limit is a number of keys from 0 on, or None, not {limit!r}")
         found = decoded_pairs(self._path, self._pairs(low, high, reverse=bool(reverse)))
-        return found if limit is None else islice(found, limit)
+        return found if limit is None or limit > sys.maxsize else islice(found, limit)
 
 
 def decoded_pairs(path: str, pairs: Iterator[Pair]) -> Iterator[tuple[Any, Any]]:

@@ -24,6 +24,7 @@ from varve.layout.keys import check_name
 from varve.logs import ERROR, WARNING, say
 from varve.opening import open as open_store
 from varve.prevalent.commands import Command, Commands
+from varve.prevalent.endings import remember
 from varve.prevalent.flushing import Flush, Flushing
 from varve.prevalent.journal import Journal
 from varve.prevalent.recovery import Failed, Recovery, Undone
@@ -101,6 +102,9 @@ class PrevalentSystem(Generic[S]):
         self._pending: list[Any] = []
         self._pending_bytes = 0
         self._poison: PrevalentSystemPoisoned | None = None
+        self._is_lost_certain = True
+        self._lost_from = 0
+        self._to_take_back: tuple[int, BaseException] | None = None
         self._is_whole = False
         self._workers = threading.Lock()
         self._worker: ThreadPoolExecutor | None = None
@@ -124,6 +128,7 @@ class PrevalentSystem(Generic[S]):
                 self._own_store.__exit__(None, None, None)
             raise
         self._is_closed = False
+        remember(self)
 
     # -- about -------------------------------------------------------------------------------------
 
@@ -271,13 +276,16 @@ class PrevalentSystem(Generic[S]):
     def recover(self) -> tuple[Any, ...]:
         """Make the state again from what is on disk, whatever is in memory; a poisoned system is usable then.
 
-        Gives the commands that were acknowledged and are lost (none with ``flush="commit"``), for you to decide about.
-        Commands that wait and can still be written are. Raises ``ReplayFailed`` and what reading raises.
+        Gives the commands that were acknowledged and are lost (none with ``flush="commit"``, and none where an interrupt came
+        after they had been written all the same), for you to decide about. Commands that wait and can still be written are.
+        Raises ``ReplayFailed`` and what reading raises.
         """
         with self._lock:
             self._check_open()
             self._check_idle("recover")
             lost = () if self._poison is None else self._poison.lost
+            if lost and not self._is_lost_certain and self._journal.holds(self._lost_from, lost):
+                lost = ()
             if self._poison is None:
                 self._flush()
             self._rebuild()
@@ -315,6 +323,7 @@ class PrevalentSystem(Generic[S]):
                     raise self._poison
                 if self._pending:
                     self._flush()
+                self._take_back_first()
             finally:
                 self._is_closed = True
                 self._pending = []
@@ -380,9 +389,16 @@ class PrevalentSystem(Generic[S]):
     def _rebuild(self) -> None:
         """Make the state of what is on disk."""
         self._is_whole = False
+        self._take_back_first()
         self._state, self._position = self._recovery.newest()
         self._counted_from = self._recovery.snapshot_position
         self._is_whole = True
+
+    def _take_back_first(self) -> None:
+        """A command whose ``apply`` raised, if that is not on disk yet: a replay might not raise again."""
+        if self._to_take_back is not None:
+            self._recovery.take_back(*self._to_take_back)
+            self._to_take_back = None
 
     def _check(self, command: Any) -> None:
         check = self._commands.checks[type(command)]
@@ -418,8 +434,8 @@ class PrevalentSystem(Generic[S]):
     def _take_back(self, sequence: int, command: Any, error: BaseException) -> None:
         """``apply`` raised: take the command back in the log, and make the state again without it."""
         raised = f"{type(command).__name__}.apply raised this"
+        self._to_take_back = sequence, error
         try:
-            self._recovery.take_back(sequence, error)
             self._rebuild()
         except Exception as exc:  # noqa: BLE001 - the user's own error is the one to be raised
             self._poisoned((), exc)
@@ -454,14 +470,15 @@ class PrevalentSystem(Generic[S]):
         count = len(self._pending)
         if count:
             self._append(self._pending)
-            self._pending = []
             self._pending_bytes = 0
             self._flushing.done()
         return count
 
     def _append(self, commands: list[Any]) -> None:
         expected = self._position
+        position = expected + len(commands)
         lost = tuple(commands) if commands is self._pending else ()
+        left = [] if lost else self._pending
         try:
             self._journal.append(commands, expected)
         except WrongExpectedVersion as exc:
@@ -472,16 +489,18 @@ class PrevalentSystem(Generic[S]):
             raise behind from exc
         except BaseException as exc:
             self._poisoned(lost, exc)
+            self._is_lost_certain = isinstance(exc, Exception)  # an interrupt may come when they are on disk
             way = (
                 "recover() makes its state again, and gives the commands that are lost"
                 if lost
                 else "its state is made again"
             )
+            what = "could not be written" if self._is_lost_certain else "were being written"
             exc.add_note(
-                f"{len(commands)} commands of the prevalent system {self.name!r} could not be written; before it goes on, {way}"
+                f"{len(commands)} commands of the prevalent system {self.name!r} {what}; before it goes on, {way}"
             )
             raise
-        self._position = expected + len(commands)
+        self._position, self._pending = position, left  # in one step: no interrupt makes what is written wait again
 
     def _behind(self, exc: WrongExpectedVersion, expected: int) -> PrevalentSystemBehind:
         return PrevalentSystemBehind(
@@ -495,6 +514,8 @@ class PrevalentSystem(Generic[S]):
     def _poisoned(self, lost: tuple[Any, ...], cause: BaseException) -> PrevalentSystemPoisoned:
         """From now on everything is refused, or at least not done before the state was made again."""
         self._is_whole = False
+        self._is_lost_certain = True
+        self._lost_from = self._position
         self._pending = []
         self._pending_bytes = 0
         self._flushing.done()
@@ -521,6 +542,26 @@ class PrevalentSystem(Generic[S]):
                 self._flush()
             except Exception:  # noqa: BLE001 - it is poisoned: whoever comes next is told
                 return
+
+    def _at_exit(self) -> None:
+        """The program ends, which is no crash: what waits is written, as ``close`` would."""
+        if self._is_closed or not self._pending:
+            return
+        try:
+            self.flush()
+        except Exception as exc:  # noqa: BLE001 - nobody is there to be told
+            say(ERROR, "prevalent system %r: what waited when the program ended is lost", self.name, failure=exc)
+
+    def _after_fork(self) -> None:
+        """This is a child: what waits is the parent's to write, and whoever held the lock is not here."""
+        self._lock = threading.RLock()
+        self._workers = threading.Lock()
+        self._worker = None
+        self._at_work = ""
+        self._pending = []
+        self._pending_bytes = 0
+        self._to_take_back = None
+        self._poison = None
 
     def _snapshot_if_due(self) -> None:
         every = self._snapshot_every

@@ -209,6 +209,12 @@ def test_an_audit_stream_of_ones_own(db: varve.Varve) -> None:
             db.scoped(audit=audit)
 
 
+def test_what_is_beyond_is_said_in_words(db: varve.Varve) -> None:
+    """Whatever the method is called."""
+    with pytest.raises(varve.PermissionRefused, match="may not use stats of the store: that is for"):
+        db.scoped().stats()
+
+
 @varve.event(name="AccessRefused")
 class OnesOwn:
     user: str

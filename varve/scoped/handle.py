@@ -170,7 +170,8 @@ class ScopedVarve:
             return refused
 
     def _beyond(self, name: str) -> Exception:
-        return self._scope.refusal(name, "the store", why="that is for the handle of the whole store")
+        why = "that is for the handle of the whole store"
+        return self._scope.refusal(name, "the store", why=why, tried=f"use {name} of the store")
 
     # -- streams and readers -----------------------------------------------------------------------
 

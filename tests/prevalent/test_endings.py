@@ -35,49 +35,74 @@ def raising_once(error: BaseException) -> Any:
 # -- an interrupt, an error that does not come again ---------------------------------------------------------------------
 
 
-def test_what_an_interrupt_found_written_is_not_lost(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever executed it again would have it twice."""
-    with bank(db, flush="manual") as system:
-        system.execute(Deposit("ann", 1))
-        system.execute(Deposit("ann", 2))
-        append = Journal.append
-
-        def interrupted(*arguments: Any) -> None:
-            append(*arguments)
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Journal, "append", interrupted)
-            with pytest.raises(KeyboardInterrupt) as caught:
-                system.flush()
-        assert "were being written" in caught.value.__notes__[0]
-        with pytest.raises(varve.PrevalentSystemPoisoned):
-            system.query(len)
-        assert system.recover() == ()
-        assert balances(system) == {"ann": 3}
-    assert db.next_global_sequence == 2
-
-
-@pytest.mark.parametrize("others", [0, 1, 2])
-def test_what_an_interrupt_kept_from_being_written_is_lost(
-    db: varve.Varve, monkeypatch: pytest.MonkeyPatch, others: int
+@pytest.mark.parametrize("is_written", [False, True])
+@pytest.mark.parametrize("then", ["flush", "snapshot", "recover", "close", "more"])
+def test_an_interrupt_of_a_flush_loses_nothing_and_repeats_nothing(
+    db: varve.Varve, monkeypatch: pytest.MonkeyPatch, then: str, *, is_written: bool
 ) -> None:
-    """Also where somebody else's commands stand there now."""
+    """It may come before what waits is on disk, or after it."""
+    system = bank(db, flush="manual")
+    system.execute(Deposit("ann", 1))
+    system.execute(Deposit("ann", 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", interrupted(is_written=is_written))
+        with pytest.raises(KeyboardInterrupt):
+            system.flush()
+    assert balances(system) == {"ann": 3}
+    assert (system.pending, db.next_global_sequence) == (2, 2 * is_written)
+    if then == "more":
+        system.execute(Deposit("ann", 4))
+    else:
+        getattr(system, then)()
+    system.close()
+    with bank(db) as again:
+        assert balances(again) == {"ann": 7 if then == "more" else 3}
+        assert again.position == db.next_global_sequence == 2 + (then == "more")
 
-    def interrupted(*_: Any) -> None:
+
+def interrupted(*, is_written: bool) -> Any:
+    """A write that is interrupted before it is done, or when it is."""
+    append = Journal.append
+
+    def write(*arguments: Any) -> None:
+        if is_written:
+            append(*arguments)
         raise KeyboardInterrupt
 
+    return write
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_what_an_interrupt_kept_from_being_written_is_told_apart_from_others(
+    db: varve.Varve, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """Somebody else's commands stand where they would: they are lost, as without the interrupt."""
     with bank(db, flush="manual") as system, bank(db) as other:
         system.execute(Deposit("ann", 1))
         system.execute(Deposit("ann", 2))
         with monkeypatch.context() as patch:
-            patch.setattr(Journal, "append", interrupted)
+            patch.setattr(Journal, "append", interrupted(is_written=False))
             with pytest.raises(KeyboardInterrupt):
                 system.flush()
         for _ in range(others):
             other.execute(Deposit("bob", 1))
+        with pytest.raises(varve.PrevalentSystemPoisoned):
+            system.flush()
         assert system.recover() == (Deposit("ann", 1), Deposit("ann", 2))
-        assert balances(system) == ({"bob": others} if others else {})
+        assert balances(system) == {"bob": others}
+
+
+def test_an_interrupt_of_close_leaves_it_open(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits can still be written."""
+    system = bank(db, flush="manual")
+    system.execute(Deposit("ann", 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", interrupted(is_written=False))
+        with pytest.raises(KeyboardInterrupt):
+            system.close()
+    assert system.pending == 1
+    system.close()
+    assert db.next_global_sequence == 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError("once"), KeyboardInterrupt()])

@@ -101,7 +101,8 @@ class Journal:
         self.stream.append(STREAM_ID, aborted(stream_sequence, error), expected=expected)
 
     def holds(self, start: int, commands: Sequence[Any]) -> bool:
-        """Whether these very commands stand at ``start`` and behind it, once a commit that is under way has ended."""
+        """Whether these commands stand at ``start`` and behind it, once a commit that is under way has ended. (Others that are
+        equal would do: a second writer's.)"""
         stop = start + len(commands)
         if self._db.write(lambda tx: tx.length(self.stream, STREAM_ID)) < stop:
             return False

@@ -102,8 +102,7 @@ class PrevalentSystem(Generic[S]):
         self._pending: list[Any] = []
         self._pending_bytes = 0
         self._poison: PrevalentSystemPoisoned | None = None
-        self._is_lost_certain = True
-        self._lost_from = 0
+        self._interrupted = 0
         self._to_take_back: tuple[int, BaseException] | None = None
         self._is_whole = False
         self._workers = threading.Lock()
@@ -276,16 +275,13 @@ class PrevalentSystem(Generic[S]):
     def recover(self) -> tuple[Any, ...]:
         """Make the state again from what is on disk, whatever is in memory; a poisoned system is usable then.
 
-        Gives the commands that were acknowledged and are lost (none with ``flush="commit"``, and none where an interrupt came
-        after they had been written all the same), for you to decide about. Commands that wait and can still be written are.
-        Raises ``ReplayFailed`` and what reading raises.
+        Gives the commands that were acknowledged and are lost (none with ``flush="commit"``), for you to decide about.
+        Commands that wait and can still be written are. Raises ``ReplayFailed`` and what reading raises.
         """
         with self._lock:
             self._check_open()
             self._check_idle("recover")
             lost = () if self._poison is None else self._poison.lost
-            if lost and not self._is_lost_certain and self._journal.holds(self._lost_from, lost):
-                lost = ()
             if self._poison is None:
                 self._flush()
             self._rebuild()
@@ -312,27 +308,18 @@ class PrevalentSystem(Generic[S]):
         """Write what waits, and let go of the store where the system opened it. Closing twice is fine.
 
         Raises what a flush raises, and ``PrevalentSystemPoisoned`` where acknowledged commands are lost; it is closed all the
-        same.
+        same. Only an interrupt leaves it open where commands wait: close it again.
         """
         with self._lock:
             if self._is_closed:
                 return
             self._check_idle("close")
             try:
-                if self._poison is not None and self._poison.lost:
-                    raise self._poison
-                if self._pending:
-                    self._flush()
-                self._take_back_first()
-            finally:
-                self._is_closed = True
-                self._pending = []
-                self._flushing.done()
-                if self._own_store is not None:
-                    self._own_store.__exit__(None, None, None)
-                with self._workers:
-                    if self._worker is not None:
-                        self._worker.shutdown(wait=False)
+                self._write_all()
+            except Exception:
+                self._end()
+                raise
+            self._end()
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -469,10 +456,21 @@ class PrevalentSystem(Generic[S]):
     def _flush(self) -> int:
         count = len(self._pending)
         if count:
-            self._append(self._pending)
+            if self._interrupted:
+                self._settle()
+            if self._pending:
+                self._append(self._pending)
             self._pending_bytes = 0
             self._flushing.done()
         return count
+
+    def _settle(self) -> None:
+        """An interrupt came while the first of those that wait were being written: they wait no longer if they are on disk."""
+        first, left = self._pending[: self._interrupted], self._pending[self._interrupted :]
+        position = self._position + len(first)
+        if self._journal.holds(self._position, first):
+            self._position, self._pending = position, left  # in one step, as in _append
+        self._interrupted = 0
 
     def _append(self, commands: list[Any]) -> None:
         expected = self._position
@@ -488,16 +486,17 @@ class PrevalentSystem(Generic[S]):
             self._is_whole = True
             raise behind from exc
         except BaseException as exc:
+            if lost and not isinstance(exc, Exception):  # an interrupt: nothing is wrong with them, or with the disk
+                self._interrupted = len(lost)
+                raise
             self._poisoned(lost, exc)
-            self._is_lost_certain = isinstance(exc, Exception)  # an interrupt may come when they are on disk
             way = (
                 "recover() makes its state again, and gives the commands that are lost"
                 if lost
                 else "its state is made again"
             )
-            what = "could not be written" if self._is_lost_certain else "were being written"
             exc.add_note(
-                f"{len(commands)} commands of the prevalent system {self.name!r} {what}; before it goes on, {way}"
+                f"{len(commands)} commands of the prevalent system {self.name!r} could not be written; before it goes on, {way}"
             )
             raise
         self._position, self._pending = position, left  # in one step: no interrupt makes what is written wait again
@@ -514,9 +513,8 @@ class PrevalentSystem(Generic[S]):
     def _poisoned(self, lost: tuple[Any, ...], cause: BaseException) -> PrevalentSystemPoisoned:
         """From now on everything is refused, or at least not done before the state was made again."""
         self._is_whole = False
-        self._is_lost_certain = True
-        self._lost_from = self._position
         self._pending = []
+        self._interrupted = 0
         self._pending_bytes = 0
         self._flushing.done()
         say(ERROR, "prevalent system %r: %d commands are lost", self.name, len(lost), failure=cause)
@@ -543,6 +541,24 @@ class PrevalentSystem(Generic[S]):
             except Exception:  # noqa: BLE001 - it is poisoned: whoever comes next is told
                 return
 
+    def _write_all(self) -> None:
+        """What has to be on disk before the end."""
+        if self._poison is not None and self._poison.lost:
+            raise self._poison
+        if self._pending:
+            self._flush()
+        self._take_back_first()
+
+    def _end(self) -> None:
+        self._is_closed = True
+        self._pending = []
+        self._flushing.done()
+        if self._own_store is not None:
+            self._own_store.__exit__(None, None, None)
+        with self._workers:
+            if self._worker is not None:
+                self._worker.shutdown(wait=False)
+
     def _at_exit(self) -> None:
         """The program ends, which is no crash: what waits is written, as ``close`` would."""
         if self._is_closed or not self._pending:
@@ -560,6 +576,7 @@ class PrevalentSystem(Generic[S]):
         self._at_work = ""
         self._pending = []
         self._pending_bytes = 0
+        self._interrupted = 0
         self._to_take_back = None
         self._poison = None
 

@@ -44,8 +44,8 @@ class Decider(Generic[S, C, E]):
         for function, name in ((evolve, "evolve"), (decide, "decide")):
             if not callable(function):
                 raise InvalidInput(f"{name} is a function of two arguments, not {function!r:.80}")
-        for function, name in ((initial, "initial"), (evolve, "evolve")):  # of decide, what it returns is looked at
-            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        for state_of, name in ((initial, "initial"), (evolve, "evolve")):  # of decide, what it returns is looked at
+            if inspect.iscoroutinefunction(state_of) or inspect.isasyncgenfunction(state_of):
                 raise InvalidInput(f"{name} is async, and would give a coroutine for a state: it waits for nothing")
         self._initial = initial
         self._evolve = evolve

@@ -170,8 +170,9 @@ class ScopedVarve:
             return refused
 
     def _beyond(self, name: str) -> Exception:
-        why = "that is for the handle of the whole store"
-        return self._scope.refusal(name, "the store", why=why, tried=f"use {name} of the store")
+        return self._scope.refusal(
+            name, "the store", why="that is for the handle of the whole store", verb=f"use {name!r} of"
+        )
 
     # -- streams and readers -----------------------------------------------------------------------
 

@@ -57,6 +57,11 @@ class Handling:
         self._default: Handler | Batched | None = None
         self._by_name: dict[str, Handler | Batched] = {}
         if not isinstance(handlers, Mapping):
+            if not callable(handlers) and not isinstance(handlers, Batched):
+                raise InvalidInput(
+                    "handlers is a function fn(recorded, tx), sync or async, or a mapping from event classes to such "
+                    f"functions, not {handlers!r:.80}"
+                )
             self._default = _checked(handlers, "handlers is")
             return
         if not handlers:

@@ -31,8 +31,11 @@ NAME_BYTES_MAX: Final = 255
 RESERVED_PREFIX: Final = "varve."
 """How names of streams and event types begin that are Varve's own: what repair puts in the place of lost events."""
 
-OWN_TYPES: Final = frozenset({"varve.Aborted"})
+OWN_TYPES: Final = frozenset({"varve.Aborted", "varve.AccessRefused"})
 """Event types of Varve's own that are appended like any other."""
+
+TAKEN_TYPES: Final = OWN_TYPES | {"varve.Gap", "varve.Lost"}
+"""Those whose events mean something to Varve: no class of somebody else's is taken for one."""
 
 STREAM_ID_BYTES_MAX: Final = 255
 """UTF-8 bytes of a str stream id."""

@@ -233,6 +233,8 @@ class Varve:
             raise InvalidInput(
                 "varve.Gap stands where compaction dropped events: nobody appends one, typed reads pass over it"
             )
+        for one in declared.by_name.values():
+            _check_not_posing(one)
         self._bind(list(declared.by_name.values()))
         return Stream(self._engine, declared.stream, declared)
 
@@ -830,6 +832,16 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return f"<Snapshot of {self._engine.path}>"
+
+
+def _check_not_posing(one: EventType) -> None:
+    """Raise ``InvalidInput`` for a class that has a type name of Varve's own and is none of Varve's, nor made of a schema that
+    the log has: its events would pass for what Varve itself writes."""
+    if one.name in limits.TAKEN_TYPES and one.cls.__module__.partition(".")[0] != "varve":
+        raise InvalidInput(
+            f"the type name {one.name!r} of {one.cls.__module__}.{one.cls.__qualname__} is Varve's own, which stands for "
+            "something else: give the class another with @varve.event(name=...)"
+        )
 
 
 def _event_types(declared: Any) -> list[EventType]:

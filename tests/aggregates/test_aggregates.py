@@ -211,6 +211,50 @@ def test_an_async_decide_is_refused(accounts: Accounts) -> None:
         make(accounts).execute(1, later)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"every": "100"}, "every is a number of events, a policy"),
+        ({"every": 2.5}, "every is a number of events, a policy"),
+        ({"snapshots": 7}, r"takes db\.snapshots"),
+    ],
+)
+def test_parts_that_are_none_are_told(accounts: Accounts, options: dict[str, Any], said: str) -> None:
+    """At once: a policy that cannot be asked would save nothing, ever, and say so only in the log."""
+    with pytest.raises(varve.InvalidInput, match=said):
+        make(accounts, **options)
+
+
+@pytest.mark.parametrize("stream", ["accounts", None, 7])
+def test_a_stream_that_is_none_is_told(stream: Any) -> None:
+    """A name alone does not say which store."""
+    with pytest.raises(varve.InvalidInput, match=r"takes a stream, db\.stream"):
+        make(stream)
+
+
+@pytest.mark.parametrize("name", ["initial", "evolve"])
+def test_states_are_made_by_plain_functions(accounts: Accounts, name: str) -> None:
+    """A coroutine would pass for a state, and be decided on."""
+
+    async def later(*_: Any) -> Account:
+        return Account()
+
+    with pytest.raises(varve.InvalidInput, match=f"{name} is async"):
+        make(accounts, **{name: later})
+
+
+def test_a_key_of_a_transaction_over_several_streams_is_no_commands(accounts: Accounts, db: varve.Varve) -> None:
+    """Though it began and ended in this stream: the positions would be wrong."""
+    others = db.stream("others", Opened)
+    with db.transaction(idempotency_key="k") as tx:
+        tx.append(accounts, 1, Opened("Ann"))
+        tx.append(others, 1, Opened("Bob"))
+        tx.append(accounts, 1, Deposited(5))
+    with pytest.raises(varve.IdempotencyConflict, match="more than one"):
+        make(accounts).execute(1, Deposit(1), idempotency_key="k")
+    assert accounts.reader().length(1) == 2
+
+
 def test_snapshots_of_another_store_are_refused(accounts: Accounts) -> None:
     with temporary_store() as other, pytest.raises(varve.InvalidInput, match="two stores"):
         make(accounts, snapshots=other.snapshots)

@@ -28,6 +28,14 @@ class Stamped:
 
 
 @event
+class Texts:
+    first: str
+    number: u32
+    second: str
+    third: str
+
+
+@event
 class Bare:
     pass
 
@@ -41,7 +49,7 @@ class Strict:
             raise ValueError("not that one")
 
 
-CLASSES = [OrderPlaced, Cash, Line, Numbers, Tree, Everything, Ledger, Envelope, Stamped, Bare]
+CLASSES = [OrderPlaced, Cash, Line, Numbers, Tree, Everything, Ledger, Envelope, Stamped, Texts, Bare]
 
 
 @pytest.mark.parametrize("cls", CLASSES)

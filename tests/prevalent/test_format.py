@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from prevalent_models import Deposit, bank
 
 import varve
@@ -43,3 +46,24 @@ def test_where_commands_stand(db: varve.Varve) -> None:
     assert (recorded.stream, recorded.stream_id, recorded.event) == ("prevalent/bank", 0, Deposit("ann", 1))
     [saved] = db.snapshots.stored()
     assert (saved.scope, saved.position, saved.schema) == (("prevalent/bank", 0), 1, "prevalent 1: b")
+
+
+@varve.event(name="varve.Aborted")
+class Posing:
+    stream_sequence: varve.u64
+    reason: str
+
+
+def test_nobody_elses_class_passes_for_the_record(varve_path: Path) -> None:
+    """An event of it would take commands back; the class that is made of the log's own schema is as good as Varve's."""
+    with varve.open(varve_path) as db:
+        with pytest.raises(varve.InvalidInput, match="is Varve's own"):
+            db.stream("orders", Posing)
+        with pytest.raises(varve.InvalidInput, match="is Varve's own"):
+            db.stream("orders", Deposit | Posing)
+        db.stream("orders", varve.Aborted).append(1, varve.Aborted(0, "mine"))
+    with varve.open(varve_path) as db:
+        found = db.global_reader().get(0)
+        assert found is not None
+        assert found.type is not varve.Aborted
+        assert db.stream("orders", found.type).reader().length(1) == 1

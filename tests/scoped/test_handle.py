@@ -210,6 +210,24 @@ def test_an_audit_stream_of_ones_own(db: varve.Varve) -> None:
             db.scoped(audit=audit)
 
 
+@varve.event(name="AccessRefused")
+class OnesOwn:
+    user: str
+
+
+def test_refusals_are_a_type_of_varves_own(db: varve.Varve) -> None:
+    """A program may have its own event of that name: it is neither in the way of an audit stream, nor taken for one."""
+    mine: Any = db.stream("mine", OnesOwn)
+    mine.append(1, OnesOwn("ada"))
+    with pytest.raises(varve.InvalidInput, match=r"declares varve\.AccessRefused"):
+        db.scoped(audit=mine)
+    handle = db.scoped(audit="audit")
+    refuse(handle)
+    assert handle.refusals.recorded == 1
+    [recorded] = db.global_reader().iter_from(0, streams=["audit"])
+    assert recorded.type is varve.AccessRefused
+
+
 def test_a_scoped_handle_does_not_write_its_audit_stream(db: varve.Varve) -> None:
     """However wide it is: its records are not its own to make."""
     handle = db.scoped(append=["*"], read=["*"], audit="audit")

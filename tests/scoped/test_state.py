@@ -132,9 +132,16 @@ def test_a_narrower_handle_has_less_state(db: varve.Varve) -> None:
     narrow = wide.scoped(state=["t1/a", "shared/", "t2/"])
     assert [key for key, _ in narrow.state.range()] == ["shared/x", "t1/a"]
     narrow.state.put("t1/a", 2)
-    for key in ("shared/x", "t2/a", "t1/b"):
-        with pytest.raises(varve.PermissionRefused):
+    for key, allowed in (("shared/x", ("'t1/'",)), ("t2/a", ("'t1/'",)), ("t1/b", ("'t1/a'", "'shared/'", "'t2/'"))):
+        with pytest.raises(varve.PermissionRefused) as caught:
             narrow.state.put(key, 1)
+        assert caught.value.allowed == allowed  # those of the handle that does not allow it
+    with pytest.raises(varve.PermissionRefused) as caught:
+        narrow.state.get("t2/a")
+    assert caught.value.allowed == ("'t1/'", "'shared/'")
+    with pytest.raises(varve.PermissionRefused) as caught:
+        narrow.state.range("t2/", "t3/")
+    assert caught.value.allowed == ("'t1/'", "'shared/'")
     assert list(wide.scoped().state.range("x", "a")) == []  # an empty range asks for nothing
     with pytest.raises(varve.PermissionRefused):
         wide.scoped().state.range()

@@ -100,12 +100,16 @@ class Aggregate(Generic[S, C, E]):
             raise InvalidInput(f"missing is 'refuse' or 'skip', not {missing!r:.80}")
         if type(keep) is not int or keep < 1:
             raise InvalidInput(f"keep is a number of snapshots from 1 on, not {keep!r:.80}")
-        if snapshots is not None and snapshots._engine is not stream._engine:  # noqa: SLF001 - the same library
-            raise InvalidInput("snapshots and stream belong to two stores: use those of one db")
+        _check_parts(stream, snapshots)
+        policy = every_(every) if isinstance(every, int) else every
+        if policy is not None and not callable(getattr(policy, "due", None)):
+            raise InvalidInput(
+                f"every is a number of events, a policy that varve.every gives, or None, not {every!r:.80}"
+            )
         self._decider = Decider[S, C, E](initial, evolve, decide)
         self._stream = stream
         self._snapshots = snapshots
-        self._every = every_(every) if isinstance(every, int) else every
+        self._every = policy
         self._schema = schema
         self._keep = keep
         self._missing = missing
@@ -319,10 +323,11 @@ class Aggregate(Generic[S, C, E]):
             (number, first), (last_number, last) = places
             identity = snapshot.catalog.stream(snapshot, number)
         here = (self._stream.name, keys.encode_stream_id(stream_id))
-        if number != last_number or (identity.name, keys.encode_stream_id(identity.stream_id)) != here:
+        there = (identity.name, keys.encode_stream_id(identity.stream_id))
+        if number != last_number or last - first != record.count - 1 or there != here:
             raise IdempotencyConflict(
-                f"the idempotency key {key!r} was used at global sequence {record.first_sequence} for another stream; a new "
-                "command needs a new key",
+                f"the idempotency key {key!r} was used at global sequence {record.first_sequence} for another stream, or for "
+                "more than one; a new command needs a new key",
                 key=key,
                 global_sequence=record.first_sequence,
             )
@@ -362,3 +367,16 @@ class Aggregate(Generic[S, C, E]):
         path = stream._engine.path  # noqa: SLF001 - the same library
         version = turn.version + len(turn.events)
         say(WARNING, "%s: a state of %r at %d was not saved: %s", path, stream.name, version, exc, failure=exc)
+
+
+def _check_parts(stream: Any, snapshots: Any) -> None:
+    """Raise ``InvalidInput`` where they are none, or not of one store."""
+    engine = getattr(stream, "_engine", None)
+    if engine is None or not hasattr(stream, "append_batch"):
+        raise InvalidInput(f"an aggregate takes a stream, db.stream(name, types), not {stream!r:.80}")
+    if snapshots is None:
+        return
+    if not hasattr(snapshots, "at_or_before"):
+        raise InvalidInput(f"snapshots takes db.snapshots, or db.snapshots.holding(...), not {snapshots!r:.80}")
+    if snapshots._engine is not engine:  # noqa: SLF001 - the same library
+        raise InvalidInput("snapshots and stream belong to two stores: use those of one db")

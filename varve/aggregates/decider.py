@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, NamedTuple, cast
 
@@ -43,6 +44,9 @@ class Decider(Generic[S, C, E]):
         for function, name in ((evolve, "evolve"), (decide, "decide")):
             if not callable(function):
                 raise InvalidInput(f"{name} is a function of two arguments, not {function!r:.80}")
+        for state_of, name in ((initial, "initial"), (evolve, "evolve")):  # of decide, what it returns is looked at
+            if inspect.iscoroutinefunction(state_of) or inspect.isasyncgenfunction(state_of):
+                raise InvalidInput(f"{name} is async, and would give a coroutine for a state: it waits for nothing")
         self._initial = initial
         self._evolve = evolve
         self._decide = decide

@@ -6,4 +6,5 @@ flushing    when commands become durable
 journal     commands in the log: appended, and read back quickly
 recovery    the state made again: newest usable snapshot, and the commands since
 aborts      what takes a command back
+endings     what waits when the program ends, or forks
 """

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from varve.codec import event_type, owned
+from varve.codec.schema import PLAIN_TAGS
 from varve.errors import EventTypeError, InvalidInput
 from varve.prevalent.aborts import Aborted
+
+_PLAIN: Final = PLAIN_TAGS | {"enum"}
 
 S_contra = TypeVar("S_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
@@ -38,11 +41,14 @@ class Commands:
         if not self.classes:
             raise InvalidInput("commands= is empty: a system needs a command that changes it")
         self.checks: dict[type, Callable[[Any, Any], object] | None] = {}
+        self._holding: set[type] = set()  # those that may hold other events
         for cls in self.classes:
             self._add(cls)
 
     def _add(self, cls: Any) -> None:
-        event_type(cls)  # raises SchemaError
+        fields = event_type(cls).declaration.fields  # raises SchemaError
+        if any((f.kind.item or f.kind).tag not in _PLAIN for f in fields):
+            self._holding.add(cls)
         for method in ("apply", "check"):
             found = getattr(cls, method, None)
             if not callable(found) and (method == "apply" or found is not None):
@@ -55,9 +61,10 @@ class Commands:
         self.checks[cls] = getattr(cls, "check", None)
 
     def owned(self, command: Any) -> Any:
-        """A command as an instance of its own. Raises ``EventTypeError`` for anything else."""
+        """A command as an instance of its own, also where events in it are views, which would hold the map for as long as the
+        state keeps them. Raises ``EventTypeError`` for anything else."""
         if type(command) in self.checks:
-            return command
+            return owned(command) if type(command) in self._holding else command
         if isinstance(command, self.classes) and hasattr(type(command), "_b"):  # a view
             return owned(command)
         spelled = (

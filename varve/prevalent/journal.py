@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import reduce
@@ -67,6 +68,7 @@ class Journal:
     def __init__(self, db: Varve, name: str, commands: Iterable[type]) -> None:
         self.name = f"prevalent/{name}"
         self.stream = db.stream(self.name, reduce(or_, [*commands, Aborted]))
+        self._db = db
         self._engine = db._engine  # noqa: SLF001 - the same library
         self._reader = self.stream.reader()
         self._kinds: dict[int, Kind] = {}
@@ -97,6 +99,17 @@ class Journal:
     def abort(self, stream_sequence: int, error: BaseException, expected: int) -> None:
         """Take a command back. Raises as ``append``."""
         self.stream.append(STREAM_ID, aborted(stream_sequence, error), expected=expected)
+
+    def holds(self, start: int, commands: Sequence[Any]) -> bool:
+        """Whether these commands stand at ``start`` and behind it, once a commit that is under way has ended. (Others that are
+        equal would do: a second writer's.)"""
+        stop = start + len(commands)
+        if self._db.write(lambda tx: tx.length(self.stream, STREAM_ID)) < stop:
+            return False
+        encode = self.stream._types.encode  # noqa: SLF001 - the same library
+        with contextlib.closing(self.runs(start, stop)) as runs:
+            found = [encode(one) for run in runs for one in run.events()]
+        return found == [encode(one) for one in commands]
 
     def runs(self, start: int, stop: int) -> Generator[Run, None, None]:
         """What stands at stream sequences ``start .. stop``, also what readers pass over because of a retention rule.

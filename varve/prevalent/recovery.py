@@ -146,8 +146,10 @@ class Recovery:
         """The state of everything that is on disk, and the stream sequence that comes next.
 
         The last command's ``apply`` may raise: then whoever executed it went down before it could take it back, and it is
-        taken back now. (A handle that cannot write stops before it.) Raises ``ReplayFailed`` where another one's does.
+        taken back now, if it raises the same again (memory that is short, or a signal, says nothing of the command). A handle
+        that cannot write stops before it. Raises ``ReplayFailed`` where another one's does.
         """
+        suspected: tuple[int, type[BaseException]] | None = None
         passed_over: set[int] = set()
         stop: int | None = None
         highest: int | None = None
@@ -163,10 +165,14 @@ class Recovery:
             except Failed as failed:
                 if not failed.is_last or stop is not None:
                     raise self.failed(failed) from failed.__cause__
-                if self._writes:
-                    self.take_back(failed.stream_sequence, failed.__cause__ or failed)
-                else:
+                if not self._writes:
                     stop = failed.stream_sequence
+                    continue
+                cause = failed.__cause__ or failed
+                found = failed.stream_sequence, type(cause)
+                if found == suspected:
+                    self.take_back(failed.stream_sequence, cause)
+                suspected = found
             else:
                 return state, end
 

@@ -24,6 +24,7 @@ from varve.layout.keys import check_name
 from varve.logs import ERROR, WARNING, say
 from varve.opening import open as open_store
 from varve.prevalent.commands import Command, Commands
+from varve.prevalent.endings import remember
 from varve.prevalent.flushing import Flush, Flushing
 from varve.prevalent.journal import Journal
 from varve.prevalent.recovery import Failed, Recovery, Undone
@@ -101,6 +102,8 @@ class PrevalentSystem(Generic[S]):
         self._pending: list[Any] = []
         self._pending_bytes = 0
         self._poison: PrevalentSystemPoisoned | None = None
+        self._interrupted = 0
+        self._to_take_back: tuple[int, BaseException] | None = None
         self._is_whole = False
         self._workers = threading.Lock()
         self._worker: ThreadPoolExecutor | None = None
@@ -124,6 +127,7 @@ class PrevalentSystem(Generic[S]):
                 self._own_store.__exit__(None, None, None)
             raise
         self._is_closed = False
+        remember(self)
 
     # -- about -------------------------------------------------------------------------------------
 
@@ -304,26 +308,18 @@ class PrevalentSystem(Generic[S]):
         """Write what waits, and let go of the store where the system opened it. Closing twice is fine.
 
         Raises what a flush raises, and ``PrevalentSystemPoisoned`` where acknowledged commands are lost; it is closed all the
-        same.
+        same. Only an interrupt leaves it open where commands wait: close it again.
         """
         with self._lock:
             if self._is_closed:
                 return
             self._check_idle("close")
             try:
-                if self._poison is not None and self._poison.lost:
-                    raise self._poison
-                if self._pending:
-                    self._flush()
-            finally:
-                self._is_closed = True
-                self._pending = []
-                self._flushing.done()
-                if self._own_store is not None:
-                    self._own_store.__exit__(None, None, None)
-                with self._workers:
-                    if self._worker is not None:
-                        self._worker.shutdown(wait=False)
+                self._write_all()
+            except Exception:
+                self._end()
+                raise
+            self._end()
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -380,9 +376,16 @@ class PrevalentSystem(Generic[S]):
     def _rebuild(self) -> None:
         """Make the state of what is on disk."""
         self._is_whole = False
+        self._take_back_first()
         self._state, self._position = self._recovery.newest()
         self._counted_from = self._recovery.snapshot_position
         self._is_whole = True
+
+    def _take_back_first(self) -> None:
+        """A command whose ``apply`` raised, if that is not on disk yet: a replay might not raise again."""
+        if self._to_take_back is not None:
+            self._recovery.take_back(*self._to_take_back)
+            self._to_take_back = None
 
     def _check(self, command: Any) -> None:
         check = self._commands.checks[type(command)]
@@ -418,8 +421,8 @@ class PrevalentSystem(Generic[S]):
     def _take_back(self, sequence: int, command: Any, error: BaseException) -> None:
         """``apply`` raised: take the command back in the log, and make the state again without it."""
         raised = f"{type(command).__name__}.apply raised this"
+        self._to_take_back = sequence, error
         try:
-            self._recovery.take_back(sequence, error)
             self._rebuild()
         except Exception as exc:  # noqa: BLE001 - the user's own error is the one to be raised
             self._poisoned((), exc)
@@ -453,15 +456,27 @@ class PrevalentSystem(Generic[S]):
     def _flush(self) -> int:
         count = len(self._pending)
         if count:
-            self._append(self._pending)
-            self._pending = []
+            if self._interrupted:
+                self._settle()
+            if self._pending:
+                self._append(self._pending)
             self._pending_bytes = 0
             self._flushing.done()
         return count
 
+    def _settle(self) -> None:
+        """An interrupt came while the first of those that wait were being written: they wait no longer if they are on disk."""
+        first, left = self._pending[: self._interrupted], self._pending[self._interrupted :]
+        position = self._position + len(first)
+        if self._journal.holds(self._position, first):
+            self._position, self._pending = position, left  # in one step, as in _append
+        self._interrupted = 0
+
     def _append(self, commands: list[Any]) -> None:
         expected = self._position
+        position = expected + len(commands)
         lost = tuple(commands) if commands is self._pending else ()
+        left = [] if lost else self._pending
         try:
             self._journal.append(commands, expected)
         except WrongExpectedVersion as exc:
@@ -471,6 +486,9 @@ class PrevalentSystem(Generic[S]):
             self._is_whole = True
             raise behind from exc
         except BaseException as exc:
+            if lost and not isinstance(exc, Exception):  # an interrupt: nothing is wrong with them, or with the disk
+                self._interrupted = len(lost)
+                raise
             self._poisoned(lost, exc)
             way = (
                 "recover() makes its state again, and gives the commands that are lost"
@@ -481,7 +499,7 @@ class PrevalentSystem(Generic[S]):
                 f"{len(commands)} commands of the prevalent system {self.name!r} could not be written; before it goes on, {way}"
             )
             raise
-        self._position = expected + len(commands)
+        self._position, self._pending = position, left  # in one step: no interrupt makes what is written wait again
 
     def _behind(self, exc: WrongExpectedVersion, expected: int) -> PrevalentSystemBehind:
         return PrevalentSystemBehind(
@@ -496,6 +514,7 @@ class PrevalentSystem(Generic[S]):
         """From now on everything is refused, or at least not done before the state was made again."""
         self._is_whole = False
         self._pending = []
+        self._interrupted = 0
         self._pending_bytes = 0
         self._flushing.done()
         say(ERROR, "prevalent system %r: %d commands are lost", self.name, len(lost), failure=cause)
@@ -521,6 +540,45 @@ class PrevalentSystem(Generic[S]):
                 self._flush()
             except Exception:  # noqa: BLE001 - it is poisoned: whoever comes next is told
                 return
+
+    def _write_all(self) -> None:
+        """What has to be on disk before the end."""
+        if self._poison is not None and self._poison.lost:
+            raise self._poison
+        if self._pending:
+            self._flush()
+        self._take_back_first()
+
+    def _end(self) -> None:
+        self._is_closed = True
+        self._pending = []
+        self._flushing.done()
+        if self._own_store is not None:
+            self._own_store.__exit__(None, None, None)
+        with self._workers:
+            if self._worker is not None:
+                self._worker.shutdown(wait=False)
+
+    def _at_exit(self) -> None:
+        """The program ends, which is no crash: what waits is written, as ``close`` would."""
+        if self._is_closed or not self._pending:
+            return
+        try:
+            self.flush()
+        except Exception as exc:  # noqa: BLE001 - nobody is there to be told
+            say(ERROR, "prevalent system %r: what waited when the program ended is lost", self.name, failure=exc)
+
+    def _after_fork(self) -> None:
+        """This is a child: what waits is the parent's to write, and whoever held the lock is not here."""
+        self._lock = threading.RLock()
+        self._workers = threading.Lock()
+        self._worker = None
+        self._at_work = ""
+        self._pending = []
+        self._pending_bytes = 0
+        self._interrupted = 0
+        self._to_take_back = None
+        self._poison = None
 
     def _snapshot_if_due(self) -> None:
         every = self._snapshot_every

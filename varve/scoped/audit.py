@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from varve.stream import Stream
 
 
-@event(name="AccessRefused")
+@event(name="varve.AccessRefused")
 class AccessRefused:
     """Something was tried on a scoped handle that it may not do. When: the event's ``recorded_at``."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from varve.appends import Metadata
 from varve.bindings import UnknownAnywhere
+from varve.codec import event_type
 from varve.errors import InvalidInput
 from varve.layout.keys import IdempotencyKey, check_name
 from varve.layout.ordered import StateKey
@@ -379,6 +380,6 @@ def _audit_stream(whole: Whole, audit: str | Stream[Any]) -> Stream[Any]:
         )
     if audit._engine is not whole._engine:  # noqa: SLF001
         raise InvalidInput("audit= takes a stream of the same store")
-    if AccessRefused.__name__ not in audit._types.by_name:  # noqa: SLF001
+    if event_type(AccessRefused).name not in audit._types.by_name:  # noqa: SLF001
         raise InvalidInput(f"audit= takes a stream that declares varve.AccessRefused; {audit!r} does not")
     return audit

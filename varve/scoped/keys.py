@@ -15,7 +15,8 @@ Bounds = tuple[bytes, bytes]
 class KeyRight:
     """Ranges of keys, apart from one another and in order."""
 
-    def __init__(self, bounds: Iterable[Bounds], texts: tuple[str, ...]) -> None:
+    def __init__(self, bounds: Iterable[Bounds], texts: tuple[str, ...], wider: KeyRight | None = None) -> None:
+        self._wider = wider
         self._bounds = _apart(bounds)
         self._lows = [low for low, _ in self._bounds]
         self.texts = texts
@@ -38,7 +39,12 @@ class KeyRight:
 
     def narrowed(self, other: KeyRight) -> KeyRight:
         """What both allow."""
-        return KeyRight((cut for bounds in other._bounds for cut in self.cut(*bounds)), other.texts)
+        return KeyRight((cut for bounds in other._bounds for cut in self.cut(*bounds)), other.texts, self)
+
+    def refusing(self, low: bytes, high: bytes) -> tuple[str, ...]:
+        """The prefixes that do not allow what lies from one key to below another: this one's, or those of a wider one."""
+        found = None if self._wider is None or self._wider.cut(low, high) else self._wider.refusing(low, high)
+        return self.texts if found is None else found
 
     def __or__(self, other: KeyRight) -> KeyRight:
         """What one of them allows."""

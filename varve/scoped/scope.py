@@ -193,18 +193,21 @@ class Scope:
     def check_key(self, key: bytes) -> None:
         """Whether an encoded key of state may be read."""
         if not self.state_read.allows(key):
-            raise self.refusal("read state", repr(decode_key(key)), self.state_read.texts)
+            allowed = self.state_read.refusing(key, key + b"\0")
+            raise self.refusal("read state", repr(decode_key(key)), allowed)
 
     def check_changed(self, key: bytes) -> None:
         """Whether it may be changed."""
         if not self.state.allows(key):
-            raise self.refusal("change state", repr(decode_key(key)), self.state.texts)
+            allowed = self.state.refusing(key, key + b"\0")
+            raise self.refusal("change state", repr(decode_key(key)), allowed)
 
     def cut(self, low: bytes, high: bytes) -> list[Bounds]:
         """What may be read of a range. Raises ``PermissionRefused`` where that is nothing."""
         cuts = self.state_read.cut(low, high)
         if not cuts and low < high:
-            raise self.refusal("read state", f"from {_bound(low)} to {_bound(high)}", self.state_read.texts)
+            allowed = self.state_read.refusing(low, high)
+            raise self.refusal("read state", f"from {_bound(low)} to {_bound(high)}", allowed)
         return cuts
 
     # -- consumers ---------------------------------------------------------------------------------

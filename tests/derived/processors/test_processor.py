@@ -184,7 +184,7 @@ def test_asynchronous_ends_are_refused_too(db: varve.Varve) -> None:
 
 
 def test_effects_that_are_refused_at_the_commit_are_the_failure_of_their_event(db: varve.Varve) -> None:
-    """The batch is handled again, one by one, so that the strategy is asked about the event whose append cannot be."""
+    """The batch is handled again, by halves, so that the strategy is asked about the event whose append cannot be."""
     fill(db, 10)
     bills = db.stream("bills", Billed)
     seen: list[int] = []
@@ -200,8 +200,31 @@ def test_effects_that_are_refused_at_the_commit_are_the_failure_of_their_event(d
     [letter] = processor.dead_letters.list()
     assert letter.global_sequence == 4
     assert letter.error_type == "varve.errors.WrongExpectedVersion"
-    assert seen == [*range(10), *range(10)]
-    assert processor.status.conflicts == 2
+    tries = [range(10), range(5), range(2), range(2, 6), range(2, 4), range(4, 8), range(4, 6), range(4, 5)]
+    assert seen == [number for numbers in [*tries, range(5, 7), range(7, 10)] for number in numbers]
+    assert processor.status.conflicts == 6
+
+
+def test_one_refused_event_among_many_does_not_cost_a_commit_for_each(db: varve.Varve) -> None:
+    """It is found by halves, and batches grow again behind it."""
+    fill(db, 2_000)
+    bills = db.stream("bills", Billed)
+    calls = 0
+
+    def handle(recorded: varve.Recorded[Any], tx: varve.Transaction) -> None:
+        nonlocal calls
+        calls += 1
+        number = recorded.event.number
+        tx.append(bills, number, Billed(number), expected=varve.NO_STREAM if number != 700 else 1)
+
+    processor = db.processor("billing", handle, strategy=varve.Skip(), streams=["orders"], batch=1_000)
+    assert processor.catch_up_blocking() == 1_999
+    assert billed(db) == [n for n in range(2_000) if n != 700]
+    assert processor.status.conflicts <= 20
+    assert calls <= 8_000
+    reader = db.global_reader()
+    commits = {recorded.commit_sequence for recorded in reader.iter_from(0, streams=["bills"])}
+    assert len(commits) <= 40
 
 
 class Refuses:
@@ -227,19 +250,20 @@ async def no_sleep(_seconds: float) -> None:
 
 
 def test_conflicts_are_handled_again(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole batch, until the commit is taken; nothing is done twice."""
+    """By halves, until the commit is taken; nothing is done twice."""
     fill(db, 10)
     Refuses(monkeypatch, 7)
     biller = Biller(db)
     processor = db.processor("billing", biller, streams=["orders"], sleep=no_sleep)
     assert processor.catch_up_blocking() == 10
-    assert biller.seen == list(range(10)) * 8
+    tries = [range(10), range(5), range(2), *[range(1)] * 5, range(1, 3), range(3, 7), range(7, 10)]
+    assert biller.seen == [number for numbers in tries for number in numbers]
     assert billed(db) == list(range(10))
     assert processor.status.conflicts == 7
 
 
 def test_endless_conflicts_are_a_failure(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the first event, after it was tried alone as often as the batch."""
+    """Of the first event, after it was tried alone for long enough."""
     fill(db, 3)
     Refuses(monkeypatch, 10**6)
     biller = Biller(db)
@@ -247,8 +271,7 @@ def test_endless_conflicts_are_a_failure(db: varve.Varve, monkeypatch: pytest.Mo
         db.processor("billing", biller, streams=["orders"], sleep=no_sleep).catch_up_blocking()
     assert told.value.global_sequence == 0
     assert isinstance(told.value.__cause__, varve.errors.TransactionConflict)
-    tries = varve.limits.PROCESSOR_CONFLICTS_MAX + 1
-    assert biller.seen == [0, 1, 2] * tries + [0] * tries
+    assert biller.seen == [0, 1, 2] + [0] * (varve.limits.PROCESSOR_CONFLICTS_MAX + 1)
 
 
 def test_state_changes_are_part_of_the_commit(db: varve.Varve) -> None:

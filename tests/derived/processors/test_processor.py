@@ -701,3 +701,210 @@ def test_readonly(varve_path: Path) -> None:
         assert list(db.dead_letters()) == []
         with pytest.raises(varve.errors.ReadonlyStore):
             db.dead_letters("billing").drop(1)
+
+
+def test_what_a_handler_awaits_may_be_cancelled(db: varve.Varve) -> None:
+    """That is a failure of its event, with a name; the processor itself is not cancelled by it, and does not end silently."""
+    fill(db, 5)
+
+    async def handle(recorded: varve.Recorded[Any], tx: varve.Transaction) -> None:
+        tx.state.add("handled", 1)
+        if recorded.event.number == 3:
+            helper = asyncio.ensure_future(asyncio.sleep(60))
+            asyncio.get_running_loop().call_soon(helper.cancel)
+            await helper
+
+    processor = db.processor("a", handle, strategy=varve.DeadLetter(), streams=["orders"])
+    assert processor.catch_up_blocking() == 4
+    [letter] = processor.dead_letters
+    assert (letter.global_sequence, letter.error_type) == (3, "varve.errors.HandlerCancelled")
+    assert "helper" in letter.traceback
+    assert db.state.get("handled") == 4
+    with pytest.raises(varve.ProcessorFailed) as told:
+        db.processor("b", handle, streams=["orders"]).catch_up_blocking()
+    assert isinstance(told.value.__cause__, varve.errors.HandlerCancelled)
+    assert isinstance(told.value.__cause__.__cause__, asyncio.CancelledError)
+
+
+class Unshown(Exception):
+    """An error that cannot even be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+    __str__ = __repr__
+
+
+def test_an_error_that_cannot_be_shown(db: varve.Varve) -> None:
+    """Stops the processor as any other."""
+    fill(db, 1)
+
+    def handle(_recorded: varve.Recorded[Any], _tx: varve.Transaction) -> None:
+        raise Unshown
+
+    def strategy(*_: object) -> object:
+        raise Unshown
+
+    for how in (varve.FailFast(), strategy):
+        with pytest.raises(varve.ProcessorFailed, match="cannot be shown") as told:
+            db.processor("a", handle, strategy=how, streams=["orders"]).catch_up_blocking()
+        assert isinstance(told.value.__cause__, Unshown)
+
+
+def test_a_task_that_is_cancelled_before_it_begins_leaves_it_free(db: varve.Varve) -> None:
+    """Another run may follow."""
+    fill(db, 3)
+    processor = db.processor("a", Biller(db), streams=["orders"])
+
+    async def work() -> None:
+        async with processor:
+            [task] = [task for task in asyncio.all_tasks() if task.get_name() == "processor a"]
+            task.cancel()
+        assert processor.state == "stopped"
+        assert await processor.catch_up() == 3
+
+    asyncio.run(work())
+
+
+def test_a_thread_without_an_event_loop_leaves_it_free(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file descriptor was left for one, say."""
+    fill(db, 3)
+    processor = db.processor("a", Biller(db), streams=["orders"])
+
+    def none_left() -> asyncio.AbstractEventLoop:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "new_event_loop", none_left)
+        patch.setattr("asyncio.runners.events.new_event_loop", none_left)
+        with pytest.raises(OSError, match="Too many open files"), processor:
+            pass
+    assert processor.state == "failed"
+    assert processor.catch_up_blocking() == 3
+
+
+def test_cancelled_while_a_block_ends(db: varve.Varve) -> None:
+    """A handler that never ends does not outlive the block whose task is cancelled."""
+    fill(db, 3)
+    ended: list[str] = []
+
+    async def hang(_recorded: varve.Recorded[Any], _tx: varve.Transaction) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("handler")
+
+    processor = db.processor("a", hang, streams=["orders"])
+
+    async def beside() -> None:
+        async with processor:
+            await began.wait()
+            leaving.set()
+
+    async def work() -> None:
+        task = asyncio.create_task(beside())
+        await leaving.wait()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended == ["handler"]
+        assert processor.state == "stopped"
+
+    began, leaving = asyncio.Event(), asyncio.Event()
+    asyncio.run(work())
+
+
+def test_quick_handlers_let_other_tasks_run(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a batch, too."""
+    fill(db, 500)
+    monkeypatch.setattr(varve.limits, "TAIL_TURN_S_MAX", 0.0)
+    seen: list[int] = []
+    others: list[int] = []
+
+    async def other() -> None:
+        while len(seen) < 500:
+            others.append(len(seen))
+            await asyncio.sleep(0)
+
+    async def work() -> None:
+        beside = asyncio.create_task(other())
+        processor = db.processor("a", lambda recorded, _: seen.append(recorded.event.number), streams=["orders"])
+        assert await processor.catch_up() == 500
+        await beside
+
+    asyncio.run(work())
+    assert seen == list(range(500))
+    assert len(set(others)) > 400
+
+
+def test_a_list_that_fails_is_still_committed_together(db: varve.Varve) -> None:
+    """Handled one by one up to the event that it fails for, not committed one by one."""
+    fill(db, 200)
+    bills = db.stream("bills", Billed)
+
+    def bill(events: list[varve.Recorded[Any]], tx: varve.Transaction) -> None:
+        for recorded in events:
+            if recorded.event.number == 150:
+                raise ValueError("not this one")
+            tx.append(bills, 1, Billed(recorded.event.number))
+
+    processor = db.processor("a", varve.Batched(bill), strategy=varve.Skip(), streams=["orders"])
+    assert processor.catch_up_blocking() == 199
+    assert billed(db) == [n for n in range(200) if n != 150]
+    assert len({recorded.commit_sequence for recorded in bills.reader().iter_all()}) == 2
+
+
+def test_many_reads_of_what_a_batch_has_added_to(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each addition is made once for all reads behind it, and not once for each."""
+    from varve.state.changes import Add
+
+    fill(db, 200)
+    calls = 0
+    add = Add.onto
+
+    def counted(self: Add, before: Any, *, exists: bool = True) -> Any:
+        nonlocal calls
+        calls += 1
+        return add(self, before, exists=exists)
+
+    monkeypatch.setattr(Add, "onto", counted)
+
+    def count(recorded: varve.Recorded[Any], tx: varve.Transaction) -> None:
+        tx.state.add("count", 1)
+        assert tx.state.get("count") == recorded.event.number + 1
+
+    assert db.processor("a", count, streams=["orders"]).catch_up_blocking() == 200
+    assert db.state.get("count") == 200
+    assert calls <= 400
+
+
+def test_an_upcast_that_fails_is_its_events_failure(varve_path: Path) -> None:
+    """Handlers by class are found without making the event: that happens in the handler."""
+
+    @varve.event(name="processors.SentOld")
+    class SentOld:
+        number: varve.u64
+
+    @varve.event(name="processors.Sent")
+    class Sent:
+        number: varve.u64
+
+    @varve.upcast(SentOld, Sent)
+    def _(old: SentOld) -> Sent:
+        if old.number == 1:
+            raise ValueError("cannot be told")
+        return Sent(old.number)
+
+    with varve.open(varve_path) as db:
+        db.stream("sent", SentOld).append_batch(1, [SentOld(n) for n in range(3)])
+    with varve.open(varve_path) as db:
+        db.stream("sent", Sent)
+        seen: list[int] = []
+        processor = db.processor(
+            "a", {Sent: lambda recorded, _: seen.append(recorded.event.number)}, strategy=varve.DeadLetter()
+        )
+        assert processor.catch_up_blocking() == 2
+        assert seen == [0, 2]
+        assert [letter.global_sequence for letter in processor.dead_letters] == [1]

@@ -221,6 +221,9 @@ PROCESSOR_EVENTS_MAX: Final = 1_024
 PROCESSOR_COMMIT_S: Final = 0.25
 """A processor commits what its handlers did after this long, though its batch is not at its end."""
 
+PROCESSOR_BYTES_MAX: Final = 4 * 2**20
+"""Bytes of what handlers appended and changed, above which a processor commits it, though its batch is not at its end."""
+
 PROCESSOR_CONFLICTS_MAX: Final = 32
 """How often an event alone is handled again since what its handler read has changed; then the conflict counts as the handler's
 failure."""

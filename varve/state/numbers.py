@@ -61,12 +61,13 @@ class Addition(NamedTuple):
     def _within(self, key: bytes, value: Number, result: Number) -> Number:
         """The sum within its bounds, in the type of the value."""
         kind = type(value)
-        for bound, passed in ((self.low, _lt(result, self.low)), (self.high, _lt(self.high, result))):
-            if passed:
-                assert bound is not None
-                if not self.clamp:
-                    raise out_of_range(key, value, result, bound)
-                result = kind(bound)
+        if self.low is not None or self.high is not None:
+            for bound, passed in ((self.low, _lt(result, self.low)), (self.high, _lt(self.high, result))):
+                if passed:
+                    assert bound is not None
+                    if not self.clamp:
+                        raise out_of_range(key, value, result, bound)
+                    result = kind(bound)
         if kind is int and abs(result) > _INT_MAX:
             raise out_of_range(key, value, result, _INT_MAX if result > 0 else -_INT_MAX)
         if kind is float and not math.isfinite(result):
@@ -76,6 +77,8 @@ class Addition(NamedTuple):
 
 def addition(n: Any, low: Any, high: Any, *, clamp: bool, missing: Any) -> Addition:
     """Checked arguments of ``add``. Raises ``InvalidInput``."""
+    if type(n) is int and low is None and high is None and type(missing) is int:  # the commonest, the short way
+        return Addition(n, None, None, bool(clamp), missing)
     _check_number("n", n)
     for name, bound in (("min", low), ("max", high), ("missing", missing)):
         if bound is not None:

@@ -908,3 +908,26 @@ def test_an_upcast_that_fails_is_its_events_failure(varve_path: Path) -> None:
         assert processor.catch_up_blocking() == 2
         assert seen == [0, 2]
         assert [letter.global_sequence for letter in processor.dead_letters] == [1]
+
+
+@pytest.mark.parametrize("how", ["events", "state"])
+def test_much_is_committed_in_parts(db: varve.Varve, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What handlers bring is held in memory until it is committed: up to a limit."""
+    fill(db, 100)
+    monkeypatch.setattr(varve.limits, "PROCESSOR_BYTES_MAX", 10_000)
+    notes = db.stream("notes", Note)
+
+    def handle(recorded: varve.Recorded[Any], tx: varve.Transaction) -> None:
+        if how == "events":
+            tx.append(notes, 1, Note("x" * 990))
+        else:
+            tx.state.put(recorded.event.number, "x" * 990)
+
+    before = db.stats().writes.commits
+    assert db.processor("a", handle, streams=["orders"]).catch_up_blocking() == 100
+    assert 10 <= db.stats().writes.commits - before <= 15
+
+
+@varve.event(name="processors.Note")
+class Note:
+    text: str

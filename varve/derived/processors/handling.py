@@ -151,11 +151,24 @@ class HandlerTransaction(Transaction):
     same commit have brought, so such an event has a commit of its own.
     """
 
-    __slots__ = ("looks",)
+    __slots__ = ("_measured", "_size", "looks")
 
     def __init__(self, engine: Engine, bindings: Bindings) -> None:
         super().__init__(engine, None, None, bindings)
         self.looks = False
+        self._measured = 0, 0
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it brings. What is returned from is not taken off."""
+        changes = () if self._work is None else self._work.state._changes  # noqa: SLF001 - the same library
+        before, now = self._measured, (len(self._appends), len(changes))
+        if before != now:
+            self._size += sum(append.payload_bytes for append in self._appends[before[0] :])
+            self._size += sum(change.size for change in changes[before[1] :])
+            self._measured = now
+        return self._size
 
     def reader(self, stream: Stream[Any], *, unknown: UnknownTyped = "error") -> StreamReader[Any]:
         """As ``Transaction.reader``."""

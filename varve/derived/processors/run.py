@@ -332,7 +332,12 @@ class Run:
                         break
                 at += len(group)
                 done["handled"] += len(group)
-            if tx.looks or (now_s := time.monotonic()) >= until_s or control.is_wanted:
+            if (
+                tx.looks
+                or (now_s := time.monotonic()) >= until_s
+                or control.is_wanted
+                or tx.size >= limits.PROCESSOR_BYTES_MAX
+            ):
                 break
             if now_s >= turn_until_s:
                 await others()

@@ -135,7 +135,10 @@ def main(path: Path) -> None:
     check_the_rules()
     with varve.open(path) as db:
         orders = db.stream("orders", OrderPlaced | OrderShipped | OrderCancelled)
-        orders.append(7, OrderPlaced("Laptop", 1), expected=varve.NO_STREAM)
+        number = 7
+        while orders.reader().length(number):  # in a folder of an earlier run it is another order
+            number += 1
+        orders.append(number, OrderPlaced("Laptop", 1), expected=varve.NO_STREAM)
 
         # Both wait here after their first look, so that both have seen version 1. A second look does not wait.
         both_have_looked = threading.Barrier(2, timeout=30)
@@ -159,7 +162,7 @@ def main(path: Path) -> None:
                 every=2,
             )
             try:
-                done = order.execute(7, command)
+                done = order.execute(number, command)
                 say(f"{clerk}: written as event {done.positions[0].stream_sequence} of the order")
             except OrderRefused as refusal:
                 say(f"{clerk}: {refusal}")
@@ -176,9 +179,9 @@ def main(path: Path) -> None:
         reading = varve.Aggregate(
             orders, initial=Order, evolve=evolve, decide=decide, snapshots=db.snapshots.holding(Order, Status)
         )
-        order, version = reading.load(7)
-        saved = [info.position for info in db.snapshots.stored(("orders", 7))]
-        print(f"order 7 is {order.status.value} at version {version}, saved at {saved}")
+        order, version = reading.load(number)
+        saved = [info.position for info in db.snapshots.stored(("orders", number))]
+        print(f"order {number} is {order.status.value} at version {version}, saved at {saved}")
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ def test_what_the_pages_call_exists() -> None:
         "varve.consumers",
         "varve.retention",
         "varve.snapshots",
+        "varve.dead_letters",
         "varve.state",
         "varve.lock",
         "varve.seal",
@@ -75,3 +76,14 @@ def test_what_the_pages_call_exists() -> None:
                     missing.append(f"{page.name}: {dotted}")
                     break
     assert not missing
+
+
+def test_no_two_pages_write_to_one_store() -> None:
+    """Whoever goes through several pages in one folder does not meet another page's event classes."""
+    pages: dict[str, set[str]] = {}
+    for page in PAGES:
+        for _, block in _blocks(page.read_text(encoding="utf-8")):
+            for folder in re.findall(r'varve\.open\("(\./[^"]+)"', block):
+                pages.setdefault(folder, set()).add(page.name)
+    assert pages
+    assert {folder: names for folder, names in pages.items() if len(names) > 1} == {}

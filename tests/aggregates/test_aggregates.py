@@ -187,6 +187,8 @@ def test_async(accounts: Accounts, db: varve.Varve) -> None:
         lambda stream: make(stream, keep=0),
         lambda stream: make(stream, missing="ignore"),
         lambda stream: make(stream, every=0),
+        lambda stream: make(stream, every="often"),
+        lambda stream: make(stream.name),
         lambda stream: make(stream).execute(1, Deposit(1), retries=-1),
         lambda stream: make(stream).load(1, at=-1),
         lambda stream: make(stream).load(1.5),

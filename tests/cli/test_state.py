@@ -51,7 +51,12 @@ def test_get(inside: Inside, data: Path) -> None:
         "raw": "ff",
         "1": [1, [2]],
     }
-    assert "state has no '7'" in inside.refused(2, "state", "get", str(data), "7")
+    refused = inside.refused(2, "state", "get", str(data), "7")
+    assert "state has no '7'" in refused
+    assert "--literal" in refused
+    refused = inside.refused(2, "state", "get", str(data), "8", "--literal")
+    assert "state has no 8" in refused
+    assert "--literal" not in refused
     assert "no Python literal" in inside.refused(2, "state", "get", str(data), "__import__('os')", "-l")
     assert "a key of state is" in inside.refused(2, "state", "get", str(data), "1.5", "-l")
 

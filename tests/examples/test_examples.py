@@ -72,6 +72,12 @@ def test_one_of_two_clerks_is_refused_and_decides_again() -> None:
     assert re.search(r"^order 7 is (shipped|cancelled) at version 2, saved at \[2\]$", printed, re.MULTILINE)
 
 
+def test_the_clerks_find_another_order_in_a_folder_of_an_earlier_run(tmp_path: Path) -> None:
+    """order_aggregate.py: a store that is kept is no hindrance to the second run."""
+    for number in (7, 8):
+        assert f"order {number} is " in run("order_aggregate.py", tmp_path / "store")
+
+
 def test_a_refused_transfer_writes_nothing() -> None:
     """bank_transfer.py: after each refusal balances and the number of events are as before."""
     assert run("bank_transfer.py").splitlines() == [
@@ -83,9 +89,15 @@ def test_a_refused_transfer_writes_nothing() -> None:
     ]
 
 
-def test_a_bank_keeps_its_overdraft_rule() -> None:
-    """bank.py: no balance below the limit, none that its events do not say, nothing lost among eight tellers."""
-    assert run("bank.py").splitlines() == [
+def test_a_bank_keeps_its_overdraft_rule(tmp_path: Path) -> None:
+    """bank.py: no balance below the limit, none that its events do not say, nothing lost among eight tellers; in a folder of
+    one's own it goes on where it was."""
+    first, again = (run("bank.py", tmp_path / "store").splitlines() for _ in range(2))
+    in_all = again.pop(4)
+    assert re.fullmatch(r"in all -?\d+\.\d\d, as before", in_all)
+    assert again == first[:4] + first[5:]
+    assert run("bank.py").splitlines() == first
+    assert first == [
         "anna has -100.00, which is as far as it goes",
         "one cent more is refused: -10000 would become -10001, below -10000",
         "nobody has no account: require_exists of ('balance', 'nobody') failed",

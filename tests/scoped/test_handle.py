@@ -52,6 +52,7 @@ def test_narrowing_never_widens(db: varve.Varve) -> None:
         with pytest.raises(varve.PermissionRefused) as info:
             narrow.consumer(name)
         assert info.value.action == "consumer"
+        assert f"may not use the consumer {name}: it may " in str(info.value)
     assert wide.stream("orders", Note).append(8, Note(1)).stream_sequence == 10
     assert (narrow.label, wide.scoped().label) == ("narrow", "wide")
 

@@ -17,11 +17,11 @@ from varve.layout import keys, records
 from varve.layout.keys import IdempotencyKey, StreamId
 from varve.logs import WARNING, say
 from varve.record import Span, to_time_ns
+from varve.stream import Stream
 
 if TYPE_CHECKING:
     from varve.appends import Metadata
     from varve.derived.snapshots import Saved, Snapshots
-    from varve.stream import Stream
 
 Missing = Literal["refuse", "skip"]
 
@@ -92,6 +92,10 @@ class Aggregate(Generic[S, C, E]):
         rng: Callable[[], float] = random.random,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
+        if not isinstance(stream, Stream):
+            raise InvalidInput(f"an aggregate stands on a stream, db.stream(name, types), not {stream!r:.80}")
+        if every is not None and not isinstance(every, int) and not callable(getattr(every, "due", None)):
+            raise InvalidInput(f"every is varve.every(...), a number of events, or None, not {every!r:.80}")
         if missing not in ("refuse", "skip"):
             raise InvalidInput(f"missing is 'refuse' or 'skip', not {missing!r:.80}")
         if type(keep) is not int or keep < 1:

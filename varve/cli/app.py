@@ -61,7 +61,14 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Write": ("append", "import"),
     "Take out": ("export", "parity", "digest"),
     "Keep": ("verify", "repair", "backup", "restore", "seal", "archive", "compact"),
-    "Schemas and what is derived": ("schema", "consumers", "dead-letters", "state", "projections", "snapshots"),
+    "Schemas, and what stands beside the log": (
+        "schema",
+        "consumers",
+        "dead-letters",
+        "state",
+        "projections",
+        "snapshots",
+    ),
 }
 """The commands as ``varve --help`` lists them: every command stands in one of these."""
 

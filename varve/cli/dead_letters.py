@@ -41,7 +41,7 @@ def list_(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List dead letters: what failed, and what waits behind that."""
+    """List what failed, and what waits behind that."""
     with opened(store) as db:
         found = db.dead_letters(processor).list()
     if as_json:
@@ -58,7 +58,7 @@ def list_(
 def show(
     store: StoreArgument, processor: NameArgument, sequence: SequenceArgument, as_json: JsonOption = False
 ) -> None:
-    """Show a dead letter: the event, the error and where it was raised."""
+    """Show one: the event, the error, the traceback."""
     with opened(store) as db:
         letters = db.dead_letters(processor)
         info = found_letter(letters, processor, sequence)
@@ -93,7 +93,10 @@ def retry(
     all_: AllOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask for another try: the processor does it at its next step, or when it is run next."""
+    """Ask for another try of one, or of all.
+
+    The processor does it at its next step, or when it is run next.
+    """
     with opened(store, readonly=False) as db:
         letters = db.dead_letters(processor)
         if one_of(sequence, all_=all_) is None:
@@ -119,7 +122,10 @@ def drop(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Give events up: they stay in the log, and this processor never handles them."""
+    """Give events up: the processor never handles them.
+
+    They stay in the log.
+    """
     with opened(store, readonly=False) as db:
         letters = db.dead_letters(processor)
         if one_of(sequence, all_=all_) is None:

@@ -24,7 +24,10 @@ def _root() -> None:
 
 @app.command("list", epilog="\b\nExample:\n  varve projections list ./data")
 def list_(store: StoreArgument, as_json: JsonOption = False) -> None:
-    """List the SQL projections of a store: where they stand, how far behind, how large, who runs them."""
+    """List them: where they stand, and who runs them.
+
+    With how far they are behind and how large they are.
+    """
     with opened(store) as db:
         found = db.projections()
     if as_json:

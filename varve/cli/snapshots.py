@@ -27,8 +27,10 @@ TITLES: Final = ("scope", "position", "schema", "saved (UTC)", "bytes")
 
 @app.command("list", epilog="\b\nExample:\n  varve snapshots list ./data")
 def list_(store: StoreArgument, as_json: JsonOption = False) -> None:
-    """List the states saved in a store: whose they are, at which position, when, how large. What is damaged is left out (verify
-    names it)."""
+    """List the states saved in a store.
+
+    Whose they are, at which position, when, how large. What is damaged is left out (verify names it).
+    """
     with opened(store) as db:
         found = db.snapshots.stored()
     if as_json:
@@ -52,7 +54,10 @@ def delete(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete the saved states of a projection, or with --id of a stream. They are derived: whoever needs one folds the log."""
+    """Delete saved states of a name, or of a stream.
+
+    Without --id those under a name, with it those of a stream. They are derived: whoever needs one folds the log.
+    """
     with opened(store, readonly=False) as db:
         infos = chosen(db.snapshots.stored(), name, stream_id)
         scope = infos[0].scope

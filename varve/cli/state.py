@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -25,23 +25,29 @@ KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The key: a str 
 LiteralOption = Annotated[
     bool, typer.Option("--literal", "-l", help="""KEY is a Python literal: 42, b"raw", ("account", 7).""")
 ]
+_MISSING: Final = object()
+
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @app.command(
-    "list", epilog="\b\nExamples:\n  varve state list ./data\n  varve state list ./data account: --limit 20 --json"
+    "list",
+    epilog="\b\nExamples:\n  varve state list ./data\n  varve state list ./data account: --limit 20 --json"
+    "\n  varve state list ./data '(\"account\",)' --literal",
 )
 def list_(
     store: StoreArgument,
     prefix: Annotated[
         str | None, typer.Argument(metavar="[PREFIX]", help="How the keys begin.", show_default=False)
     ] = None,
-    literal: LiteralOption = False,
+    literal: Annotated[
+        bool, typer.Option("--literal", "-l", help='PREFIX is a Python literal, such as ("account",).')
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=0, help="So many keys at most.", show_default=False)] = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="From the end.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List keys and their values, in the order of the keys; one line each."""
+    """List keys and their values, a line each."""
     with opened(store) as db, db.snapshot() as snap:
         for key, value in islice(_found(snap.state, prefix, literal=literal, reverse=reverse), limit):
             if as_json:
@@ -61,8 +67,12 @@ def _found(state: StateView, prefix: str | None, *, literal: bool, reverse: bool
 )
 def get(store: StoreArgument, key: KeyArgument, literal: LiteralOption = False, as_json: JsonOption = False) -> None:
     """Print the value of a key."""
+    where = key_of(key, literal=literal)
     with opened(store) as db:
-        value = db.state.get(key_of(key, literal=literal))
+        value = db.state.get_opt(where, _MISSING)
+    if value is _MISSING:
+        hint = "" if literal else ", and --literal takes a key that is no str"
+        raise InvalidInput(f"state has no {where!r:.120}: 'varve state list' shows the keys{hint}")
     if as_json:
         print_json(shown(value))
     else:

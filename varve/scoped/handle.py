@@ -169,7 +169,9 @@ class ScopedVarve:
             return refused
 
     def _beyond(self, name: str) -> Exception:
-        return self._scope.refusal(name, "the store", why="that is for the handle of the whole store")
+        return self._scope.refusal(
+            name, "the store", why="that is for the handle of the whole store", verb=f"use {name!r} of"
+        )
 
     # -- streams and readers -----------------------------------------------------------------------
 

@@ -121,14 +121,17 @@ class Scope:
 
     # -- saying no ---------------------------------------------------------------------------------
 
-    def refusal(self, action: str, what: str, allowed: tuple[str, ...] = (), *, why: str = "") -> PermissionRefused:
-        """The error for an attempt, which is counted and recorded."""
+    def refusal(
+        self, action: str, what: str, allowed: tuple[str, ...] = (), *, why: str = "", verb: str = ""
+    ) -> PermissionRefused:
+        """The error for an attempt, which is counted and recorded; ``verb`` says it where the action's name is none."""
         self.auditor.refused(self.label, action, what)
+        verb = verb or action
         if not why:
-            may = f"it may {action} {', '.join(allowed)}" if allowed else "it may do that with nothing"
+            may = f"it may {verb} {', '.join(allowed)}" if allowed else "it may do that with nothing"
             why = f"{may}. Whoever made the handle, with db.scoped(...), can widen it"
         return PermissionRefused(
-            f"the scoped handle {self.label!r} may not {action} {what}: {why}",
+            f"the scoped handle {self.label!r} may not {verb} {what}: {why}",
             action=action,
             what=what,
             allowed=allowed,
@@ -210,7 +213,7 @@ class Scope:
         """Whether a consumer may be run, or its position be stored."""
         check_name(name, "consumer name")
         if not self.consumers.allows(str.__str__(name)):
-            raise self.refusal("consumer", name, self.consumers.refusing(name))
+            raise self.refusal("consumer", name, self.consumers.refusing(name), verb="use the consumer")
 
 
 def checked_label(label: Any) -> str:

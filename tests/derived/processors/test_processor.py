@@ -679,6 +679,8 @@ def test_bad_definitions(db: varve.Varve, handlers: Any, options: dict[str, Any]
         db.processor("billing", handlers, **options)
     with pytest.raises(varve.errors.InvalidName):
         db.processor("", nothing)
+    with pytest.raises(varve.errors.InvalidInput, match="or a mapping from event classes"):
+        db.processor("billing", [nothing])  # type: ignore[arg-type]
 
 
 def test_a_handler_that_gives_a_generator(db: varve.Varve) -> None:

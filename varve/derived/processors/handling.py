@@ -60,6 +60,11 @@ class Handling:
         self._by_class: dict[type, Handler | Batched | None] = {}
         """The same by the class of the events that were met, as they are read."""
         if not isinstance(handlers, Mapping):
+            if not callable(handlers) and not isinstance(handlers, Batched):
+                raise InvalidInput(
+                    "handlers is a function fn(recorded, tx), sync or async, or a mapping from event classes to such "
+                    f"functions, not {handlers!r:.80}"
+                )
             self._default = _checked(handlers, "handlers is")
             return
         if not handlers:

@@ -165,6 +165,10 @@ TABLE: tuple[Work, ...] = (
         "projection catch-up into SQLite, an upsert per event",
         (_least("projection-rate", 150_000, 200_000, "events/s"),),
     ),
+    Work(
+        "a processor that catches up, its handler adding to state",
+        (_least("processor-rate", 50_000, None, "events/s"),),
+    ),
     Work('`python -c "import varve"`', (_most("import", 3, 2, 'x `python -c "import lmdb"`'),)),
 )
 """The table, in the order in which it is shown."""

@@ -30,6 +30,7 @@ The tree (built-in bases in parentheses)::
     |-- UpcastError (TypeError)            an upcast gave something else than it declares
     |-- EventDropped (LookupError)         what you wanted to handle was dropped by compaction
     |-- ProcessorFailed                    a handler failed, and its strategy says to stop
+    |-- HandlerCancelled                   what a handler awaited was cancelled, and the processor was not
     |-- BreakerOpen                        a circuit breaker lets no calls pass for now
     |-- ReplayFailed                       a prevalent system's commands do not make its state again
     |-- Conflict
@@ -370,6 +371,13 @@ class ProcessorFailed(VarveError):
     stream: str
     stream_id: object
     attempts: int
+
+
+class HandlerCancelled(VarveError):
+    """What a handler awaited was cancelled, though nobody has cancelled the processor: a failure like any other, which the
+    strategy is asked about. The ``asyncio.CancelledError`` is ``__cause__``."""
+
+    code = "handler_cancelled"
 
 
 class BreakerOpen(VarveError):
@@ -844,6 +852,7 @@ __all__ = [
     "EventsHidden",
     "ForkedStore",
     "HandleUnusable",
+    "HandlerCancelled",
     "IdempotencyConflict",
     "ImportConflict",
     "IntegrityError",

@@ -218,15 +218,18 @@ CONSUMER_CLAIM_TRIES_MAX: Final = 50
 
 # -- processors ------------------------------------------------------------------------------------
 
-PROCESSOR_EVENTS_MAX: Final = 128
+PROCESSOR_EVENTS_MAX: Final = 1_024
 """Events whose effects a processor commits together, where ``batch`` does not say otherwise."""
 
 PROCESSOR_COMMIT_S: Final = 0.25
 """A processor commits what its handlers did after this long, though its batch is not at its end."""
 
+PROCESSOR_BYTES_MAX: Final = 4 * 2**20
+"""Bytes of what handlers appended and changed, above which a processor commits it, though its batch is not at its end."""
+
 PROCESSOR_CONFLICTS_MAX: Final = 32
-"""How often a batch, and then an event alone, is handled again since what it read has changed; then the conflict counts as the
-handler's failure."""
+"""How often an event alone is handled again since what its handler read has changed; then the conflict counts as the handler's
+failure."""
 
 BREAKER_LOOK_S: Final = 0.05
 """How often a processor looks at a circuit breaker whose trials are under way elsewhere."""

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -536,3 +537,70 @@ def test_a_single_event_that_is_refused_in_company_leaves_no_state(varve_path: P
 def moved_clock() -> list[int]:
     """What the clock says next, the last one first; a sane time where it is empty."""
     return []
+
+
+def test_additions_among_other_changes_of_a_key(db: varve.Varve) -> None:
+    """Are made once for all that stand in a row, and each in its place."""
+    with db.transaction() as tx:
+        state = tx.state
+        state.add("n", 1)
+        state.add("m", Decimal("0.10"))
+        state.add("n", 2)
+        state.add("m", Decimal("0.05"))
+        state.put("n", 10)
+        state.add("n", 5)
+        state.add("n", 5)
+        tx.ensure("n", lambda value: value == 20)
+        tx.ensure("m", lambda value: value == Decimal("0.15"))
+    assert (db.state.get("n"), str(db.state.get("m"))) == (20, "0.15")
+    with db.transaction() as tx:
+        state = tx.state
+        state.add("n", 1)
+        state.delete("n")
+        state.add("n", 3)
+        state.add("n", 4)
+        state.add("gone", 1)
+        state.delete("gone")
+    assert db.state.get("n") == 7
+    assert not db.state.exists("gone")
+    for last in ({"max": 8}, {"n": "0.5"}):
+        with pytest.raises((varve.NumberOutOfRange, varve.StateTypeMismatch)) as told, db.transaction() as tx:
+            tx.state.add("n", 1)
+            tx.state.add("n", Decimal(last["n"]) if "n" in last else 1, max=last.get("max"))
+        assert told.value.key == "n"
+        assert db.state.get("n") == 7
+
+
+def test_what_was_added_is_seen_after_each_addition(db: varve.Varve) -> None:
+    """Whatever was read of it before."""
+    db.state.put("n", 5)
+    tx = db.transaction()
+    seen = []
+    for change in (lambda: tx.state.add("n", 1), lambda: tx.state.add("n", 2), lambda: tx.state.put("n", 1)):
+        change()
+        seen.append(tx.state.get("n"))
+    mark = tx._mark()
+    tx.state.add("n", 7)
+    seen.append(tx.state.get("n"))
+    tx._return_to(mark)
+    seen.append(tx.state.get("n"))
+    tx.state.delete("n")
+    seen.append(tx.state.get_opt("n"))
+    tx.state.add("n", 2)
+    seen.append(tx.state.get("n"))
+    assert seen == [6, 8, 1, 8, 1, None, 2]
+    tx.rollback()
+
+
+def test_what_is_read_again_behind_a_mark_is_looked_at_again(db: varve.Varve) -> None:
+    """Though it was read, and forgotten, before."""
+    db.state.put("n", 5)
+    tx = db.transaction()
+    tx.state.add("n", 1)
+    mark = tx._mark()
+    assert tx.state.get("n") == 6
+    tx._return_to(mark)
+    assert tx.state.get("n") == 6
+    db.state.put("n", 100)
+    with pytest.raises(varve.TransactionConflict):
+        tx.commit()

@@ -97,9 +97,17 @@ class Add:
 
     def __call__(self, record: bytes | None) -> bytes | None:
         """As ``Change``."""
+        return record_of(self.key, self.first(record))
+
+    def first(self, record: bytes | None) -> Any:
+        """The sum with the value of a record. Raises as ``Change``."""
         before = None if record is None else decoded(self._path, self.key, record)
-        self.value = self._addition.to(self._path, named(self.key), before, exists=record is not None)
-        return record_of(self.key, self.value)
+        return self.onto(before, exists=record is not None)
+
+    def onto(self, before: Any, *, exists: bool = True) -> Any:
+        """The sum with a value. Raises as ``Change``."""
+        self.value = self._addition.to(self._path, self.key, before, exists=exists)
+        return self.value
 
 
 class Update:
@@ -162,12 +170,22 @@ class Changes:
 
     def __call__(self, table: Table) -> None:
         """Make them, in order. Raises what refuses one of them."""
+        sums: dict[
+            bytes, Any
+        ] = {}  # numbers that may be added to once more: decoded and encoded once for all additions
         for change in self._changes:
             key = change.key
+            if isinstance(change, Add):
+                sums[key] = change.onto(sums[key]) if key in sums else change.first(table.get(key))
+                continue
+            if key in sums:
+                table.put(key, record_of(key, sums.pop(key)))
             record = change(table.get(key) if change.looks else None)
             if record is None:
                 table.delete(key)
             else:
                 table.put(key, record)
+        for key, value in sums.items():
+            table.put(key, record_of(key, value))
         for ensure in self._ensured:
             ensure.check(table)

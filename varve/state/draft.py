@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from varve.engine.side import merged
@@ -24,13 +25,16 @@ class TransactionState(StateView):
     where somebody else has changed it, ``TransactionConflict`` is raised and nothing is written.
     """
 
-    __slots__ = ("_by_key", "_changes", "_check_open")
+    __slots__ = ("_by_key", "_changes", "_check_open", "_made")
 
     def __init__(self, base: Source, path: str, check_open: Callable[[], None]) -> None:
         super().__init__(base, path)
         self._check_open = check_open
         self._changes: list[Change] = []
         self._by_key: dict[bytes, list[Change]] = {}
+        self._made: dict[
+            bytes, tuple[int, bytes | None]
+        ] = {}  # how many of them were made for a read, and what came of it
 
     def put(self, key: StateKey, value: Any) -> None:
         """Store a value under a key, whatever was there.
@@ -88,9 +92,11 @@ class TransactionState(StateView):
             self._by_key.setdefault(change.key, []).append(change)
         else:
             self._by_key[change.key] = [change]
+            self._made.pop(change.key, None)
 
     def _return_to(self, count: int) -> None:
         """Forget all changes but the first ones."""
+        self._made.clear()  # reads are forgotten, too: the next one has to be noted
         if count < len(self._changes):
             del self._changes[count:]
             self._by_key.clear()
@@ -103,9 +109,11 @@ class TransactionState(StateView):
         mine = self._by_key.get(key)
         if mine is None:
             return self._source.value(key)
-        record = self._source.value(key) if mine[0].looks else None
-        for change in mine:
+        made = self._made.get(key)
+        count, record = made or (0, self._source.value(key) if mine[0].looks else None)
+        for change in islice(mine, count, None):
             record = change(record)
+        self._made[key] = len(mine), record
         return record
 
     def _pairs(self, low: bytes, high: bytes, *, reverse: bool) -> Iterator[Pair]:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from varve.errors import InvalidInput, NumberOutOfRange, StateTypeMismatch
 from varve.layout.values import INT_BITS_MAX, text_of
 from varve.state.view import missing as key_missing
+from varve.state.view import named
 
 Number = int | float | Decimal
 
@@ -33,18 +34,19 @@ class Addition(NamedTuple):
     clamp: bool
     missing: Number | None
 
-    def to(self, path: str, key: Any, value: Any, *, exists: bool) -> Number:
-        """The sum. Raises ``StateKeyMissing``, ``StateTypeMismatch``, ``NumberOutOfRange``."""
+    def to(self, path: str, key: bytes, value: Any, *, exists: bool) -> Number:
+        """The sum, under an encoded key. Raises ``StateKeyMissing``, ``StateTypeMismatch``, ``NumberOutOfRange``."""
         if not exists:
             if self.missing is None:
-                raise key_missing(path, key)
+                raise key_missing(path, named(key))
             value = self._first()
         kind = type(value)
         if type(self.n) not in _TAKES.get(kind, ()):
+            name = named(key)
             raise StateTypeMismatch(
-                f"state holds {value!r:.80} under {key!r:.80}: {self.n!r} cannot be added to it. An int takes ints, a Decimal "
+                f"state holds {value!r:.80} under {name!r:.80}: {self.n!r} cannot be added to it. An int takes ints, a Decimal "
                 "Decimals and ints, a float floats and ints. Nothing was written",
-                key=key,
+                key=name,
                 value=value,
                 n=self.n,
             )
@@ -56,15 +58,16 @@ class Addition(NamedTuple):
         assert first is not None
         return type(self.n)(first) if type(first) is int else first
 
-    def _within(self, key: Any, value: Number, result: Number) -> Number:
+    def _within(self, key: bytes, value: Number, result: Number) -> Number:
         """The sum within its bounds, in the type of the value."""
         kind = type(value)
-        for bound, passed in ((self.low, _lt(result, self.low)), (self.high, _lt(self.high, result))):
-            if passed:
-                assert bound is not None
-                if not self.clamp:
-                    raise out_of_range(key, value, result, bound)
-                result = kind(bound)
+        if self.low is not None or self.high is not None:
+            for bound, passed in ((self.low, _lt(result, self.low)), (self.high, _lt(self.high, result))):
+                if passed:
+                    assert bound is not None
+                    if not self.clamp:
+                        raise out_of_range(key, value, result, bound)
+                    result = kind(bound)
         if kind is int and abs(result) > _INT_MAX:
             raise out_of_range(key, value, result, _INT_MAX if result > 0 else -_INT_MAX)
         if kind is float and not math.isfinite(result):
@@ -74,6 +77,8 @@ class Addition(NamedTuple):
 
 def addition(n: Any, low: Any, high: Any, *, clamp: bool, missing: Any) -> Addition:
     """Checked arguments of ``add``. Raises ``InvalidInput``."""
+    if type(n) is int and low is None and high is None and type(missing) is int:  # the commonest, the short way
+        return Addition(n, None, None, bool(clamp), missing)
     _check_number("n", n)
     for name, bound in (("min", low), ("max", high), ("missing", missing)):
         if bound is not None:
@@ -96,17 +101,18 @@ def _lt(left: Number | None, right: Number | None) -> bool:
     return left is not None and right is not None and left < right
 
 
-def _sum(value: Any, n: Any, key: Any) -> Number:
+def _sum(value: Any, n: Any, key: bytes) -> Number:
     if type(value) is not Decimal:
         total: Number = value + n
         return total
     try:
         exact: Decimal = _EXACT.add(value, Decimal(n))
     except (decimal.Inexact, decimal.InvalidOperation):
+        name = named(key)
         raise NumberOutOfRange(
-            f"{n!r} cannot be added to {value!r:.80}, which state holds under {key!r:.80}, without losing digits: 1000 are the "
+            f"{n!r} cannot be added to {value!r:.80}, which state holds under {name!r:.80}, without losing digits: 1000 are the "
             "limit. Nothing was written",
-            key=key,
+            key=name,
             value=value,
             result=None,
             bound=None,
@@ -114,11 +120,13 @@ def _sum(value: Any, n: Any, key: Any) -> Number:
     return exact
 
 
-def out_of_range(key: Any, value: Any, result: Any, bound: Any) -> NumberOutOfRange:
+def out_of_range(key: bytes, value: Any, result: Any, bound: Any) -> NumberOutOfRange:
     """The error for a sum beyond a bound."""
+    name = named(key)
     return NumberOutOfRange(
-        f"state holds {value!r:.80} under {key!r:.80}; it would become {result!r:.80}, beyond {bound!r:.80}. Nothing was written",
-        key=key,
+        f"state holds {value!r:.80} under {name!r:.80}; it would become {result!r:.80}, beyond {bound!r:.80}. Nothing was "
+        "written",
+        key=name,
         value=value,
         result=result,
         bound=bound,

@@ -184,7 +184,7 @@ def test_asynchronous_ends_are_refused_too(db: varve.Varve) -> None:
 
 
 def test_effects_that_are_refused_at_the_commit_are_the_failure_of_their_event(db: varve.Varve) -> None:
-    """The batch is handled again, one by one, so that the strategy is asked about the event whose append cannot be."""
+    """The batch is handled again, by halves, so that the strategy is asked about the event whose append cannot be."""
     fill(db, 10)
     bills = db.stream("bills", Billed)
     seen: list[int] = []
@@ -200,8 +200,31 @@ def test_effects_that_are_refused_at_the_commit_are_the_failure_of_their_event(d
     [letter] = processor.dead_letters.list()
     assert letter.global_sequence == 4
     assert letter.error_type == "varve.errors.WrongExpectedVersion"
-    assert seen == [*range(10), *range(10)]
-    assert processor.status.conflicts == 2
+    tries = [range(10), range(5), range(2), range(2, 6), range(2, 4), range(4, 8), range(4, 6), range(4, 5)]
+    assert seen == [number for numbers in [*tries, range(5, 7), range(7, 10)] for number in numbers]
+    assert processor.status.conflicts == 6
+
+
+def test_one_refused_event_among_many_does_not_cost_a_commit_for_each(db: varve.Varve) -> None:
+    """It is found by halves, and batches grow again behind it."""
+    fill(db, 2_000)
+    bills = db.stream("bills", Billed)
+    calls = 0
+
+    def handle(recorded: varve.Recorded[Any], tx: varve.Transaction) -> None:
+        nonlocal calls
+        calls += 1
+        number = recorded.event.number
+        tx.append(bills, number, Billed(number), expected=varve.NO_STREAM if number != 700 else 1)
+
+    processor = db.processor("billing", handle, strategy=varve.Skip(), streams=["orders"], batch=1_000)
+    assert processor.catch_up_blocking() == 1_999
+    assert billed(db) == [n for n in range(2_000) if n != 700]
+    assert processor.status.conflicts <= 20
+    assert calls <= 8_000
+    reader = db.global_reader()
+    commits = {recorded.commit_sequence for recorded in reader.iter_from(0, streams=["bills"])}
+    assert len(commits) <= 40
 
 
 class Refuses:
@@ -227,19 +250,20 @@ async def no_sleep(_seconds: float) -> None:
 
 
 def test_conflicts_are_handled_again(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole batch, until the commit is taken; nothing is done twice."""
+    """By halves, until the commit is taken; nothing is done twice."""
     fill(db, 10)
     Refuses(monkeypatch, 7)
     biller = Biller(db)
     processor = db.processor("billing", biller, streams=["orders"], sleep=no_sleep)
     assert processor.catch_up_blocking() == 10
-    assert biller.seen == list(range(10)) * 8
+    tries = [range(10), range(5), range(2), *[range(1)] * 5, range(1, 3), range(3, 7), range(7, 10)]
+    assert biller.seen == [number for numbers in tries for number in numbers]
     assert billed(db) == list(range(10))
     assert processor.status.conflicts == 7
 
 
 def test_endless_conflicts_are_a_failure(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the first event, after it was tried alone as often as the batch."""
+    """Of the first event, after it was tried alone for long enough."""
     fill(db, 3)
     Refuses(monkeypatch, 10**6)
     biller = Biller(db)
@@ -247,8 +271,7 @@ def test_endless_conflicts_are_a_failure(db: varve.Varve, monkeypatch: pytest.Mo
         db.processor("billing", biller, streams=["orders"], sleep=no_sleep).catch_up_blocking()
     assert told.value.global_sequence == 0
     assert isinstance(told.value.__cause__, varve.errors.TransactionConflict)
-    tries = varve.limits.PROCESSOR_CONFLICTS_MAX + 1
-    assert biller.seen == [0, 1, 2] * tries + [0] * tries
+    assert biller.seen == [0, 1, 2] + [0] * (varve.limits.PROCESSOR_CONFLICTS_MAX + 1)
 
 
 def test_state_changes_are_part_of_the_commit(db: varve.Varve) -> None:
@@ -680,3 +703,233 @@ def test_readonly(varve_path: Path) -> None:
         assert list(db.dead_letters()) == []
         with pytest.raises(varve.errors.ReadonlyStore):
             db.dead_letters("billing").drop(1)
+
+
+def test_what_a_handler_awaits_may_be_cancelled(db: varve.Varve) -> None:
+    """That is a failure of its event, with a name; the processor itself is not cancelled by it, and does not end silently."""
+    fill(db, 5)
+
+    async def handle(recorded: varve.Recorded[Any], tx: varve.Transaction) -> None:
+        tx.state.add("handled", 1)
+        if recorded.event.number == 3:
+            helper = asyncio.ensure_future(asyncio.sleep(60))
+            asyncio.get_running_loop().call_soon(helper.cancel)
+            await helper
+
+    processor = db.processor("a", handle, strategy=varve.DeadLetter(), streams=["orders"])
+    assert processor.catch_up_blocking() == 4
+    [letter] = processor.dead_letters
+    assert (letter.global_sequence, letter.error_type) == (3, "varve.errors.HandlerCancelled")
+    assert "helper" in letter.traceback
+    assert db.state.get("handled") == 4
+    with pytest.raises(varve.ProcessorFailed) as told:
+        db.processor("b", handle, streams=["orders"]).catch_up_blocking()
+    assert isinstance(told.value.__cause__, varve.errors.HandlerCancelled)
+    assert isinstance(told.value.__cause__.__cause__, asyncio.CancelledError)
+
+
+class Unshown(Exception):
+    """An error that cannot even be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+    __str__ = __repr__
+
+
+def test_an_error_that_cannot_be_shown(db: varve.Varve) -> None:
+    """Stops the processor as any other."""
+    fill(db, 1)
+
+    def handle(_recorded: varve.Recorded[Any], _tx: varve.Transaction) -> None:
+        raise Unshown
+
+    def strategy(*_: object) -> object:
+        raise Unshown
+
+    for how in (varve.FailFast(), strategy):
+        with pytest.raises(varve.ProcessorFailed, match="cannot be shown") as told:
+            db.processor("a", handle, strategy=how, streams=["orders"]).catch_up_blocking()
+        assert isinstance(told.value.__cause__, Unshown)
+
+
+def test_a_task_that_is_cancelled_before_it_begins_leaves_it_free(db: varve.Varve) -> None:
+    """Another run may follow."""
+    fill(db, 3)
+    processor = db.processor("a", Biller(db), streams=["orders"])
+
+    async def work() -> None:
+        async with processor:
+            [task] = [task for task in asyncio.all_tasks() if task.get_name() == "processor a"]
+            task.cancel()
+        assert processor.state == "stopped"
+        assert await processor.catch_up() == 3
+
+    asyncio.run(work())
+
+
+def test_a_thread_without_an_event_loop_leaves_it_free(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file descriptor was left for one, say."""
+    fill(db, 3)
+    processor = db.processor("a", Biller(db), streams=["orders"])
+
+    def none_left() -> asyncio.AbstractEventLoop:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "new_event_loop", none_left)
+        patch.setattr("asyncio.runners.events.new_event_loop", none_left)
+        with pytest.raises(OSError, match="Too many open files"), processor:
+            pass
+    assert processor.state == "failed"
+    assert processor.catch_up_blocking() == 3
+
+
+def test_cancelled_while_a_block_ends(db: varve.Varve) -> None:
+    """A handler that never ends does not outlive the block whose task is cancelled."""
+    fill(db, 3)
+    ended: list[str] = []
+
+    async def hang(_recorded: varve.Recorded[Any], _tx: varve.Transaction) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("handler")
+
+    processor = db.processor("a", hang, streams=["orders"])
+
+    async def beside() -> None:
+        async with processor:
+            await began.wait()
+            leaving.set()
+
+    async def work() -> None:
+        task = asyncio.create_task(beside())
+        await leaving.wait()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended == ["handler"]
+        assert processor.state == "stopped"
+
+    began, leaving = asyncio.Event(), asyncio.Event()
+    asyncio.run(work())
+
+
+def test_quick_handlers_let_other_tasks_run(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a batch, too."""
+    fill(db, 500)
+    monkeypatch.setattr(varve.limits, "TAIL_TURN_S_MAX", 0.0)
+    seen: list[int] = []
+    others: list[int] = []
+
+    async def other() -> None:
+        while len(seen) < 500:
+            others.append(len(seen))
+            await asyncio.sleep(0)
+
+    async def work() -> None:
+        beside = asyncio.create_task(other())
+        processor = db.processor("a", lambda recorded, _: seen.append(recorded.event.number), streams=["orders"])
+        assert await processor.catch_up() == 500
+        await beside
+
+    asyncio.run(work())
+    assert seen == list(range(500))
+    assert len(set(others)) > 400
+
+
+def test_a_list_that_fails_is_still_committed_together(db: varve.Varve) -> None:
+    """Handled one by one up to the event that it fails for, not committed one by one."""
+    fill(db, 200)
+    bills = db.stream("bills", Billed)
+
+    def bill(events: list[varve.Recorded[Any]], tx: varve.Transaction) -> None:
+        for recorded in events:
+            if recorded.event.number == 150:
+                raise ValueError("not this one")
+            tx.append(bills, 1, Billed(recorded.event.number))
+
+    processor = db.processor("a", varve.Batched(bill), strategy=varve.Skip(), streams=["orders"])
+    assert processor.catch_up_blocking() == 199
+    assert billed(db) == [n for n in range(200) if n != 150]
+    assert len({recorded.commit_sequence for recorded in bills.reader().iter_all()}) == 2
+
+
+def test_many_reads_of_what_a_batch_has_added_to(db: varve.Varve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each addition is made once for all reads behind it, and not once for each."""
+    from varve.state.changes import Add
+
+    fill(db, 200)
+    calls = 0
+    add = Add.onto
+
+    def counted(self: Add, before: Any, *, exists: bool = True) -> Any:
+        nonlocal calls
+        calls += 1
+        return add(self, before, exists=exists)
+
+    monkeypatch.setattr(Add, "onto", counted)
+
+    def count(recorded: varve.Recorded[Any], tx: varve.Transaction) -> None:
+        tx.state.add("count", 1)
+        assert tx.state.get("count") == recorded.event.number + 1
+
+    assert db.processor("a", count, streams=["orders"]).catch_up_blocking() == 200
+    assert db.state.get("count") == 200
+    assert calls <= 400
+
+
+def test_an_upcast_that_fails_is_its_events_failure(varve_path: Path) -> None:
+    """Handlers by class are found without making the event: that happens in the handler."""
+
+    @varve.event(name="processors.SentOld")
+    class SentOld:
+        number: varve.u64
+
+    @varve.event(name="processors.Sent")
+    class Sent:
+        number: varve.u64
+
+    @varve.upcast(SentOld, Sent)
+    def _(old: SentOld) -> Sent:
+        if old.number == 1:
+            raise ValueError("cannot be told")
+        return Sent(old.number)
+
+    with varve.open(varve_path) as db:
+        db.stream("sent", SentOld).append_batch(1, [SentOld(n) for n in range(3)])
+    with varve.open(varve_path) as db:
+        db.stream("sent", Sent)
+        seen: list[int] = []
+        processor = db.processor(
+            "a", {Sent: lambda recorded, _: seen.append(recorded.event.number)}, strategy=varve.DeadLetter()
+        )
+        assert processor.catch_up_blocking() == 2
+        assert seen == [0, 2]
+        assert [letter.global_sequence for letter in processor.dead_letters] == [1]
+
+
+@pytest.mark.parametrize("how", ["events", "state"])
+def test_much_is_committed_in_parts(db: varve.Varve, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What handlers bring is held in memory until it is committed: up to a limit."""
+    fill(db, 100)
+    monkeypatch.setattr(varve.limits, "PROCESSOR_BYTES_MAX", 10_000)
+    notes = db.stream("notes", Note)
+
+    def handle(recorded: varve.Recorded[Any], tx: varve.Transaction) -> None:
+        if how == "events":
+            tx.append(notes, 1, Note("x" * 990))
+        else:
+            tx.state.put(recorded.event.number, "x" * 990)
+
+    before = db.stats().writes.commits
+    assert db.processor("a", handle, streams=["orders"]).catch_up_blocking() == 100
+    assert 10 <= db.stats().writes.commits - before <= 15
+
+
+@varve.event(name="processors.Note")
+class Note:
+    text: str

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from varve.codec import EventType, event_type
-from varve.errors import InvalidInput, TransactionClosed
+from varve.errors import HandlerCancelled, InvalidInput, TransactionClosed
 from varve.record import Recorded
 from varve.transaction import Transaction
 from varve.unknown import UnknownEvent
@@ -56,6 +57,8 @@ class Handling:
         self.types: list[EventType] | None = None
         self._default: Handler | Batched | None = None
         self._by_name: dict[str, Handler | Batched] = {}
+        self._by_class: dict[type, Handler | Batched | None] = {}
+        """The same by the class of the events that were met, as they are read."""
         if not isinstance(handlers, Mapping):
             if not callable(handlers) and not isinstance(handlers, Batched):
                 raise InvalidInput(
@@ -78,29 +81,33 @@ class Handling:
         """The handler of an event; None where it is for none of them."""
         if self._default is not None:
             return self._default
+        try:
+            return self._by_class[type(recorded._event)]  # noqa: SLF001 - its property costs as much as the rest
+        except KeyError:
+            return self._found(recorded)
+
+    def _found(self, recorded: Recorded[Any]) -> Handler | Batched | None:
         kind = recorded.type
-        return None if kind is UnknownEvent else self._by_name.get(event_type(kind).name)
+        found = None if kind is UnknownEvent else self._by_name.get(event_type(kind).name)
+        # What `event` gives may still have to be made of it, by upcasts, which may fail: in the handler, that is.
+        self._by_class[type(recorded._event)] = found  # noqa: SLF001 - the same library
+        return found
 
     def together(
         self,
-        handler: Handler | Batched,
+        handler: Batched,
         events: Sequence[Recorded[Any]],
         at: int,
+        end: int,
         holds: Callable[[Recorded[Any]], bool],
     ) -> list[Recorded[Any]]:
-        """The events from ``at`` on that a handler takes in one call: one, or as many as are for it in a row and not held."""
-        if not isinstance(handler, Batched):
-            return [events[at]]
+        """The events from ``at`` to below ``end`` that a handler takes in one call: those for it in a row that are not held."""
         taken = [events[at]]
-        for recorded in _behind(events, at):
+        for recorded in islice(events, at + 1, end):
             if self.of(recorded) is not handler or holds(recorded):
                 break
             taken.append(recorded)
         return taken
-
-
-def _behind(events: Sequence[Recorded[Any]], at: int) -> Iterator[Recorded[Any]]:
-    return (events[index] for index in range(at + 1, len(events)))
 
 
 def _checked(handler: Any, what: str) -> Handler | Batched:
@@ -129,6 +136,19 @@ async def call(handler: Handler | Batched, events: list[Recorded[Any]], tx: Hand
         raise InvalidInput(f"the handler {handler!r:.80} gave a generator, of which nothing has run")
 
 
+def cancelled_within(error: BaseException) -> HandlerCancelled | None:
+    """What a handler failed of, where a cancellation came out of it that nobody has asked its task for: of something that it
+    awaited. None: it is no such thing."""
+    import asyncio
+
+    task = asyncio.current_task()
+    if not isinstance(error, asyncio.CancelledError) or (task is not None and task.cancelling()):
+        return None
+    failure = HandlerCancelled("what the handler awaited was cancelled, though nobody has cancelled the processor")
+    failure.__cause__ = error
+    return failure
+
+
 class HandlerTransaction(Transaction):
     """The transaction that handlers are given: the processor commits it, with the position behind their events.
 
@@ -136,11 +156,24 @@ class HandlerTransaction(Transaction):
     same commit have brought, so such an event has a commit of its own.
     """
 
-    __slots__ = ("looks",)
+    __slots__ = ("_measured", "_size", "looks")
 
     def __init__(self, engine: Engine, bindings: Bindings) -> None:
         super().__init__(engine, None, None, bindings)
         self.looks = False
+        self._measured = 0, 0
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it brings. What is returned from is not taken off."""
+        changes = () if self._work is None else self._work.state._changes  # noqa: SLF001 - the same library
+        before, now = self._measured, (len(self._appends), len(changes))
+        if before != now:
+            self._size += sum(append.payload_bytes for append in self._appends[before[0] :])
+            self._size += sum(change.size for change in changes[before[1] :])
+            self._measured = now
+        return self._size
 
     def reader(self, stream: Stream[Any], *, unknown: UnknownTyped = "error") -> StreamReader[Any]:
         """As ``Transaction.reader``."""

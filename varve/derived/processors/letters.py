@@ -296,5 +296,10 @@ def _safely(make: Callable[[], str]) -> str:
         return f"(it cannot be shown: {type(exc).__name__})"
 
 
+def shown(error: BaseException) -> str:
+    """An error in a line of another."""
+    return _safely(lambda: repr(error))[:200]
+
+
 def _clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from varve import limits
 from varve.derived.processors.breaker import BreakerState, CircuitBreaker
-from varve.derived.processors.control import Control
+from varve.derived.processors.control import Control, ended
 from varve.derived.processors.dead_letters import DeadLetters
 from varve.derived.processors.handling import Handling
 from varve.derived.processors.run import AutoReplay, Counts, Run, Setup, Waiting
@@ -137,7 +137,7 @@ class Processor:
         )
         self._control = Control()
         self._lock = threading.Lock()
-        self._running = False
+        self._running: object | None = None  # the run that it is claimed for
         self._error: BaseException | None = None
         self._consumer: Consumer[Any] | None = None
         self._walks: list[Future[None]] = []
@@ -154,7 +154,7 @@ class Processor:
     @property
     def state(self) -> ProcessorState:
         """Whether it runs, is paused, has ended or failed."""
-        if self._running:
+        if self._running is not None:
             return "paused" if self._control.paused else "running"
         return "stopped" if self._error is None else "failed"
 
@@ -230,8 +230,7 @@ class Processor:
         ``ConsumerFenced``, ``HandleUnusable`` where it runs already, and what reading and committing raise.
         """
         check_timeout(timeout_s)
-        self._claim()
-        await self._run(lambda run: run.work(None, timeout_s))
+        await self._run(self._claim(), lambda run: run.work(None, timeout_s))
 
     async def catch_up(self) -> int:
         """Handle everything that is in the log now, letters that are due included; the number of events handled.
@@ -242,8 +241,7 @@ class Processor:
             stop = snapshot.next_sequence
         hub_of(self._engine).watermark.rise(stop)
         before = self._counts.made["handled"]
-        self._claim()
-        await self._run(lambda run: run.work(stop, None))
+        await self._run(self._claim(), lambda run: run.work(stop, None))
         return self._counts.made["handled"] - before
 
     async def retry(self, global_sequence: int | None = None) -> RetryReport:
@@ -263,15 +261,14 @@ class Processor:
             asked = [global_sequence] if letters.retry(global_sequence) else []
         walk: Future[None] | None = None
         with self._lock:
-            if self._running:
+            if self._running is not None:
                 walk = Future()
                 self._walks.append(walk)
         if walk is not None:
             self._control.ring()
             await asyncio.wrap_future(walk)
         elif asked:
-            self._claim()
-            await self._run(lambda run: run.walk_letters())
+            await self._run(self._claim(), lambda run: run.walk_letters())
         left = {info.global_sequence for info in letters.list()}
         return RetryReport(
             tuple(sequence for sequence in asked if sequence not in left),
@@ -297,17 +294,27 @@ class Processor:
             raise InvalidInput(f"an event loop is running in this thread: await processor.{run.__name__}() there")
         return asyncio.run(run(*arguments))
 
-    def _claim(self) -> None:
-        """It runs from now on."""
+    def _claim(self) -> object:
+        """It runs from now on, for what this gives."""
         with self._lock:
-            if self._running:
+            if self._running is not None:
                 raise HandleUnusable(f"processor {self.name!r} runs already; make another one to run elsewhere")
-            self._running = True
+            self._running = claim = object()
             self._error = None
             self._control.stopping = False
+        return claim
 
-    async def _run(self, work: Callable[[Run], Awaitable[None]]) -> None:
-        """Own the consumer and work. It was claimed before."""
+    def _let_go(self, claim: object) -> None:
+        """The run that it was claimed for has ended, or never began."""
+        with self._lock:
+            if self._running is not claim:
+                return
+            self._running = None
+            walks, self._walks = self._walks, []
+        _settle(walks)
+
+    async def _run(self, claim: object, work: Callable[[Run], Awaitable[None]]) -> None:
+        """Own the consumer and work, for a claim."""
         import asyncio
 
         try:
@@ -326,10 +333,7 @@ class Processor:
         finally:
             self._consumer = None
             self._control.detach()
-            with self._lock:
-                self._running = False
-                walks, self._walks = self._walks, []
-            _settle(walks)
+            self._let_go(claim)
 
     def _owned(self) -> Consumer[Any]:
         return Consumer(
@@ -357,8 +361,10 @@ class Processor:
     async def __aenter__(self) -> Self:
         import asyncio
 
-        self._claim()
-        self._task = asyncio.create_task(self._run(lambda run: run.work(None, None)), name=f"processor {self.name}")
+        claim = self._claim()
+        work = self._run(claim, lambda run: run.work(None, None))
+        self._task = asyncio.create_task(work, name=f"processor {self.name}")
+        self._task.add_done_callback(lambda _: self._let_go(claim))  # cancelled before it began, it has not done so
         return self
 
     async def __aexit__(
@@ -369,27 +375,37 @@ class Processor:
         self.stop()
         task, self._task = self._task, None
         assert task is not None
-        await asyncio.wait({task})
+        try:
+            await asyncio.wait({task})
+        except BaseException:
+            await ended(task)
+            raise
         if not task.cancelled() and (failure := task.exception()) is not None and kind is None:
             raise failure
 
     def __enter__(self) -> Self:
-        self._claim()
-        self._thread = threading.Thread(target=self._in_thread, name=f"processor {self.name}", daemon=True)
+        claim = self._claim()
+        self._thread = threading.Thread(
+            target=self._in_thread, args=(claim,), name=f"processor {self.name}", daemon=True
+        )
         try:
             self._thread.start()
         except BaseException:
-            self._running = False
+            self._let_go(claim)
             raise
         return self
 
-    def _in_thread(self) -> None:
+    def _in_thread(self, claim: object) -> None:
         import asyncio
 
+        work = self._run(claim, lambda run: run.work(None, None))
         try:
-            asyncio.run(self._run(lambda run: run.work(None, None)))
+            asyncio.run(work)
         except BaseException as exc:  # noqa: BLE001 - raised where the block ends
             self._error = exc
+        finally:
+            work.close()  # where no event loop could be made for it
+            self._let_go(claim)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

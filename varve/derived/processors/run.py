@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from varve import limits
 from varve.derived.processors.backoff import check_seconds, exponential_wait
 from varve.derived.processors.control import Control, ended
-from varve.derived.processors.handling import HandlerTransaction, call
+from varve.derived.processors.handling import Batched, HandlerTransaction, call, cancelled_within
 from varve.derived.processors.letters import (
     Book,
     LetterGone,
@@ -25,6 +25,7 @@ from varve.derived.processors.letters import (
     Take,
     failed_again,
     parked_letter,
+    shown,
     type_name_of,
 )
 from varve.derived.processors.strategies import DeadLetter, FailFast, RetryIn, Skip, decide
@@ -42,13 +43,14 @@ from varve.errors import (
 from varve.gaps import Gap
 from varve.logs import WARNING, say
 from varve.replay import recorded_at
+from varve.tailing.loops import others
 
 if TYPE_CHECKING:
     import asyncio
 
     from varve.bindings import Bindings
     from varve.derived.processors.breaker import CircuitBreaker
-    from varve.derived.processors.handling import Batched, Handler, Handling
+    from varve.derived.processors.handling import Handler, Handling
     from varve.derived.processors.strategies import Decision, Strategy
     from varve.engine.core import Engine
     from varve.layout.dead_letters import LetterRecord
@@ -141,8 +143,8 @@ class _Work:
     """The position behind it."""
     at: int = 0
     """Events before it are committed."""
-    alone_until: int = 0
-    """Events before it are committed one by one, and handled so: something is wrong with one of them."""
+    single_until: int = 0
+    """Handlers that take lists are given events before it one by one: they failed for a list."""
     attempts: int = 0
     """Of the event at ``at`` that failed."""
     first_failed_ns: int = 0
@@ -191,6 +193,9 @@ class Run:
         self._reading: asyncio.Future[list[Recorded[Any]]] | None = None
         self._idle: asyncio.Future[Any] | None = None
         self._due_ns: int | None = None
+        self._together = (
+            setup.batch
+        )  # events of a commit at most: halved when one is refused, doubled when one succeeds
         self._looking: set[int] = set()  # ids of handlers that look at what is stored: see HandlerTransaction.looks
         self.asked: Callable[[], int] = _nobody
         """How many wait for a walk over the letters."""
@@ -280,6 +285,7 @@ class Run:
                     at, trouble = self._refused(work, at, refused, handled=done["handled"] > 0)
                 else:
                     work.went_on(at)
+                    self._together = min(self._together * 2, self._setup.batch)
                     self._made += done
                     for sequence, letter in new.letters:
                         self.book.put(sequence, letter)
@@ -296,38 +302,27 @@ class Run:
         self, tx: HandlerTransaction, work: _Work, done: Counter[str], new: _New
     ) -> tuple[int, _Failure | _Breaker | None]:
         """Handle events into a transaction: up to which, and why no further."""
-        events, at, name = work.events, work.at, self._setup.name
-        until_s = time.monotonic() + limits.PROCESSOR_COMMIT_S
-        while at < len(events):
+        events, at, control, handler_of = work.events, work.at, self._control, self._setup.handling.of
+        end = min(len(events), at + self._together)
+        nothing_kept = not (len(self.book) or work.settled)  # so that nothing stands for any event, or in its way
+        until_s = (now_s := time.monotonic()) + limits.PROCESSOR_COMMIT_S
+        turn_until_s = now_s + limits.TAIL_TURN_S_MAX
+        while at < end:
             recorded = events[at]
-            sequence = recorded.global_sequence
-            settled = work.settled.get(at)
-            handler = self._setup.handling.of(recorded)
-            count = 1
-            if settled is not None:
-                if isinstance(settled, Skip):
-                    done["skipped"] += 1
-                else:
-                    tx.ride(Put(name, sequence, settled))
-                    new.add(sequence, settled)
-                    done["dead_lettered"] += 1
-            elif sequence in self.book or handler is None:
-                pass  # its letter stands for it; or nobody asked for it
-            elif self._waits(recorded, new):
-                letter = parked_letter(recorded)
-                tx.ride(Put(name, sequence, letter))
-                new.add(sequence, letter)
-                done["parked"] += 1
+            handler = handler_of(recorded)
+            if handler is None or not (nothing_kept or self._is_free(recorded, tx, work.settled.get(at), done, new)):
+                at += 1
             elif at > work.at and id(handler) in self._looking:
                 break
             else:
-                single = at < work.alone_until
-                group = [recorded] if single else self._setup.handling.together(handler, events, at, self._held(new))
+                group = [recorded]
+                if isinstance(handler, Batched) and at >= work.single_until:
+                    group = self._setup.handling.together(handler, events, at, end, self._held(new))
                 mark = tx._mark()  # noqa: SLF001 - the same library
                 trouble = await self._call(tx, mark, handler, group)
                 if trouble is not None:
                     if isinstance(trouble, _Failure) and len(group) > 1:
-                        work.alone_until = at + len(group)  # which of them it was shows one by one
+                        work.single_until = at + len(group)  # which of them it was shows one by one
                         trouble = None
                     return at, trouble
                 if tx.looks:
@@ -335,18 +330,47 @@ class Run:
                     if at > work.at:  # it did not see what stands before it in this commit
                         tx._return_to(mark)  # noqa: SLF001
                         break
-                count = len(group)
-                done["handled"] += count
-            at += count
+                at += len(group)
+                done["handled"] += len(group)
             if (
                 tx.looks
-                or at <= work.alone_until
-                or time.monotonic() >= until_s
-                or self._control.paused
-                or self._control.stopping
+                or (now_s := time.monotonic()) >= until_s
+                or control.is_wanted
+                or tx.size >= limits.PROCESSOR_BYTES_MAX
             ):
                 break
+            if now_s >= turn_until_s:
+                await others()
+                turn_until_s = time.monotonic() + limits.TAIL_TURN_S_MAX
         return at, None
+
+    def _is_free(
+        self,
+        recorded: Recorded[Any],
+        tx: HandlerTransaction,
+        settled: Skip | LetterRecord | None,
+        done: Counter[str],
+        new: _New,
+    ) -> bool:
+        """Whether a handler is to be called for an event: not where the strategy has decided about it (``settled``), a letter
+        stands for it, or it waits behind one; the letters of the first and the last go into the transaction."""
+        sequence = recorded.global_sequence
+        letter: LetterRecord
+        if settled is None:
+            if sequence in self.book:
+                return False
+            if not self._waits(recorded, new):
+                return True
+            letter, what = parked_letter(recorded), "parked"
+        elif isinstance(settled, Skip):
+            done["skipped"] += 1
+            return False
+        else:
+            letter, what = settled, "dead_lettered"
+        tx.ride(Put(self._setup.name, sequence, letter))
+        new.add(sequence, letter)
+        done[what] += 1
+        return False
 
     def _waits(self, recorded: Recorded[Any], new: _New) -> bool:
         """Whether an event stands behind a letter of its stream, one of this very transaction included."""
@@ -368,19 +392,21 @@ class Run:
             ticket = found
         try:
             await call(handler, events, tx)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the strategy decides
+        except BaseException as exc:
+            failure = exc if isinstance(exc, Exception) else cancelled_within(exc)
+            if failure is None:
+                if breaker is not None:
+                    breaker.abandoned(ticket)
+                raise
+        else:
             if breaker is not None:
-                breaker.failed(ticket)
-            tx._return_to(mark)  # noqa: SLF001
-            self._engine.check_usable()  # a store that is closed is nobody's poisoned event
-            return _Failure(exc)
-        except BaseException:
-            if breaker is not None:
-                breaker.abandoned(ticket)
-            raise
+                breaker.succeeded(ticket)
+            return None
         if breaker is not None:
-            breaker.succeeded(ticket)
-        return None
+            breaker.failed(ticket)
+        tx._return_to(mark)  # noqa: SLF001
+        self._engine.check_usable()  # a store that is closed is nobody's poisoned event
+        return _Failure(failure)
 
     async def _commit(self, tx: HandlerTransaction, position: int) -> Exception | None:
         """Commit with a position; what it is refused for, where that is what the handlers wanted. Raises any other failure."""
@@ -396,15 +422,16 @@ class Run:
     def _refused(
         self, work: _Work, at: int, error: Exception, *, handled: bool
     ) -> tuple[int, _Failure | _Again | None]:
-        """What handlers wanted was refused: handle all of it again, or one by one, or it is the failure of the only one."""
+        """What handlers wanted was refused: handle it again, half as many events at a time, until it is the failure of one."""
         self._made["conflicts"] += 1
+        count = at - work.at
+        if count > 1:
+            self._together = count // 2
+            return work.at, _Again(1) if is_conflict(error) else None
         if is_conflict(error) and work.conflicts < limits.PROCESSOR_CONFLICTS_MAX:
             work.conflicts += 1
             return work.at, _Again(work.conflicts)
         work.conflicts = 0
-        if at - work.at > 1:
-            work.alone_until = at
-            return work.at, None
         if not handled:
             raise error
         return work.at, _Failure(error)
@@ -433,9 +460,9 @@ class Run:
         try:
             decision = decide(self._setup.strategy, recorded, error, attempts)
         except Exception as exc:
-            raise self._stopped(recorded, attempts, f"its strategy failed: {exc!r:.200}") from exc
+            raise self._stopped(recorded, attempts, f"its strategy failed: {shown(exc)}") from exc
         if isinstance(decision, FailFast):
-            raise self._stopped(recorded, attempts, f"its handler failed: {error!r:.200}") from error
+            raise self._stopped(recorded, attempts, f"its handler failed: {shown(error)}") from error
         return decision
 
     def _stopped(self, recorded: Recorded[Any], attempts: int, why: str) -> ProcessorFailed:

@@ -45,7 +45,7 @@ from varve.tailing.scan import Selection, selection
 from varve.tailing.start import TailStart, check_start
 from varve.tailing.tail import Tail
 from varve.tailing.watcher import Watcher
-from varve.transaction import Transaction, WriteTransaction
+from varve.transaction import Transaction, WriteTransaction, check_result
 from varve.typing_support import E
 from varve.unknown import UnknownEvent
 
@@ -341,15 +341,7 @@ class Varve:
             tx = make(self._engine, self._bindings, session, idempotency_key, metadata)
             try:
                 result = fn(tx)
-                if isinstance(result, types.GeneratorType):
-                    raise InvalidInput("fn is a generator: nothing of it has run. Append in it, and return")
-                if hasattr(result, "__await__"):
-                    close = getattr(result, "close", None)
-                    if close is not None:
-                        close()
-                    raise InvalidInput(
-                        "fn is async: it would wait while holding the write lock. Use db.transaction() instead"
-                    )
+                check_result(result, "it would wait while holding the write lock. Use db.transaction() instead")
                 tx._finish()  # noqa: SLF001 - the same library
             finally:
                 tx._abandon()  # noqa: SLF001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import warnings
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -518,3 +519,15 @@ class WriteTransaction(Transaction):
         """``fn`` raised: end without a trace."""
         self._end()
         self._snapshot.close()
+
+
+def check_result(result: object, why: str) -> None:
+    """Raises ``InvalidInput`` where a function of a transaction gave a generator or something to be awaited: nothing of it has
+    run. ``why`` it cannot be awaited."""
+    if isinstance(result, types.GeneratorType):
+        raise InvalidInput("fn is a generator: nothing of it has run. Append in it, and return")
+    if hasattr(result, "__await__"):
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()
+        raise InvalidInput(f"fn is async: {why}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import random
 import time
-import types
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
@@ -21,7 +20,7 @@ from varve.engine.request import CommitRequest
 from varve.errors import InvalidInput, TransactionConflict
 from varve.state.reads import company
 from varve.tailing.commits import commit_async
-from varve.transaction import Transaction, WriteTransaction
+from varve.transaction import Transaction, WriteTransaction, check_result
 
 if TYPE_CHECKING:
     from varve.appends import Metadata
@@ -143,15 +142,7 @@ class Optimistic(Generic[R]):
     def _call(self, tx: Transaction) -> Decision:
         self._runs += 1
         result = self._fn(tx)
-        if isinstance(result, types.GeneratorType):
-            raise InvalidInput("fn is a generator: nothing of it has run. Append in it, and return")
-        if hasattr(result, "__await__"):
-            close = getattr(result, "close", None)
-            if close is not None:
-                close()
-            raise InvalidInput(
-                "fn is async: it may run inside a commit, which cannot wait. Wait before it, or use db.transaction()"
-            )
+        check_result(result, "it may run inside a commit, which cannot wait. Wait before it, or use db.transaction()")
         self._decision = decision = Decision(tx, result)
         return decision
 

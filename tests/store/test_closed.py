@@ -28,6 +28,13 @@ AFTERWARDS = {
 }
 """What still works, or belongs to the object alone: each other public member raises ``StoreClosed``."""
 
+
+def _required(tx: varve.Transaction) -> None:
+    """A check is asked by the commit."""
+    tx.require_absent("a")
+    tx.commit()
+
+
 USES: dict[str, dict[str, Any]] = {
     "Varve": {
         "next_global_sequence": lambda db: db.next_global_sequence,
@@ -51,6 +58,13 @@ USES: dict[str, dict[str, Any]] = {
         "seek_consumer": lambda db: db.seek_consumer("billing", 0),
         "observe": lambda db: db.observe(varve.Observer()),
         "snapshots": lambda db: db.snapshots.latest("a"),
+        "state": lambda db: db.state.get_opt("a"),
+        "optimistic": lambda db: db.optimistic(lambda tx: tx.state.put("a", 1)),
+        "processor": lambda db: db.processor("billing", lambda recorded, tx: None),
+        "dead_letters": lambda db: db.dead_letters().list(),
+        "projection": lambda db: db.projection(varve.Projection),
+        "projections": lambda db: db.projections(),
+        "scoped": lambda db: db.scoped(read=["*"]).stream("x", OrderPlaced),
     },
     "Stream": {
         "append": lambda s: s.append(1, placed(1)),
@@ -85,9 +99,10 @@ USES: dict[str, dict[str, Any]] = {
         "columns": lambda r: r.columns(["order_id"]),
     },
     "Snapshot": {
-        "reader": None,  # the three are tested below, where the stream is at hand
+        "reader": None,  # these are tested below, where the stream is at hand
         "global_reader": None,
         "next_global_sequence": None,
+        "state": None,
     },
     "Transaction": {
         "append": lambda tx: tx.commit(),
@@ -96,6 +111,11 @@ USES: dict[str, dict[str, Any]] = {
         "append_columns": lambda tx: tx.commit(),
         "commit": lambda tx: tx.commit(),
         "store_position": lambda tx: tx.commit(),
+        "state": lambda tx: tx.state.get_opt("a"),
+        **dict.fromkeys(("reader", "length"), lambda tx: tx.global_reader()),  # as this one; no stream is at hand
+        "global_reader": lambda tx: tx.global_reader(),
+        **dict.fromkeys(("require", "require_exists", "require_absent", "require_min", "require_max"), _required),
+        **dict.fromkeys(("require_version", "ensure"), _required),
     },
 }
 
@@ -139,7 +159,7 @@ def test_a_closed_store_says_so(varve_path: Path, kind: str, use: str, how: str)
         tx.rollback()
 
 
-@pytest.mark.parametrize("use", ["reader", "global_reader", "next_global_sequence", "get", "iter_from"])
+@pytest.mark.parametrize("use", ["reader", "global_reader", "next_global_sequence", "get", "iter_from", "state"])
 def test_a_snapshot_of_a_closed_store_says_so(varve_path: Path, use: str) -> None:
     """The store was left while the snapshot was open."""
     with varve.open(varve_path, durability="relaxed") as db:
@@ -153,6 +173,7 @@ def test_a_snapshot_of_a_closed_store_says_so(varve_path: Path, use: str) -> Non
         "next_global_sequence": lambda: snap.next_global_sequence,
         "get": lambda: reader.get(1, 0),
         "iter_from": lambda: replay.iter_from(0),
+        "state": lambda: snap.state.get_opt("a"),
     }
     with pytest.raises(varve.StoreClosed):
         uses[use]()

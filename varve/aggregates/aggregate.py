@@ -92,10 +92,6 @@ class Aggregate(Generic[S, C, E]):
         rng: Callable[[], float] = random.random,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        if not isinstance(stream, Stream):
-            raise InvalidInput(f"an aggregate stands on a stream, db.stream(name, types), not {stream!r:.80}")
-        if every is not None and not isinstance(every, int) and not callable(getattr(every, "due", None)):
-            raise InvalidInput(f"every is varve.every(...), a number of events, or None, not {every!r:.80}")
         if missing not in ("refuse", "skip"):
             raise InvalidInput(f"missing is 'refuse' or 'skip', not {missing!r:.80}")
         if type(keep) is not int or keep < 1:
@@ -371,12 +367,11 @@ class Aggregate(Generic[S, C, E]):
 
 def _check_parts(stream: Any, snapshots: Any) -> None:
     """Raise ``InvalidInput`` where they are none, or not of one store."""
-    engine = getattr(stream, "_engine", None)
-    if engine is None or not hasattr(stream, "append_batch"):
+    if not isinstance(stream, Stream):
         raise InvalidInput(f"an aggregate takes a stream, db.stream(name, types), not {stream!r:.80}")
     if snapshots is None:
         return
     if not hasattr(snapshots, "at_or_before"):
         raise InvalidInput(f"snapshots takes db.snapshots, or db.snapshots.holding(...), not {snapshots!r:.80}")
-    if snapshots._engine is not engine:  # noqa: SLF001 - the same library
+    if snapshots._engine is not stream._engine:  # noqa: SLF001 - the same library
         raise InvalidInput("snapshots and stream belong to two stores: use those of one db")

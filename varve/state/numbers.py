@@ -77,7 +77,8 @@ class Addition(NamedTuple):
 
 def addition(n: Any, low: Any, high: Any, *, clamp: bool, missing: Any) -> Addition:
     """Checked arguments of ``add``. Raises ``InvalidInput``."""
-    if type(n) is int and low is None and high is None and type(missing) is int:  # the commonest, the short way
+    plain = low is None and high is None and type(n) is int and type(missing) is int
+    if plain and -_INT_MAX <= n <= _INT_MAX and -_INT_MAX <= missing <= _INT_MAX:  # the commonest, the short way
         return Addition(n, None, None, bool(clamp), missing)
     _check_number("n", n)
     for name, bound in (("min", low), ("max", high), ("missing", missing)):

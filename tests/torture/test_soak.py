@@ -89,8 +89,8 @@ print(after.memory_bytes - before.memory_bytes, after.descriptors - before.descr
 
 
 def test_a_process_is_measured() -> None:
-    """Memory of its own and descriptors, in a process that has freed nothing yet: this one may hold the 64 MiB in what other tests
-    have freed."""
+    """Memory of its own and descriptors, in a process that has freed nothing yet: this one may hold the 64 MiB in what other
+    tests have freed."""
     root = Path(__file__).parents[2]
     told = subprocess.run([sys.executable, "-c", GROWS], cwd=root, capture_output=True, encoding="utf-8", check=True)
     memory_bytes, descriptors = map(int, told.stdout.split())
